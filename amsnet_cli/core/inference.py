@@ -1,0 +1,87 @@
+"""Denoising whole images: the multi-mask pass and its refinements.
+
+A `Predictor` is any function `(noisy, hidden) -> prediction` over (B, C, H, W) and
+(B, 1, H, W) tensors that looks only at visible pixels; `core.networks.MaskedNetwork` makes
+one of a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from amsnet_cli.core.downsampling import pd_down, pd_up
+
+Predictor = Callable[[Tensor, Tensor], Tensor]
+
+
+def single_pass(predict: Predictor, noisy: Tensor) -> Tensor:
+    """Denoise with nothing hidden, one evaluation of the network.
+
+    Only for a network that was trained for it: one that has seen masked pixels alone
+    returns its input.
+
+    Args:
+        predict: see the module's docstring.
+        noisy: (B, C, H, W).
+
+    Returns:
+        (B, C, H, W).
+    """
+    nothing = torch.zeros_like(noisy[:, :1], dtype=torch.bool)
+    return predict(noisy, nothing)
+
+
+def multi_mask_pass(
+    predict: Predictor, noisy: Tensor, mask_index: Tensor, n_masks: int, stride: int = 1
+) -> Tensor:
+    """Denoise by complementary masks (AMSNet, Section 3.3, the multi-mask block MMDB).
+
+    One evaluation for each mask; of each, only what was hidden is kept. So no pixel of the
+    result depends on the same pixel of the input, whatever the network (blindness).
+
+    Args:
+        predict: see the module's docstring.
+        noisy: (B, C, H, W).
+        mask_index: (B, 1, H, W) integers in [0, n_masks): the pass that hides each pixel.
+        n_masks: k, the number of passes.
+        stride: of the pixel-shuffle downsampling around the passes; 1 for none.
+
+    Returns:
+        (B, C, H, W).
+    """
+    sub_images = pd_down(noisy, stride)  # (B*s*s, C, H/s, W/s)
+    # Padding repeats pixels; splitting the index alike hides a pixel and its copies together.
+    sub_index = pd_down(mask_index, stride)  # (B*s*s, 1, H/s, W/s)
+    denoised = torch.zeros_like(sub_images)
+    for j in range(n_masks):
+        hidden = sub_index == j
+        denoised = torch.where(hidden, predict(sub_images, hidden), denoised)
+    return pd_up(denoised, stride, (noisy.shape[-2], noisy.shape[-1]))
+
+
+def random_replacement(
+    predict: Predictor,
+    denoised: Tensor,
+    noisy: Tensor,
+    replaced: Tensor,
+    mask_index: Tensor,
+    n_masks: int,
+) -> Tensor:
+    """One round of random replacement refinement (R3, AP-BSN; variant E of AMSNet).
+
+    Args:
+        predict: see the module's docstring.
+        denoised: (B, C, H, W), the result to refine.
+        noisy: (B, C, H, W).
+        replaced: (B, 1, H, W) bool; where True the noisy pixel is put back.
+        mask_index: (B, 1, H, W), as in `multi_mask_pass`, which runs without downsampling.
+        n_masks: k.
+
+    Returns:
+        (B, C, H, W); the paper averages 8 rounds with a share of 0.16 replaced.
+    """
+    mixed = torch.where(replaced, noisy, denoised)
+    return multi_mask_pass(predict, mixed, mask_index, n_masks)

@@ -1,0 +1,85 @@
+"""Complementary masks, and what a network sees in place of a hidden pixel."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Fill = Literal["mean", "zeros"]
+
+_NEIGHBOURS = ((1.0, 2.0, 1.0), (2.0, 0.0, 2.0), (1.0, 2.0, 1.0))
+
+
+def partition_masks(
+    n_masks: int, size: tuple[int, int, int], generator: torch.Generator
+) -> Tensor:
+    """Draw a random partition of the pixels into complementary masks (AMSNet, Section 3.2).
+
+    Mask j hides the pixels whose index is j, so the `n_masks` masks together hide every
+    pixel exactly once, and each hides a share of about 1 / n_masks.
+
+    Args:
+        n_masks: k, from 1 (everything hidden at once) to 255.
+        size: (B, H, W).
+        generator: a CPU generator; the same state gives the same masks on every device.
+
+    Returns:
+        (B, 1, H, W) uint8 mask index with values in [0, k).
+    """
+    batch, height, width = size
+    return torch.randint(
+        n_masks, (batch, 1, height, width), generator=generator, dtype=torch.uint8
+    )
+
+
+def random_mask(
+    hidden_share: Tensor, size: tuple[int, int, int], generator: torch.Generator
+) -> Tensor:
+    """Draw one training mask per image; each pixel is hidden independently.
+
+    Args:
+        hidden_share: (B,) probabilities in [0, 1], one for each image.
+        size: (B, H, W).
+        generator: a CPU generator.
+
+    Returns:
+        (B, 1, H, W) bool, True where hidden.
+    """
+    batch, height, width = size
+    draw = torch.rand((batch, 1, height, width), generator=generator)
+    return draw < hidden_share.reshape(-1, 1, 1, 1)
+
+
+def fill_hidden(noisy: Tensor, hidden: Tensor, fill: Fill) -> Tensor:
+    """Replace hidden pixels by something that does not depend on any hidden pixel.
+
+    Args:
+        noisy: (B, C, H, W) float.
+        hidden: (B, 1, H, W) bool, True where hidden.
+        fill: "zeros", as in the paper, or "mean": the mean of the visible pixels of the 3x3
+            neighbourhood (edges weigh twice as much as corners); where none of the eight is
+            visible, of the 9x9 neighbourhood, and failing that of the whole image.
+
+    Returns:
+        (B, C, H, W); visible pixels unchanged. All zeros where nothing at all is visible.
+    """
+    if fill == "zeros":
+        return noisy.masked_fill(hidden, 0.0)
+    visible = (~hidden).to(noisy.dtype)
+    seen = noisy * visible
+    channels = noisy.shape[1]
+    kernel = noisy.new_tensor(_NEIGHBOURS).expand(channels + 1, 1, 3, 3)
+    sums = F.conv2d(torch.cat([seen, visible], 1), kernel, padding=1, groups=channels + 1)
+    total, weight = sums[:, :channels], sums[:, channels:]
+    lonely = hidden & (weight == 0)
+    if lonely.any():
+        wide = F.avg_pool2d(torch.cat([seen, visible], 1), 9, stride=1, padding=4)
+        overall = torch.cat([seen, visible], 1).mean((2, 3), keepdim=True).expand_as(wide)
+        wide = torch.where(wide[:, channels:] > 0, wide, overall)
+        total = torch.where(lonely, wide[:, :channels], total)
+        weight = torch.where(lonely, wide[:, channels:], weight)
+    mean = total / weight.clamp_min(torch.finfo(noisy.dtype).tiny)
+    return torch.where(hidden, mean, noisy)

@@ -1,0 +1,48 @@
+"""Denoising networks, and the wrapper that lets any of them predict hidden pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from amsnet_cli.core.downsampling import pad_to_multiple
+from amsnet_cli.core.masks import Fill, fill_hidden
+from amsnet_cli.core.networks.compact import CompactUNet, CompactUNetConfig
+
+__all__ = ["CompactUNet", "CompactUNetConfig", "MaskedNetwork"]
+
+
+class MaskedNetwork(nn.Module):
+    """A network as a `core.inference.Predictor`: fills hidden pixels, pads, crops.
+
+    Args:
+        network: maps (B, C, H, W), or (B, C + 1, H, W) with the mask as last channel, to a
+            (B, C, H, W) correction of the filled image, for sides that are multiples of
+            `network.multiple`.
+        fill: what hidden pixels are replaced by.
+        mask_channel: whether the network is told which pixels were hidden.
+    """
+
+    def __init__(self, network: CompactUNet, *, fill: Fill, mask_channel: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.fill: Fill = fill
+        self.mask_channel = mask_channel
+
+    def forward(self, noisy: Tensor, hidden: Tensor) -> Tensor:
+        """Predict every pixel from the visible ones.
+
+        Args:
+            noisy: (B, C, H, W) float32 in [0, 1], any size.
+            hidden: (B, 1, H, W) bool, True where hidden.
+
+        Returns:
+            (B, C, H, W) float32. The sum of filled image and correction is taken in float32
+            even where the network computes in bfloat16, so that 16-bit photos keep their depth.
+        """
+        filled = fill_hidden(noisy, hidden, self.fill)
+        seen = torch.cat([filled, hidden.to(filled.dtype)], 1) if self.mask_channel else filled
+        height, width = noisy.shape[-2:]
+        padded = pad_to_multiple(seen, self.network.multiple)
+        correction = self.network(padded.contiguous(memory_format=torch.channels_last))
+        return filled + correction[..., :height, :width].float()

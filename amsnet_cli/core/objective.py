@@ -1,0 +1,43 @@
+"""What training minimises; no clean picture appears anywhere."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+SMOOTHING_WEIGHT = 0.01
+
+
+def masked_l1(prediction: Tensor, noisy: Tensor, hidden: Tensor) -> Tensor:
+    """Mean absolute error on the hidden pixels only (AMSNet, Section 3.2, the masked loss).
+
+    Args:
+        prediction: (B, C, H, W), what the network made of the visible pixels.
+        noisy: (B, C, H, W), the noisy image itself, the target.
+        hidden: (B, 1, H, W) bool; what is visible does not count.
+
+    Returns:
+        Scalar; 0 where nothing is hidden.
+    """
+    share = hidden.to(prediction.dtype)
+    error = (prediction - noisy).abs() * share
+    return error.sum() / (share.sum() * noisy.shape[1]).clamp_min(1.0)
+
+
+def prior_smoothing(
+    prediction: Tensor, noisy: Tensor, weight: float = SMOOTHING_WEIGHT
+) -> Tensor:
+    """Prior smoothing: stay near the noisy image, with little total variation (variant P).
+
+    Args:
+        prediction: (B, C, H, W), the output of the multi-mask pass.
+        noisy: (B, C, H, W).
+        weight: of the total variation, 0.01 in the paper.
+
+    Returns:
+        Scalar: mean absolute distance to `noisy` plus `weight` times the anisotropic total
+        variation, summed over both directions and averaged over pixels and channels.
+    """
+    down = (prediction[..., 1:, :] - prediction[..., :-1, :]).abs().sum()
+    right = (prediction[..., :, 1:] - prediction[..., :, :-1]).abs().sum()
+    variation = (down + right) / prediction.numel()
+    return (prediction - noisy).abs().mean() + weight * variation

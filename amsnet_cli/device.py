@@ -1,0 +1,65 @@
+"""Where to compute, and in which precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from amsnet_cli.errors import DeviceError
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn a device's name into a device.
+
+    Args:
+        name: "auto" (CUDA, else Apple's MPS, else the CPU), "cpu", "cuda", "cuda:N" or "mps".
+
+    Raises:
+        DeviceError: there is no such device here.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        name = "cuda" if cuda else "mps" if mps else "cpu"
+    kind, _, number = name.partition(":")
+    there = {"cpu": not number, "cuda": cuda, "mps": mps and not number}
+    if number:
+        there["cuda"] = cuda and number.isdigit() and int(number) < torch.cuda.device_count()
+    if not there.get(kind, False):
+        raise DeviceError(f"no device {name} here", "try --device auto or --device cpu")
+    return torch.device(name)
+
+
+def computes_bfloat16_fast(device: torch.device) -> bool:
+    """Tell whether bfloat16 is faster than float32 there: by the processor, not by a trial.
+
+    CPUs need AVX512-BF16 or AMX; without, bfloat16 is emulated and slower.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        abilities = torch.cpu.get_capabilities()
+        return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
+    return False
+
+
+@contextmanager
+def fast_precision(device: torch.device) -> Iterator[bool]:
+    """Let convolutions run in bfloat16 where that is faster; yields whether they do."""
+    fast = computes_bfloat16_fast(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=fast):
+        yield fast
+
+
+@contextmanager
+def memory_errors(device: torch.device) -> Iterator[None]:
+    """Translate "out of memory" into a `DeviceError`."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise DeviceError(f"out of memory on {device}", "try a smaller --tile, or --device cpu") from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        raise DeviceError(f"out of memory on {device}", "try a smaller --tile") from error

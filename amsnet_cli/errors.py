@@ -1,0 +1,61 @@
+"""Every error a user can cause or mend.
+
+AmsnetError                 1   what happened, to which file, and what to try
+├── UsageError              2   options that do not fit together, or a value out of range
+├── PhotoError              1   a picture that cannot be read, or nothing to read
+├── OutputError             1   a result that cannot be written
+├── TrainingError           1   a fit that cannot start, go on, or did not converge
+├── WeightsError            4   weights that are missing, damaged, unknown or out of reach
+└── DeviceError             5   no such device, or out of memory
+
+The number is the exit code of the command line; 3 (some files failed) and 130 (interrupted)
+belong to no single error. Anything else that escapes is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class AmsnetError(Exception):
+    """An error with one line for people.
+
+    Args:
+        what: what happened, naming the file.
+        hint: the next thing to try, or empty.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(f"{what}; {hint}" if hint else what)
+        self.what = what
+        self.hint = hint
+
+
+class UsageError(AmsnetError):
+    """Options that do not fit together, or a value out of range."""
+
+    exit_code = 2
+
+
+class PhotoError(AmsnetError):
+    """A picture that cannot be read, or a folder without any."""
+
+
+class OutputError(AmsnetError):
+    """A result that cannot be written."""
+
+
+class TrainingError(AmsnetError):
+    """A fit that cannot start, cannot go on, or did not converge."""
+
+
+class WeightsError(AmsnetError):
+    """Weights that are missing, damaged, unknown or out of reach."""
+
+    exit_code = 4
+
+
+class DeviceError(AmsnetError):
+    """No such device, or not enough memory on it."""
+
+    exit_code = 5

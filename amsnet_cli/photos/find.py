@@ -1,0 +1,42 @@
+"""Find the photos below a folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from amsnet_cli.errors import PhotoError
+from amsnet_cli.photos.read import FORMATS, PHOTO_SUFFIXES
+
+
+def find_photos(folder: Path) -> list[Path]:
+    """List the photos in `folder` and below, told by their suffix.
+
+    Hidden files and folders are left out, and linked folders are not entered.
+
+    Args:
+        folder: where to look.
+
+    Returns:
+        Paths that begin with `folder`, in the order of their parts, whatever the file system's.
+
+    Raises:
+        PhotoError: there is no such folder, it cannot be read, or it holds no photo.
+    """
+    if not folder.is_dir():
+        raise PhotoError(f"{folder}: no such folder", "check the path")
+
+    def refuse(error: OSError) -> None:
+        raise PhotoError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+    found = []
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(place, name)
+            for name in files
+            if not name.startswith(".") and Path(name).suffix.lower() in PHOTO_SUFFIXES
+        ]
+    if not found:
+        raise PhotoError(f"{folder}: no photos in it or below", f"expected {FORMATS}")
+    return sorted(found, key=lambda path: path.parts)

@@ -1,0 +1,250 @@
+"""Simulated camera noise: clean photos in, pairs of noisy and clean photos out.
+
+A photo is taken back to what a sensor would have recorded, gets the sensor's noise, and is
+developed again as a camera would: Bayer mosaic, demosaicking, white balance, colour matrix,
+tone curve, noise reduction, resampling, sharpening, JPEG. The noise-free twin is developed
+alike, except for noise reduction and JPEG, and is the target. Every parameter is drawn anew for every
+patch, over a wide range, so that many cameras, phones and converters lie inside it.
+
+Sources for the ranges: shot and read noise after Brooks et al., "Unprocessing Images for
+Learned Raw Denoising" (CVPR 2019), widened at both ends.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+MARGIN = 16
+"""Pixels that `develop` spoils at the borders; draw patches this much larger on each side."""
+
+
+def simulate(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Photograph clean patches with random cameras.
+
+    Args:
+        clean: (B, 3, H + 2 * MARGIN, W + 2 * MARGIN) float32 sRGB in [0, 1], even sides.
+        generator: CPU generator; the same state gives the same pairs.
+
+    Returns:
+        noisy and target, each (B, 3, H, W) float32 in [0, 1] on the grid of 8-bit values
+        (noisy) or not (target).
+    """
+    draw = _Draw(generator, clean.shape[0])
+    white = draw.chance(0.15)
+    noisy, target = _photograph(clean, draw)
+    sigma = draw.log_uniform(0.5 / 255, 60 / 255)
+    gaussian = clean + sigma * draw.normal_like(clean)
+    noisy = torch.where(white, gaussian, noisy)
+    target = torch.where(white, clean, target)
+
+    noisy, target = _resample(noisy, target, draw)
+    amount = draw.uniform(0.2, 1.2) * draw.chance(0.25)
+    noisy, target = _sharpen(noisy, amount), _sharpen(target, amount)
+    noisy, target = (x[..., MARGIN:-MARGIN, MARGIN:-MARGIN] for x in (noisy, target))
+    noisy = _quantise(noisy.clamp(0, 1), draw.chance(0.6).flatten(), draw)
+    return noisy, target.clamp(0, 1)
+
+
+class _Draw:
+    """Random parameters, one for each patch, shaped (B, 1, 1, 1) to broadcast."""
+
+    def __init__(self, generator: torch.Generator, batch: int) -> None:
+        self.generator, self.batch = generator, batch
+
+    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        size = (self.batch, *(shape or (1, 1, 1)))
+        return low + (high - low) * torch.rand(size, generator=self.generator)
+
+    def log_uniform(self, low: float, high: float) -> Tensor:
+        return self.uniform(math.log(low), math.log(high)).exp()
+
+    def chance(self, probability: float) -> Tensor:
+        return self.uniform(0, 1) < probability
+
+    def normal_like(self, x: Tensor) -> Tensor:
+        return torch.randn(x.shape, generator=self.generator)
+
+
+def _photograph(clean: Tensor, draw: _Draw) -> tuple[Tensor, Tensor]:
+    """Expose, add sensor noise, develop; the noise-free twin takes the same road."""
+    gamma = draw.uniform(1.8, 2.6)
+    exposure = 2 ** draw.uniform(-2.0, 0.4)
+    to_srgb = _colour_matrix(draw)
+    gains = torch.cat(
+        [draw.uniform(1.1, 2.6), torch.ones(draw.batch, 1, 1, 1), draw.uniform(1.1, 2.6)], 1
+    )
+    linear = (clean.clamp(0, 1) ** gamma * exposure).clamp(0, 1)
+    camera = torch.einsum("bij,bjhw->bihw", torch.linalg.inv(to_srgb), linear)
+    raw = (camera / gains).clamp(0, 1)
+
+    shot = draw.log_uniform(2e-5, 4e-2)
+    read = (2.18 * shot.log() + 1.2 + 0.6 * draw.normal_like(shot)).exp()
+    noise = (shot * raw + read).sqrt() * draw.normal_like(raw)
+    # Some files keep values below black, others are cut there.
+    floor = torch.where(draw.chance(0.5), 0.0, -1.0)
+    noisy_raw = torch.maximum((raw + noise).clamp_max(1.0), floor)
+
+    mosaicked, kind = draw.chance(0.85), draw.uniform(0, 1)
+    contrast = draw.uniform(0.0, 0.8)
+    developed = []
+    for sensor in (noisy_raw, raw):
+        rgb = torch.where(mosaicked, _demosaic(_mosaic(sensor), kind), sensor)
+        rgb = torch.einsum("bij,bjhw->bihw", to_srgb, rgb * gains).clamp(0, 1)
+        encoded = rgb ** (1 / gamma)
+        curve = encoded * encoded * (3 - 2 * encoded)
+        developed.append(torch.lerp(encoded, curve, contrast))
+    noisy, target = developed
+    return target + _reduce_noise(noisy - target, draw), target
+
+
+def _colour_matrix(draw: _Draw) -> Tensor:
+    """Camera to sRGB: rows sum to one, as white stays white; (B, 3, 3)."""
+    off = draw.uniform(-0.55, 0.05, 3, 3) * (1 - torch.eye(3))
+    return off + torch.diag_embed(1 - off.sum(2))
+
+
+def _mosaic(rgb: Tensor) -> Tensor:
+    """Keep one colour a pixel, RGGB; (B, 3, H, W) -> (B, 1, H, W)."""
+    bayer = rgb[:, 1:2].clone()
+    bayer[..., 0::2, 0::2] = rgb[:, 0:1, 0::2, 0::2]
+    bayer[..., 1::2, 1::2] = rgb[:, 2:3, 1::2, 1::2]
+    return bayer
+
+
+def _demosaic(bayer: Tensor, kind: Tensor) -> Tensor:
+    """Bilinear, gradient-corrected linear (Malvar et al., 2004) or edge-aware, by `kind`."""
+    out = torch.where(kind < 0.25, _bilinear(bayer), _malvar(bayer))
+    for i in torch.nonzero(kind.flatten() > 0.6).flatten().tolist():
+        low, high = bayer[i].min(), bayer[i].max()
+        scale = 65535 / float((high - low).clamp_min(1e-6))
+        sensor = ((bayer[i, 0] - low) * scale).numpy().astype(np.uint16)
+        rgb = cv2.cvtColor(sensor, cv2.COLOR_BayerRGGB2RGB_EA)
+        out[i] = torch.from_numpy(rgb.astype(np.float32)).permute(2, 0, 1) / scale + low
+    return out
+
+
+def _sites(bayer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where red, green and blue were measured, (1, 1, H, W) each."""
+    red = torch.zeros_like(bayer[:1])
+    red[..., 0::2, 0::2] = 1
+    blue = torch.zeros_like(red)
+    blue[..., 1::2, 1::2] = 1
+    return red, 1 - red - blue, blue
+
+
+def _filter(x: Tensor, kernel: list[list[float]]) -> Tensor:
+    weight = torch.tensor(kernel)[None, None]
+    pad = weight.shape[-1] // 2
+    return F.conv2d(F.pad(x, (pad, pad, pad, pad), mode="reflect"), weight)
+
+
+def _bilinear(bayer: Tensor) -> Tensor:
+    red, green, blue = _sites(bayer)
+    cross = [[0.25, 0.5, 0.25], [0.5, 1.0, 0.5], [0.25, 0.5, 0.25]]
+    plus = [[0.0, 0.25, 0.0], [0.25, 1.0, 0.25], [0.0, 0.25, 0.0]]
+    return torch.cat(
+        [_filter(bayer * red, cross), _filter(bayer * green, plus), _filter(bayer * blue, cross)],
+        1,
+    )
+
+
+def _malvar(bayer: Tensor) -> Tensor:
+    red, green, blue = _sites(bayer)
+    at_cross = [
+        [0, 0, -1 / 8, 0, 0],
+        [0, 0, 2 / 8, 0, 0],
+        [-1 / 8, 2 / 8, 4 / 8, 2 / 8, -1 / 8],
+        [0, 0, 2 / 8, 0, 0],
+        [0, 0, -1 / 8, 0, 0],
+    ]
+    along = [
+        [0, 0, 1 / 16, 0, 0],
+        [0, -1 / 8, 0, -1 / 8, 0],
+        [-1 / 8, 4 / 8, 5 / 8, 4 / 8, -1 / 8],
+        [0, -1 / 8, 0, -1 / 8, 0],
+        [0, 0, 1 / 16, 0, 0],
+    ]
+    across = [list(column) for column in zip(*along, strict=True)]
+    opposite = [
+        [0, 0, -3 / 16, 0, 0],
+        [0, 2 / 8, 0, 2 / 8, 0],
+        [-3 / 16, 0, 6 / 8, 0, -3 / 16],
+        [0, 2 / 8, 0, 2 / 8, 0],
+        [0, 0, -3 / 16, 0, 0],
+    ]
+    cross, row, column, other = (_filter(bayer, k) for k in (at_cross, along, across, opposite))
+    even_row = torch.zeros_like(red)
+    even_row[..., 0::2, :] = 1
+    red_row_green, blue_row_green = green * even_row, green * (1 - even_row)
+    r = bayer * red + row * red_row_green + column * blue_row_green + other * blue
+    g = bayer * green + cross * (red + blue)
+    b = bayer * blue + column * red_row_green + row * blue_row_green + other * red
+    return torch.cat([r, g, b], 1)
+
+
+def _reduce_noise(noise: Tensor, draw: _Draw) -> Tensor:
+    """What in-camera noise reduction leaves: softer noise, colour more so than brightness."""
+    luma = noise.mean(1, keepdim=True)
+    chroma = noise - luma
+    softened = _blur(luma, draw.uniform(0.2, 1.1)) * draw.uniform(0.7, 1.3)
+    softened = softened + _blur(chroma, draw.uniform(0.2, 2.2)) * draw.uniform(0.3, 1.2)
+    return torch.where(draw.chance(0.5), softened, noise)
+
+
+def _blur(x: Tensor, sigma: Tensor) -> Tensor:
+    """Gaussian blur with one sigma for each patch, (B, C, H, W)."""
+    batch, channels, height, width = x.shape
+    taps = torch.arange(-5, 6)
+    kernel = torch.exp(-(taps**2) / (2 * sigma.reshape(-1, 1) ** 2))
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, 0)  # (B*C, 11)
+    x = x.reshape(1, batch * channels, height, width)
+    for shape, pad in (((1, 11), (5, 5, 0, 0)), ((11, 1), (0, 0, 5, 5))):
+        weight = kernel.reshape(-1, 1, *shape)
+        x = F.conv2d(F.pad(x, pad, mode="reflect"), weight, groups=batch * channels)
+    return x.reshape(batch, channels, height, width)
+
+
+def _resample(noisy: Tensor, target: Tensor, draw: _Draw) -> tuple[Tensor, Tensor]:
+    """Scale some patches by 0.5 to 1.5 and cut them to size again (mirrored where smaller)."""
+    size = noisy.shape[-1]
+    scale, chosen = draw.uniform(0.5, 1.5).flatten(), draw.chance(0.35).flatten()
+    noisy, target = noisy.clone(), target.clone()
+    for i in torch.nonzero(chosen).flatten().tolist():
+        pair = torch.stack([noisy[i], target[i]])
+        pair = F.interpolate(
+            pair, scale_factor=float(scale[i]), mode="bicubic", antialias=True
+        )
+        short = max(0, size - pair.shape[-1])
+        if short:
+            pair = torch.cat([pair, pair.flip(2)], 2)[:, :, :size]
+            pair = torch.cat([pair, pair.flip(3)], 3)[..., :size]
+        start = (pair.shape[-1] - size) // 2
+        noisy[i], target[i] = pair[..., start : start + size, start : start + size]
+    return noisy, target
+
+
+def _sharpen(x: Tensor, amount: Tensor) -> Tensor:
+    """Unsharp mask with a radius of one pixel."""
+    return x + amount * (x - _blur(x, torch.ones_like(amount)))
+
+
+def _quantise(noisy: Tensor, as_jpeg: Tensor, draw: _Draw) -> Tensor:
+    """Round to 8 bit; some by way of JPEG at quality 70 to 99, 4:4:4 to 4:2:0."""
+    quality = draw.uniform(70, 100).flatten().int().clamp_max(99).tolist()
+    subsampling = draw.uniform(0, 3).flatten().int().clamp_max(2).tolist()
+    pixels = (noisy * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy().copy()
+    for i in torch.nonzero(as_jpeg).flatten().tolist():
+        file = io.BytesIO()
+        Image.fromarray(pixels[i]).save(
+            file, "JPEG", quality=quality[i], subsampling=subsampling[i]
+        )
+        pixels[i] = np.asarray(Image.open(file))
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
