@@ -58,7 +58,9 @@ def memory_errors(device: torch.device) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise DeviceError(f"out of memory on {device}", "try a smaller --tile, or --device cpu") from error
+        raise DeviceError(
+            f"out of memory on {device}", "try a smaller --tile, or --device cpu"
+        ) from error
     except RuntimeError as error:
         if "can't allocate memory" not in str(error):
             raise

@@ -219,9 +219,7 @@ def _resample(noisy: Tensor, target: Tensor, draw: _Draw) -> tuple[Tensor, Tenso
     noisy, target = noisy.clone(), target.clone()
     for i in torch.nonzero(chosen).flatten().tolist():
         pair = torch.stack([noisy[i], target[i]])
-        pair = F.interpolate(
-            pair, scale_factor=float(scale[i]), mode="bicubic", antialias=True
-        )
+        pair = F.interpolate(pair, scale_factor=float(scale[i]), mode="bicubic", antialias=True)
         short = max(0, size - pair.shape[-1])
         if short:
             pair = torch.cat([pair, pair.flip(2)], 2)[:, :, :size]

@@ -129,7 +129,8 @@ def main() -> None:
     def save() -> None:
         part = args.state.with_suffix(".part")
         parts = {"student": student, "average": average, "optimiser": optimiser}
-        torch.save({k: v.state_dict() for k, v in parts.items()} | {"step": step}, part)
+        states = {k: v.state_dict() for k, v in parts.items()}
+        torch.save({**states, "step": step}, part)
         os.replace(part, args.state)
 
     pairs = CameraPairs(

@@ -13,9 +13,7 @@ Fill = Literal["mean", "zeros"]
 _NEIGHBOURS = ((1.0, 2.0, 1.0), (2.0, 0.0, 2.0), (1.0, 2.0, 1.0))
 
 
-def partition_masks(
-    n_masks: int, size: tuple[int, int, int], generator: torch.Generator
-) -> Tensor:
+def partition_masks(n_masks: int, size: tuple[int, int, int], generator: torch.Generator) -> Tensor:
     """Draw a random partition of the pixels into complementary masks (AMSNet, Section 3.2).
 
     Mask j hides the pixels whose index is j, so the `n_masks` masks together hide every
@@ -30,9 +28,7 @@ def partition_masks(
         (B, 1, H, W) uint8 mask index with values in [0, k).
     """
     batch, height, width = size
-    return torch.randint(
-        n_masks, (batch, 1, height, width), generator=generator, dtype=torch.uint8
-    )
+    return torch.randint(n_masks, (batch, 1, height, width), generator=generator, dtype=torch.uint8)
 
 
 def random_mask(

@@ -23,9 +23,7 @@ def masked_l1(prediction: Tensor, noisy: Tensor, hidden: Tensor) -> Tensor:
     return error.sum() / (share.sum() * noisy.shape[1]).clamp_min(1.0)
 
 
-def prior_smoothing(
-    prediction: Tensor, noisy: Tensor, weight: float = SMOOTHING_WEIGHT
-) -> Tensor:
+def prior_smoothing(prediction: Tensor, noisy: Tensor, weight: float = SMOOTHING_WEIGHT) -> Tensor:
     """Prior smoothing: stay near the noisy image, with little total variation (variant P).
 
     Args:

@@ -38,7 +38,9 @@ def check_output(path: Path, *, force: bool) -> None:
     """
     if path.suffix.lower() not in WRITABLE:
         known = " ".join(sorted(WRITABLE))
-        raise OutputError(f"{path}: cannot write {path.suffix or 'without a suffix'}", f"use {known}")
+        raise OutputError(
+            f"{path}: cannot write {path.suffix or 'without a suffix'}", f"use {known}"
+        )
     if path.is_dir():
         raise OutputError(f"{path}: a folder has this name", "choose another name")
     if path.exists() and not force:

@@ -178,7 +178,9 @@ def _settle(model: Model, options: DenoiseOptions) -> Inference:
                 "use --masks 2 or more",
             )
         if options.repeats or options.refine:
-            raise UsageError("the single pass has no masks to repeat or refine", "use --masks 2 or more")
+            raise UsageError(
+                "the single pass has no masks to repeat or refine", "use --masks 2 or more"
+            )
     elif options.n_masks or options.repeats or options.refine:
         inference = replace(inference, passes="multi")
     if options.n_masks and options.n_masks > 1:

@@ -1,0 +1,5 @@
+"""`python -m amsnet_cli` is `amsnet`."""
+
+from amsnet_cli.cli.app import main
+
+main()

@@ -1,0 +1,43 @@
+"""The `amsnet` command and its subcommands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from amsnet_cli import __version__
+from amsnet_cli.cli import denoise, evaluate, fit, weights
+
+app = typer.Typer(
+    name="amsnet",
+    help="Denoise real photos; learn your camera from your own noisy shots.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+app.command()(denoise.denoise)
+app.command()(fit.fit)
+app.command()(evaluate.evaluate)
+app.add_typer(weights.app, name="weights")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"amsnet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,133 @@
+"""What people see: messages and progress on stderr, errors in one line, exit codes."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import ParamSpec
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from amsnet_cli.errors import AmsnetError
+
+SOME_FAILED = 3
+INTERRUPTED = 130
+
+P = ParamSpec("P")
+
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+stdout = Console(highlight=False, soft_wrap=True)
+
+
+def say(line: str) -> None:
+    """Print a message for people; brackets in it are text, not markup."""
+    stderr.print(escape(line))
+
+
+def complain(error: AmsnetError) -> None:
+    """Print an error in one line, and where it came from if `AMSNET_DEBUG` is set."""
+    if os.environ.get("AMSNET_DEBUG", "0") not in ("", "0"):
+        traceback.print_exception(error)
+    line = " ".join(str(error).split())
+    stderr.print(f"[bold red]error:[/] {escape(line)}")
+
+
+def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn a command's errors into a line and an exit code; Ctrl-C and SIGTERM into 130."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            command(*args, **kwargs)
+        except AmsnetError as error:
+            complain(error)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            say("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+
+    return wrapped
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C and SIGTERM ask for a stop; a second one interrupts at once.
+
+    Yields:
+        A function that tells whether a stop was asked for.
+    """
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def progress_bar(what: str, *, quiet: bool) -> Iterator[Callable[[float], None]]:
+    """Show a bar on a terminal; elsewhere nothing.
+
+    Yields:
+        A function to call with the share done.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    hidden = quiet or not stderr.is_terminal
+    with Progress(
+        *columns, TimeRemainingColumn(), console=stderr, transient=True, disable=hidden
+    ) as bars:
+        task = bars.add_task(escape(what), total=1.0)
+        yield lambda share: bars.update(task, completed=share)
+
+
+@contextmanager
+def download_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show bytes, rate and time left on a terminal; elsewhere nothing.
+
+    Yields:
+        A function to call with bytes done and bytes in all.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(
+        *columns, TransferSpeedColumn(), TimeRemainingColumn(),
+        console=stderr, transient=True, disable=not stderr.is_terminal,
+    ) as bars:  # fmt: skip
+        task = bars.add_task(escape(what), total=None)
+        yield lambda done, size: bars.update(task, completed=done, total=size)
+
+
+def print_result(line: str | Path) -> None:
+    """Print a result on stdout, as it is, for other programs to read."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

@@ -1,0 +1,90 @@
+"""`amsnet evaluate`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from amsnet_cli import __version__
+from amsnet_cli.cli import options
+from amsnet_cli.cli.console import print_result, progress_bar, reports_errors, stdout
+from amsnet_cli.cli.denoise import parse_tile
+
+
+@reports_errors
+def evaluate(
+    noisy_dir: Annotated[Path, typer.Argument(help="Noisy pictures.")],
+    clean_dir: Annotated[Path, typer.Argument(help="Clean pictures of the same names.")],
+    weights: options.Weights = None,
+    masks: options.Masks = None,
+    repeats: options.Repeats = None,
+    refine: options.Refine = None,
+    tile: options.Tile = "auto",
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Score weights on pictures whose clean versions are known: PSNR and SSIM."""
+    from amsnet_cli.weights.store import find_weights, sha256_of
+
+    tile_size = parse_tile(tile)
+    path = find_weights(weights)
+
+    from amsnet_cli import evaluation
+    from amsnet_cli.denoising import DenoiseOptions
+    from amsnet_cli.device import choose_device
+    from amsnet_cli.model import load_model
+
+    pairs = evaluation.pair_photos(noisy_dir, clean_dir)
+    where = choose_device(device)
+    model = load_model(path, weights or path.stem)
+    wishes = DenoiseOptions(
+        n_masks=masks, repeats=repeats, refine=refine, tile=tile_size, seed=seed
+    )
+    scores = []
+    with progress_bar(noisy_dir.name, quiet=quiet) as progress:
+        for score in evaluation.evaluate(pairs, model, wishes, device=where):
+            scores.append(score)
+            progress(len(scores) / len(pairs))
+    fields = ("noisy_psnr", "noisy_ssim", "psnr", "ssim")
+    mean = {f: sum(getattr(s, f) for s in scores) / len(scores) for f in fields}
+    worse = sum(s.psnr < s.noisy_psnr for s in scores)
+    about = {
+        "version": __version__,
+        "weights": model.name,
+        "sha256": sha256_of(path),
+        "masks": masks,
+        "repeats": repeats,
+        "refine": refine,
+        "seed": seed,
+        "protocol": evaluation.PROTOCOL,
+    }
+    if as_json:
+        pictures = [dataclasses.asdict(s) for s in scores]
+        print_result(json.dumps({**about, "mean": mean, "worse": worse, "pictures": pictures}))
+        return
+    table = Table("picture", box=None, header_style="bold")
+    for title in ("noisy PSNR", "SSIM", "denoised PSNR", "SSIM"):
+        table.add_column(title, justify="right")
+    for s in scores:
+        table.add_row(escape(s.name), *_figures(dataclasses.asdict(s)))
+    table.add_row(f"mean of {len(scores)}", *_figures(mean), style="bold")
+    stdout.print(table)
+    stdout.print(
+        f"{worse} of {len(scores)} worse than noisy. amsnet {__version__}, {escape(model.name)} "
+        f"({about['sha256'][:12]}), seed {seed}. {evaluation.PROTOCOL}."
+    )
+
+
+def _figures(row: dict[str, float]) -> list[str]:
+    psnr, ssim = "{:.2f}".format, "{:.4f}".format
+    return [
+        psnr(row["noisy_psnr"]), ssim(row["noisy_ssim"]), psnr(row["psnr"]), ssim(row["ssim"])
+    ]  # fmt: skip

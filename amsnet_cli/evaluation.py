@@ -1,0 +1,141 @@
+"""Score denoised pictures against clean ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from amsnet_cli.denoising import DenoiseOptions, denoise
+from amsnet_cli.errors import PhotoError
+from amsnet_cli.model import Model
+from amsnet_cli.photos.find import find_photos
+from amsnet_cli.photos.photo import Photo, with_depth
+from amsnet_cli.photos.read import read_photo
+
+PROTOCOL = (
+    "PSNR in dB on 8-bit RGB after rounding; SSIM with a uniform 7x7 window, mean of channels; "
+    "both averaged over pictures"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """PSNR in dB and SSIM of one picture, before and after."""
+
+    name: str
+    noisy_psnr: float
+    noisy_ssim: float
+    psnr: float
+    ssim: float
+
+
+def psnr(image: NDArray[np.uint8], clean: NDArray[np.uint8]) -> float:
+    """Peak signal-to-noise ratio of two 8-bit pictures of one shape, in dB; inf if equal."""
+    error = np.mean((image.astype(np.float64) - clean) ** 2)
+    return math.inf if error == 0 else float(10 * np.log10(255**2 / error))
+
+
+def ssim(image: NDArray[np.uint8], clean: NDArray[np.uint8]) -> float:
+    """Structural similarity (Wang et al., 2004) as scikit-image computes it by default.
+
+    Uniform 7x7 window, sample covariance, borders of 3 pixels left out, channels averaged.
+
+    Args:
+        image: (H, W, C), sides of at least 7 pixels.
+        clean: the same shape.
+
+    Returns:
+        At most 1; nan for pictures too small for the window.
+    """
+    if min(image.shape[:2]) < 7:
+        return math.nan
+    x, y = (
+        torch.from_numpy(a.astype(np.float64)).permute(2, 0, 1)[None] for a in (image, clean)
+    )  # (1, C, H, W)
+
+    def mean(values: torch.Tensor) -> torch.Tensor:
+        return F.avg_pool2d(values, 7, stride=1)
+
+    mean_x, mean_y = mean(x), mean(y)
+    unbiased = 49 / 48
+    var_x = unbiased * (mean(x * x) - mean_x**2)
+    var_y = unbiased * (mean(y * y) - mean_y**2)
+    covariance = unbiased * (mean(x * y) - mean_x * mean_y)
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    numerator = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    return float((numerator / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))).mean())
+
+
+def pair_photos(noisy_dir: Path, clean_dir: Path) -> list[tuple[Path, Path]]:
+    """Match pictures by their path below the two folders, suffix aside.
+
+    Raises:
+        PhotoError: a noisy picture has no clean one, or more than one.
+    """
+    clean: dict[Path, list[Path]] = {}
+    for path in find_photos(clean_dir):
+        clean.setdefault(path.relative_to(clean_dir).with_suffix(""), []).append(path)
+    pairs = []
+    for path in find_photos(noisy_dir):
+        partners = clean.get(path.relative_to(noisy_dir).with_suffix(""), [])
+        if len(partners) != 1:
+            raise PhotoError(
+                f"{path}: {len(partners)} pictures of its name below {clean_dir}",
+                "give the two the same name",
+            )
+        pairs.append((path, partners[0]))
+    return pairs
+
+
+def evaluate(
+    pairs: list[tuple[Path, Path]],
+    model: Model,
+    options: DenoiseOptions = DenoiseOptions(),
+    *,
+    device: torch.device = torch.device("cpu"),
+    progress: Callable[[float], None] = lambda share: None,
+) -> Iterator[Score]:
+    """Denoise the first of each pair and score it against the second.
+
+    Args:
+        pairs: noisy and clean files, as from `pair_photos`.
+        model: see `denoise`.
+        options: see `denoise`.
+        device: see `denoise`.
+        progress: called with the share of the current picture.
+
+    Yields:
+        The score of each pair; see `PROTOCOL`.
+
+    Raises:
+        PhotoError: a picture cannot be read, or a pair differs in size.
+    """
+    for noisy_path, clean_path in pairs:
+        noisy, clean = read_photo(noisy_path), _rgb8(read_photo(clean_path))
+        before = _rgb8(noisy)
+        if before.shape != clean.shape:
+            raise PhotoError(
+                f"{noisy_path}: {_size(before)} pixels, but {clean_path} has {_size(clean)}"
+            )
+        after = _rgb8(denoise(noisy, model, options, device=device, progress=progress))
+        yield Score(
+            name=noisy_path.stem,
+            noisy_psnr=psnr(before, clean), noisy_ssim=ssim(before, clean),
+            psnr=psnr(after, clean), ssim=ssim(after, clean),
+        )  # fmt: skip
+
+
+def _rgb8(photo: Photo) -> NDArray[np.uint8]:
+    pixels = with_depth(photo, 8).pixels
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def _size(pixels: NDArray[np.uint8]) -> str:
+    return f"{pixels.shape[1]}x{pixels.shape[0]}"

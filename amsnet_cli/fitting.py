@@ -1,0 +1,460 @@
+"""Fit a model to a folder of noisy photos by the paper's scheme; no clean pictures needed.
+
+The loop reads from top to bottom in `fit`. Two kinds of pixels are never mixed: a fixed
+2 % of every photo's pixels is *held out*, always hidden and never part of the training loss.
+How well they are predicted decides which state is kept.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from amsnet_cli.core.downsampling import pd_down
+from amsnet_cli.core.masks import random_mask
+from amsnet_cli.core.networks import CompactUNetConfig, MaskedNetwork
+from amsnet_cli.core.objective import masked_l1
+from amsnet_cli.device import fast_precision, memory_errors
+from amsnet_cli.errors import PhotoError, TrainingError, UsageError
+from amsnet_cli.model import Inference, Model, ModelConfig, build_network, save_model
+from amsnet_cli.photos.find import find_photos
+from amsnet_cli.photos.photo import Pixels, unit_range
+from amsnet_cli.photos.read import read_photo
+
+HELD_OUT_SHARE = 0.02
+HELD_OUT_PATCHES = 24
+WARM_UP = 100
+GRADIENT_NORM = 1.0
+EMA_DECAY = 0.998
+CHECKS = 20
+"""How often in a run the held-out loss is measured."""
+PIXEL_BUDGET = 300_000_000
+"""Pixels kept in memory at once; of larger folders each photo gives windows of its share."""
+WINDOW = 512
+RESUME_EVERY = 60.0
+"""Seconds between two saved states, for `resume`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """How to fit.
+
+    Attributes:
+        minutes: stop after this long, or None.
+        steps: stop after this many optimiser steps, or None. With steps alone, the same seed
+            gives the same bytes on the same machine; minutes depend on its speed.
+        stride: of the pixel-shuffle downsampling of patches; 5 in the paper.
+        hidden_share: how much of a sub-image is hidden; half in the paper.
+        patch: side of a training patch in pixels, a multiple of stride; None chooses about 160.
+        batch: patches a step.
+        rate: peak learning rate, None for 1e-3 from scratch and 2e-4 from a model.
+        seed: of everything random.
+    """
+
+    minutes: float | None = 10.0
+    steps: int | None = None
+    stride: int = 5
+    hidden_share: float = 0.5
+    patch: int | None = None
+    batch: int = 4
+    rate: float | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitProgress:
+    """Where a fit stands.
+
+    Attributes:
+        step: optimiser steps done.
+        share: of the budget used, in [0, 1].
+        loss: masked L1 on recent training patches, in [0, 1] units.
+        held_out: the latest held-out loss, same units.
+        best: the lowest held-out loss so far.
+        steps_per_second: over the whole run.
+        seconds_left: estimate.
+    """
+
+    step: int
+    share: float
+    loss: float
+    held_out: float
+    best: float
+    steps_per_second: float
+    seconds_left: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """What a fit has made.
+
+    Attributes:
+        model: the fitted model's file.
+        steps: optimiser steps done.
+        photos: how many photos it saw.
+        skipped: what could not be read, with the reason.
+        first_held_out: held-out loss before the first step.
+        best_held_out: of the state that was kept.
+        interrupted: whether it was stopped before its budget was used; `resume` goes on.
+    """
+
+    model: Path
+    steps: int
+    photos: int
+    skipped: tuple[str, ...]
+    first_held_out: float
+    best_held_out: float
+    interrupted: bool
+
+
+def fit(
+    folder: Path,
+    output: Path,
+    options: FitOptions = FitOptions(),
+    *,
+    start: Model | None = None,
+    resume: bool = False,
+    device: torch.device = torch.device("cpu"),
+    progress: Callable[[FitProgress], None] = lambda p: None,
+    notice: Callable[[str], None] = lambda line: None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> FitResult:
+    """Train a network on the noisy photos of a folder alone (AMSNet, Section 3.2).
+
+    Args:
+        folder: searched for photos recursively; they are only read.
+        output: the model file to write. While fitting, `output` + ".resume" holds the state.
+        options: see `FitOptions`.
+        start: the model to start from; None for a fresh network.
+        resume: go on from the state beside `output`, with the same photos and options.
+        device: where to compute.
+        progress: called after each step.
+        notice: called with lines for the user, such as photos that are skipped.
+        stopped: asked before each step; when true, what there is is saved.
+
+    Returns:
+        See `FitResult`.
+
+    Raises:
+        UsageError: options out of range, or a state of other options.
+        PhotoError: no readable photo.
+        TrainingError: nothing to resume, or the loss is no longer finite.
+        OutputError: the model cannot be written.
+        DeviceError: out of memory.
+    """
+    options = _check(options, start)
+    windows, photos, skipped = _load(folder, options, notice)
+    state_path = output.with_name(output.name + ".resume")
+    with memory_errors(device):
+        run = _Run(windows, options, start, device)
+        if resume:
+            run.restore(state_path)
+        interrupted = False
+        saved = time.monotonic()
+        while (share := run.share()) < 1:
+            if stopped():
+                interrupted = True
+                break
+            run.train_step(share)
+            run.check_held_out()
+            progress(run.progress())
+            if time.monotonic() - saved > RESUME_EVERY:
+                run.save(state_path)
+                saved = time.monotonic()
+        run.check_held_out(final=True)
+        progress(run.progress())
+    if interrupted:
+        run.save(state_path)
+    save_model(output, run.best, _describe(run, folder, options, start, photos))
+    if not interrupted:
+        state_path.unlink(missing_ok=True)
+    return FitResult(
+        model=output, steps=run.step, photos=photos, skipped=tuple(skipped),
+        first_held_out=run.first_held_out, best_held_out=run.best_held_out,
+        interrupted=interrupted,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Pixels (H, W, 3) as stored, the scale to [0, 1], and where they are held out (H, W)."""
+
+    pixels: Pixels
+    scale: float
+    held_out: NDArray[np.bool_]
+
+
+class _Run:
+    """One fit's state: everything that a step changes, and that `resume` brings back."""
+
+    def __init__(
+        self, windows: list[_Window], options: FitOptions, start: Model | None, device: torch.device
+    ) -> None:
+        self.windows, self.options, self.device = windows, options, device
+        torch.manual_seed(options.seed)
+        self.config = start.config if start else ModelConfig(network=CompactUNetConfig())
+        fresh = copy.deepcopy(start.network) if start else build_network(self.config)
+        self.student = fresh.to(device).train()
+        self.average = copy.deepcopy(self.student)
+        self.best = copy.deepcopy(self.student)
+        assert options.rate is not None
+        self.optimiser = torch.optim.AdamW(self.student.parameters(), options.rate, weight_decay=0)
+        areas = np.array([w.held_out.size for w in windows], dtype=np.float64)
+        self.weights = areas / areas.sum()
+        self.step = 0
+        self.spent = 0.0
+        self.loss = math.nan
+        self.checks = 0
+        self.started = time.monotonic()
+        self.held_out = self.first_held_out = self.best_held_out = self._held_out_loss()
+
+    def elapsed(self) -> float:
+        return self.spent + time.monotonic() - self.started
+
+    def share(self) -> float:
+        """Share of the budget that is used."""
+        shares = [0.0]
+        if self.options.steps is not None:
+            shares.append(self.step / self.options.steps)
+        if self.options.minutes is not None:
+            shares.append(self.elapsed() / (60 * self.options.minutes))
+        return min(1.0, max(shares))
+
+    def train_step(self, share: float) -> None:
+        """Hide, predict, compare what was hidden, improve."""
+        options = self.options
+        warm = min(1.0, (self.step + 1) / WARM_UP)
+        for group in self.optimiser.param_groups:
+            group["lr"] = options.rate * warm * 0.5 * (1 + math.cos(math.pi * share))
+        noisy, hidden, held_out = self._batch(options.batch, ("train", self.step))
+        with fast_precision(self.device):
+            prediction = self.student(noisy, hidden | held_out)
+        loss = masked_l1(prediction, noisy, hidden & ~held_out)
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.student.parameters(), GRADIENT_NORM)
+        self.optimiser.step()
+        self.step += 1
+        value = loss.item()
+        if not math.isfinite(value):
+            raise TrainingError("the loss is no longer a number", "try a lower --rate")
+        self.loss = value if math.isnan(self.loss) else 0.95 * self.loss + 0.05 * value
+        decay = min(EMA_DECAY, (self.step + 1) / (self.step + 20))
+        with torch.no_grad():
+            for ours, theirs in zip(
+                self.average.parameters(), self.student.parameters(), strict=True
+            ):
+                ours.lerp_(theirs, 1 - decay)
+
+    def check_held_out(self, *, final: bool = False) -> None:
+        """Measure the average's held-out loss now and then; keep the best."""
+        due = int(self.share() * CHECKS)
+        if due <= self.checks and not final:
+            return
+        self.checks = due
+        self.held_out = self._held_out_loss()
+        if self.held_out < self.best_held_out:
+            self.best_held_out = self.held_out
+            self.best.load_state_dict(self.average.state_dict())
+
+    def progress(self) -> FitProgress:
+        elapsed, share = self.elapsed(), self.share()
+        return FitProgress(
+            step=self.step, share=share, loss=self.loss, held_out=self.held_out,
+            best=self.best_held_out, steps_per_second=self.step / elapsed,
+            seconds_left=elapsed * (1 - share) / share if share else math.inf,
+        )  # fmt: skip
+
+    def _held_out_loss(self) -> float:
+        """Masked L1 on held-out pixels of a fixed set of patches under fixed masks."""
+        total = 0.0
+        with torch.inference_mode(), fast_precision(self.device):
+            for i in range(HELD_OUT_PATCHES):
+                noisy, hidden, held_out = self._batch(1, ("held out", i))
+                prediction = self.average(noisy, hidden | held_out)
+                total += masked_l1(prediction, noisy, held_out).item()
+        return total / HELD_OUT_PATCHES
+
+    def _batch(self, patches: int, key: tuple[str, int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw sub-images, their masks and held-out pixels, as a function of seed and key.
+
+        Returns:
+            noisy (B*s*s, 3, P/s, P/s) float32, and hidden and held_out (B*s*s, 1, P/s, P/s) bool.
+        """
+        options = self.options
+        assert options.patch is not None
+        digest = hashlib.sha256(repr((options.seed, *key)).encode()).digest()
+        rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+        images, flags = [], []
+        for _ in range(patches):
+            window = self.windows[rng.choice(len(self.windows), p=self.weights)]
+            top, left = (
+                int(rng.integers(max(0, side - options.patch) + 1))
+                for side in window.held_out.shape
+            )
+            area = np.s_[top : top + options.patch, left : left + options.patch]
+            pixels, held = window.pixels[area], window.held_out[area]
+            missing = [(0, options.patch - side) for side in held.shape]
+            if any(after for _, after in missing):
+                pixels = np.pad(pixels, (*missing, (0, 0)), mode="reflect")
+                held = np.pad(held, missing, mode="reflect")
+            turn, mirror = int(rng.integers(4)), bool(rng.integers(2))
+            pixels, held = (np.rot90(x, turn) for x in (pixels, held))
+            if mirror:
+                pixels, held = pixels[:, ::-1], held[:, ::-1]
+            images.append(pixels.astype(np.float32) / window.scale)
+            flags.append(held)
+        noisy = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)  # (B, 3, P, P)
+        noisy = pd_down(noisy, options.stride)  # (B*s*s, 3, P/s, P/s)
+        held_out = pd_down(torch.from_numpy(np.stack(flags))[:, None], options.stride)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        share = torch.full((noisy.shape[0],), options.hidden_share)
+        hidden = random_mask(share, (noisy.shape[0], *noisy.shape[-2:]), generator)
+        return noisy.to(self.device), hidden.to(self.device), held_out.to(self.device)
+
+    def save(self, path: Path) -> None:
+        """Write the whole state, for `resume`."""
+        state: dict[str, Any] = {
+            "options": dataclasses.asdict(self.options),
+            "photos": self._fingerprint(),
+            "numbers": {k: getattr(self, k) for k in _NUMBERS},
+            "spent": self.elapsed(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        for name in _NETWORKS:
+            state[name] = getattr(self, name).state_dict()
+        part = path.with_name(f".{path.name}.part")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state, part)
+        os.replace(part, path)
+
+    def restore(self, path: Path) -> None:
+        """Read the state back.
+
+        Raises:
+            TrainingError: there is none, or it is of other photos.
+            UsageError: it is of other options.
+        """
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+        except FileNotFoundError as error:
+            raise TrainingError(
+                f"{path}: no interrupted fit to resume", "start it without --resume"
+            ) from error
+        ours = dataclasses.asdict(self.options)
+        budget = {"minutes", "steps"}
+        changed = [k for k in ours if k not in budget and ours[k] != state["options"][k]]
+        if changed:
+            raise UsageError(
+                f"the interrupted fit had another {', '.join(changed)}", "give the same options"
+            )
+        if state["photos"] != self._fingerprint():
+            raise TrainingError(
+                "the folder's photos have changed since the fit was interrupted",
+                "start it without --resume",
+            )
+        for name in _NETWORKS:
+            getattr(self, name).load_state_dict(state[name])
+        self.optimiser.load_state_dict(state["optimiser"])
+        for name, value in state["numbers"].items():
+            setattr(self, name, value)
+        self.spent, self.started = state["spent"], time.monotonic()
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for window in self.windows:
+            digest.update(np.ascontiguousarray(window.pixels).data)
+        return digest.hexdigest()
+
+
+_NETWORKS = ("student", "average", "best")
+_NUMBERS = ("step", "loss", "checks", "held_out", "first_held_out", "best_held_out")
+
+
+def _check(options: FitOptions, start: Model | None) -> FitOptions:
+    """Settle what was left open; raise a `UsageError` for what cannot be."""
+    if options.minutes is None and options.steps is None:
+        raise UsageError("a fit needs an end", "give --minutes or --steps")
+    if options.stride < 1 or options.batch < 1:
+        raise UsageError("stride and batch begin at 1")
+    if not 0 < options.hidden_share < 1:
+        raise UsageError("the hidden share lies between 0 and 1")
+    patch = options.patch or round(160 / options.stride) * options.stride
+    if patch < options.stride or patch % options.stride:
+        raise UsageError(f"the patch is a multiple of the stride {options.stride}")
+    rate = options.rate or (2e-4 if start else 1e-3)
+    return dataclasses.replace(options, patch=patch, rate=rate)
+
+
+def _load(
+    folder: Path, options: FitOptions, notice: Callable[[str], None]
+) -> tuple[list[_Window], int, list[str]]:
+    """Read every photo once; keep all of it, or windows where the folder is large."""
+    paths = find_photos(folder)
+    most = max(WINDOW * WINDOW, PIXEL_BUDGET // len(paths))
+    rng = np.random.default_rng((options.seed, 1))
+    windows, skipped = [], []
+    for path in paths:
+        try:
+            photo = read_photo(path)
+        except PhotoError as error:
+            skipped.append(str(error))
+            notice(f"skipped {error}")
+            continue
+        if photo.pixels.dtype == np.float32:
+            pixels, scale = unit_range(photo)[0], 1.0
+        else:
+            pixels, scale = photo.pixels, float(np.iinfo(photo.pixels.dtype).max)
+        pixels = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+        for part in _windows_of(pixels, most, rng):
+            held_out = rng.random(part.shape[:2], dtype=np.float32) < HELD_OUT_SHARE
+            windows.append(_Window(part, scale, held_out))
+    if not windows:
+        raise PhotoError(f"{folder}: none of its {len(paths)} photos can be read")
+    return windows, len(paths) - len(skipped), skipped
+
+
+def _windows_of(pixels: Pixels, most: int, rng: np.random.Generator) -> list[Pixels]:
+    height, width = pixels.shape[:2]
+    if height * width <= most:
+        return [pixels]
+    corners = [
+        (int(rng.integers(max(1, height - WINDOW))), int(rng.integers(max(1, width - WINDOW))))
+        for _ in range(max(1, most // (WINDOW * WINDOW)))
+    ]
+    return [pixels[y : y + WINDOW, x : x + WINDOW].copy() for y, x in corners]
+
+
+def _describe(
+    run: _Run, folder: Path, options: FitOptions, start: Model | None, photos: int
+) -> ModelConfig:
+    stride = min(options.stride, 2)
+    return dataclasses.replace(
+        run.config,
+        inference=Inference(
+            passes="multi", n_masks=round(1 / options.hidden_share), stride=stride, repeats=4
+        ),
+        provenance={
+            "fitted_on": folder.resolve().name,
+            "photos": photos,
+            "started_from": start.name if start else "scratch",
+            "steps": run.step,
+            "stride": options.stride,
+            "hidden_share": options.hidden_share,
+            "seed": options.seed,
+            "held_out_loss": round(run.best_held_out, 6),
+        },
+    )

@@ -1,0 +1,1 @@
+"""Published weights: what the manifest names, how they get here, where they lie."""
