@@ -144,28 +144,25 @@ def denoise_tensor(
         denoised = torch.zeros_like(noisy)
         for _ in range(repeats):
             index = partition_masks(inference.n_masks, (1, *size), generator)
-            denoised += run(
-                lambda part, index=index: multi_mask_pass(
+
+            def masked(part: Tile, index: Tensor = index) -> Tensor:
+                return multi_mask_pass(
                     network, at(part, noisy), at(part, index), inference.n_masks, stride
                 )
-            )
+
+            denoised += run(masked)
         denoised /= repeats
         if not rounds:
             return denoised
         refined = torch.zeros_like(noisy)
         for _ in range(rounds):
-            replaced = torch.rand((1, 1, *size), generator=generator) < inference.refine
+            mixed = random_replacement(denoised, noisy, inference.refine, generator)
             index = partition_masks(inference.n_masks, (1, *size), generator)
-            refined += run(
-                lambda part, replaced=replaced, index=index: random_replacement(
-                    network,
-                    at(part, denoised),
-                    at(part, noisy),
-                    at(part, replaced),
-                    at(part, index),
-                    inference.n_masks,
-                )
-            )
+
+            def remasked(part: Tile, mixed: Tensor = mixed, index: Tensor = index) -> Tensor:
+                return multi_mask_pass(network, at(part, mixed), at(part, index), inference.n_masks)
+
+            refined += run(remasked)
         return refined / rounds
 
 

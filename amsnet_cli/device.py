@@ -37,7 +37,7 @@ def computes_bfloat16_fast(device: torch.device) -> bool:
     CPUs need AVX512-BF16 or AMX; without, bfloat16 is emulated and slower.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         abilities = torch.cpu.get_capabilities()
         return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))

@@ -11,7 +11,6 @@ import copy
 import dataclasses
 import hashlib
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from amsnet_cli.core.downsampling import pd_down
 from amsnet_cli.core.masks import random_mask
-from amsnet_cli.core.networks import CompactUNetConfig, MaskedNetwork
+from amsnet_cli.core.networks import CompactUNetConfig
 from amsnet_cli.core.objective import masked_l1
 from amsnet_cli.device import fast_precision, memory_errors
 from amsnet_cli.errors import PhotoError, TrainingError, UsageError
@@ -236,6 +235,7 @@ class _Run:
     def train_step(self, share: float) -> None:
         """Hide, predict, compare what was hidden, improve."""
         options = self.options
+        assert options.rate is not None
         warm = min(1.0, (self.step + 1) / WARM_UP)
         for group in self.optimiser.param_groups:
             group["lr"] = options.rate * warm * 0.5 * (1 + math.cos(math.pi * share))
@@ -339,7 +339,7 @@ class _Run:
         part = path.with_name(f".{path.name}.part")
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(state, part)
-        os.replace(part, path)
+        part.replace(path)
 
     def restore(self, path: Path) -> None:
         """Read the state back.

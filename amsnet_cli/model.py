@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,7 +84,8 @@ def build_network(config: ModelConfig) -> MaskedNetwork:
     network = MaskedNetwork(
         CompactUNet(config.network), fill=config.fill, mask_channel=config.mask_channel
     )
-    return network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 def save_model(
@@ -113,7 +113,7 @@ def save_model(
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             part.write_bytes(content)
-            os.replace(part, path)
+            part.replace(path)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
@@ -159,7 +159,9 @@ def load_model(path: Path, name: str = "") -> Model:
 def _parse(header: dict[str, Any]) -> ModelConfig:
     if header.pop("format") != FORMAT:
         raise ValueError("another file format")
-    shape = {k: tuple(v) if isinstance(v, list) else v for k, v in header.pop("network").items()}
+    shape: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in header.pop("network").items()
+    }
     return ModelConfig(
         network=CompactUNetConfig(**shape),
         inference=Inference(**header.pop("inference")),

@@ -3,7 +3,7 @@
 A photo is taken back to what a sensor would have recorded, gets the sensor's noise, and is
 developed again as a camera would: Bayer mosaic, demosaicking, white balance, colour matrix,
 tone curve, noise reduction, resampling, sharpening, JPEG. The noise-free twin is developed
-alike, except for noise reduction and JPEG, and is the target. Every parameter is drawn anew for every
+alike, but for noise reduction and JPEG, and is the target. Every parameter is drawn anew for each
 patch, over a wide range, so that many cameras, phones and converters lie inside it.
 
 Sources for the ranges: shot and read noise after Brooks et al., "Unprocessing Images for
@@ -88,26 +88,30 @@ def _photograph(clean: Tensor, draw: _Draw) -> tuple[Tensor, Tensor]:
     shot = draw.log_uniform(2e-5, 4e-2)
     read = (2.18 * shot.log() + 1.2 + 0.6 * draw.normal_like(shot)).exp()
     noise = (shot * raw + read).sqrt() * draw.normal_like(raw)
-    # Some files keep values below black, others are cut there.
-    floor = torch.where(draw.chance(0.5), 0.0, -1.0)
-    noisy_raw = torch.maximum((raw + noise).clamp_max(1.0), floor)
 
-    mosaicked, kind = draw.chance(0.85), draw.uniform(0, 1)
-    contrast = draw.uniform(0.0, 0.8)
+    mosaicked, kind = draw.chance(0.88), draw.uniform(0, 1)
     developed = []
-    for sensor in (noisy_raw, raw):
+    for sensor in ((raw + noise).clamp_max(1.0), raw):
         rgb = torch.where(mosaicked, _demosaic(_mosaic(sensor), kind), sensor)
-        rgb = torch.einsum("bij,bjhw->bihw", to_srgb, rgb * gains).clamp(0, 1)
-        encoded = rgb ** (1 / gamma)
-        curve = encoded * encoded * (3 - 2 * encoded)
-        developed.append(torch.lerp(encoded, curve, contrast))
+        developed.append(torch.einsum("bij,bjhw->bihw", to_srgb, rgb * gains))
     noisy, target = developed
-    return target + _reduce_noise(noisy - target, draw), target
+    # Nothing is cut at black before this point, and noise is reduced in linear light: then the
+    # clean value stays the median of the noisy ones through any tone curve. Otherwise networks
+    # learn to shift brightness, by an amount that real photos do not share.
+    noisy = target + _reduce_noise(noisy - target, draw)
+    contrast = draw.uniform(0.0, 0.8)
+    return _tone(noisy, gamma, contrast), _tone(target, gamma, contrast)
+
+
+def _tone(linear: Tensor, gamma: Tensor, contrast: Tensor) -> Tensor:
+    """Gamma, and some of an S-curve."""
+    encoded = linear.clamp(0, 1) ** (1 / gamma)
+    return torch.lerp(encoded, encoded * encoded * (3 - 2 * encoded), contrast)
 
 
 def _colour_matrix(draw: _Draw) -> Tensor:
     """Camera to sRGB: rows sum to one, as white stays white; (B, 3, 3)."""
-    off = draw.uniform(-0.55, 0.05, 3, 3) * (1 - torch.eye(3))
+    off = draw.uniform(-0.55, 0.05, 3, 3) * draw.uniform(0, 1, 1, 1) * (1 - torch.eye(3))
     return off + torch.diag_embed(1 - off.sum(2))
 
 
@@ -121,8 +125,8 @@ def _mosaic(rgb: Tensor) -> Tensor:
 
 def _demosaic(bayer: Tensor, kind: Tensor) -> Tensor:
     """Bilinear, gradient-corrected linear (Malvar et al., 2004) or edge-aware, by `kind`."""
-    out = torch.where(kind < 0.25, _bilinear(bayer), _malvar(bayer))
-    for i in torch.nonzero(kind.flatten() > 0.6).flatten().tolist():
+    out = torch.where(kind < 0.2, _bilinear(bayer), _malvar(bayer))
+    for i in torch.nonzero(kind.flatten() > 0.65).flatten().tolist():
         low, high = bayer[i].min(), bayer[i].max()
         scale = 65535 / float((high - low).clamp_min(1e-6))
         sensor = ((bayer[i, 0] - low) * scale).numpy().astype(np.uint16)
@@ -191,12 +195,17 @@ def _malvar(bayer: Tensor) -> Tensor:
 
 
 def _reduce_noise(noise: Tensor, draw: _Draw) -> Tensor:
-    """What in-camera noise reduction leaves: softer noise, colour more so than brightness."""
+    """What in-camera noise reduction leaves: softer and coarser, colour more so than brightness."""
     luma = noise.mean(1, keepdim=True)
     chroma = noise - luma
-    softened = _blur(luma, draw.uniform(0.2, 1.1)) * draw.uniform(0.7, 1.3)
-    softened = softened + _blur(chroma, draw.uniform(0.2, 2.2)) * draw.uniform(0.3, 1.2)
-    return torch.where(draw.chance(0.5), softened, noise)
+    softened = _blur(luma, draw.uniform(0.2, 1.2)) * draw.uniform(0.7, 1.3)
+    softened = softened + _blur(chroma, draw.uniform(0.2, 2.2)) * draw.uniform(0.15, 1.2)
+    noise = torch.where(draw.chance(0.5), softened, noise)
+    height, width = noise.shape[-2:]
+    grain = draw.normal_like(noise[..., ::4, ::4])
+    grain = F.interpolate(grain, (height, width), mode="bilinear")
+    strength = noise.std((1, 2, 3), keepdim=True) * draw.uniform(0.1, 0.5)
+    return noise + draw.chance(0.25) * strength * grain
 
 
 def _blur(x: Tensor, sigma: Tensor) -> Tensor:
@@ -215,7 +224,7 @@ def _blur(x: Tensor, sigma: Tensor) -> Tensor:
 def _resample(noisy: Tensor, target: Tensor, draw: _Draw) -> tuple[Tensor, Tensor]:
     """Scale some patches by 0.5 to 1.5 and cut them to size again (mirrored where smaller)."""
     size = noisy.shape[-1]
-    scale, chosen = draw.uniform(0.5, 1.5).flatten(), draw.chance(0.35).flatten()
+    scale, chosen = draw.uniform(0.5, 1.5).flatten(), draw.chance(0.25).flatten()
     noisy, target = noisy.clone(), target.clone()
     for i in torch.nonzero(chosen).flatten().tolist():
         pair = torch.stack([noisy[i], target[i]])

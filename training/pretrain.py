@@ -43,7 +43,9 @@ SHARED_SCALES = (1.0, 3.0)
 class CameraPairs(Dataset[tuple[Tensor, Tensor, Tensor]]):
     """Batch number i is a function of the seed and i alone, whoever draws it."""
 
-    def __init__(self, photos: Path, *, patch: int, batch: int, first: int, steps: int, seed: int):
+    def __init__(
+        self, photos: Path, *, patch: int, batch: int, first: int, steps: int, seed: int
+    ) -> None:
         self.photos = [
             np.ascontiguousarray(cv2.imread(str(p), cv2.IMREAD_COLOR)[..., ::-1])
             for p in sorted(photos.iterdir())
@@ -139,12 +141,12 @@ def main() -> None:
     )  # fmt: skip
     loader = DataLoader(pairs, batch_size=None, num_workers=args.workers)
     started, losses = time.monotonic(), []
-    for noisy, target, hidden in loader:
+    for batch in loader:
         warm = min(1.0, (step + 1) / WARM_UP)
         rate = args.rate * warm * 0.5 * (1 + math.cos(math.pi * step / args.steps))
         for group in optimiser.param_groups:
             group["lr"] = rate
-        noisy, target, hidden = (x.to(device) for x in (noisy, target, hidden))
+        noisy, target, hidden = (x.to(device) for x in batch)
         with torch.autocast(device.type, torch.bfloat16):
             prediction = student(noisy, hidden)
         loss = (prediction - target).abs().mean()

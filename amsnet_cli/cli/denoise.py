@@ -43,7 +43,7 @@ def denoise(
     tile: options.Tile = "auto",
     seed: options.Seed = 0,
     device: options.Device = "auto",
-    force: Annotated[bool, typer.Option("-f", "--force", help="Overwrite what is there.")] = False,
+    force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Denoise photos.
@@ -61,7 +61,8 @@ def denoise(
     tile_size = parse_tile(tile)
     path = find_weights(weights)
 
-    from amsnet_cli.denoising import DenoiseOptions, denoise as denoise_photo
+    from amsnet_cli.denoising import DenoiseOptions
+    from amsnet_cli.denoising import denoise as denoise_photo
     from amsnet_cli.device import choose_device
     from amsnet_cli.model import load_model
     from amsnet_cli.photos.photo import with_depth

@@ -56,10 +56,11 @@ def evaluate(
     fields = ("noisy_psnr", "noisy_ssim", "psnr", "ssim")
     mean = {f: sum(getattr(s, f) for s in scores) / len(scores) for f in fields}
     worse = sum(s.psnr < s.noisy_psnr for s in scores)
+    digest = sha256_of(path)
     about = {
         "version": __version__,
         "weights": model.name,
-        "sha256": sha256_of(path),
+        "sha256": digest,
         "masks": masks,
         "repeats": repeats,
         "refine": refine,
@@ -79,7 +80,7 @@ def evaluate(
     stdout.print(table)
     stdout.print(
         f"{worse} of {len(scores)} worse than noisy. amsnet {__version__}, {escape(model.name)} "
-        f"({about['sha256'][:12]}), seed {seed}. {evaluation.PROTOCOL}."
+        f"({digest[:12]}), seed {seed}. {evaluation.PROTOCOL}."
     )
 
 

@@ -39,8 +39,10 @@ def fit(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="FILE",
-            help="The model's file. [default: in your data folder, under the folder's name]",
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="The model's file. [default: in your data folder, named like FOLDER]",
         ),
     ] = None,
     minutes: Annotated[
@@ -60,9 +62,9 @@ def fit(
     seed: options.Seed = 0,
     device: options.Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
-    force: Annotated[bool, typer.Option("-f", "--force", help="Replace a model that is there.")] = False,
+    force: options.Force = False,
     quiet: options.Quiet = False,
-) -> None:  # fmt: skip
+) -> None:
     """Learn from a folder of noisy photos alone; no clean pictures are needed.
 
     Hidden pixels are predicted from visible ones, and compared with their noisy selves. Ctrl-C

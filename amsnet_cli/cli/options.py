@@ -18,6 +18,7 @@ Device = Annotated[
     typer.Option(envvar="AMSNET_DEVICE", help="auto, cpu, cuda, cuda:N or mps."),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")]
+Force = Annotated[bool, typer.Option("-f", "--force", help="Replace what is there.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only say what went wrong.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Masks = Annotated[

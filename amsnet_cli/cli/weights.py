@@ -15,7 +15,8 @@ from amsnet_cli.cli.console import complain, download_bar, print_result, reports
 from amsnet_cli.errors import UsageError, WeightsError
 from amsnet_cli.weights.download import pull as pull_entry
 from amsnet_cli.weights.manifest import load_manifest
-from amsnet_cli.weights.store import entry_path, find_weights, fitted_models, verify as verify_entry
+from amsnet_cli.weights.store import entry_path, find_weights, fitted_models
+from amsnet_cli.weights.store import verify as verify_entry
 
 app = typer.Typer(
     help="List, pull, verify and remove weights.",

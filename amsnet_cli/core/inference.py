@@ -63,25 +63,23 @@ def multi_mask_pass(
 
 
 def random_replacement(
-    predict: Predictor,
-    denoised: Tensor,
-    noisy: Tensor,
-    replaced: Tensor,
-    mask_index: Tensor,
-    n_masks: int,
+    denoised: Tensor, noisy: Tensor, share: float, generator: torch.Generator
 ) -> Tensor:
-    """One round of random replacement refinement (R3, AP-BSN; variant E of AMSNet).
+    """Put some noisy pixels back, to be denoised again (R3 of AP-BSN; variant E of AMSNet).
+
+    The refinement is the mean over several rounds (8 in the paper, with a share of 0.16) of
+    `multi_mask_pass` without downsampling on what this returns.
 
     Args:
-        predict: see the module's docstring.
         denoised: (B, C, H, W), the result to refine.
         noisy: (B, C, H, W).
-        replaced: (B, 1, H, W) bool; where True the noisy pixel is put back.
-        mask_index: (B, 1, H, W), as in `multi_mask_pass`, which runs without downsampling.
-        n_masks: k.
+        share: of the pixels that become noisy again, independently for each pixel of each
+            image, all channels together.
+        generator: a CPU generator.
 
     Returns:
-        (B, C, H, W); the paper averages 8 rounds with a share of 0.16 replaced.
+        (B, C, H, W).
     """
-    mixed = torch.where(replaced, noisy, denoised)
-    return multi_mask_pass(predict, mixed, mask_index, n_masks)
+    batch, _, height, width = noisy.shape
+    replaced = torch.rand((batch, 1, height, width), generator=generator) < share
+    return torch.where(replaced.to(noisy.device), noisy, denoised)

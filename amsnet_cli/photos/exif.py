@@ -34,7 +34,7 @@ def exif_of_tiff(content: bytes) -> bytes | None:
     """
     source = Image.Exif()
     try:
-        source.load_from_fp(io.BytesIO(content))  # type: ignore[no-untyped-call]
+        source.load_from_fp(io.BytesIO(content))
     except (SyntaxError, struct.error, ValueError, OSError, KeyError):
         return None
     block = Image.Exif()
@@ -89,7 +89,7 @@ def tiff_with_exif(content: bytes, exif: bytes) -> bytes:
     """
     endian = "<" if content[:2] == b"II" else ">"
     block = Image.Exif()
-    block.load(exif)  # type: ignore[no-untyped-call]
+    block.load(exif)
     added = TiffImagePlugin.ImageFileDirectory_v2(content[:8])
     for tag in _DESCRIPTIVE:
         if tag in block and tag != ORIENTATION:

@@ -84,14 +84,14 @@ def with_depth(photo: Photo, depth: int) -> Photo:
     """Convert to 8 or 16 bits a channel, rounding; float pictures are clipped to [0, 1]."""
     if depth == photo.depth:
         return photo
-    dtype = np.dtype(np.uint8 if depth == 8 else np.uint16)
+    dtype, largest = (np.uint8, 255) if depth == 8 else (np.uint16, 65535)
 
     def convert(pixels: Pixels) -> Pixels:
         if pixels.dtype == np.float32:
             scaled = np.clip(pixels, 0, 1)
         else:
             scaled = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
-        return np.rint(scaled * np.iinfo(dtype).max).astype(dtype)
+        return np.asarray(np.rint(scaled * largest), dtype)
 
     alpha = None if photo.alpha is None else convert(photo.alpha)
     return replace(photo, pixels=convert(photo.pixels), alpha=alpha)

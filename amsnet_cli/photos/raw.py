@@ -14,8 +14,12 @@ from amsnet_cli.photos.exif import exif_of_tiff, with_orientation
 from amsnet_cli.photos.photo import Photo
 
 RAW_SUFFIXES = frozenset(
-    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef "
-    ".raf .raw .rw2 .rwl .sr2 .srf .srw .x3f".split()
+    f".{suffix}"
+    for suffix in (
+        *("3fr", "arw", "cr2", "cr3", "crw", "dcr", "dng", "erf", "fff", "iiq", "kdc", "mef"),
+        *("mos", "mrw", "nef", "nrw", "orf", "pef", "raf", "raw", "rw2", "rwl", "sr2", "srf"),
+        *("srw", "x3f"),
+    )
 )
 
 

@@ -87,7 +87,7 @@ def write_photo(photo: Photo, path: Path) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(part, path)
+            part.replace(path)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
@@ -99,7 +99,7 @@ def write_photo(photo: Photo, path: Path) -> None:
 def _encode(photo: Photo, kind: str) -> bytes:
     exif = with_orientation(photo.exif, photo.orientation)
     if kind == "PNG":
-        content = _vips(photo).pngsave_buffer(compression=6)
+        content = _vips(photo).pngsave_buffer(compression=6, keep="xmp:icc")
         return png_with_exif(content, exif) if exif else content
     if kind == "TIFF":
         image = _vips(photo)

@@ -59,7 +59,7 @@ def pull(entry: Entry, progress: Callable[[int, int], None] = lambda done, size:
                 except _SourceError as error:
                     failures.append(f"{source}: {error}")
                 else:
-                    os.replace(part, target)
+                    part.replace(target)
                     return target
         finally:
             part.unlink(missing_ok=True)

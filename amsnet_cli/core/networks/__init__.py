@@ -44,5 +44,5 @@ class MaskedNetwork(nn.Module):
         seen = torch.cat([filled, hidden.to(filled.dtype)], 1) if self.mask_channel else filled
         height, width = noisy.shape[-2:]
         padded = pad_to_multiple(seen, self.network.multiple)
-        correction = self.network(padded.contiguous(memory_format=torch.channels_last))
+        correction: Tensor = self.network(padded.contiguous(memory_format=torch.channels_last))
         return filled + correction[..., :height, :width].float()

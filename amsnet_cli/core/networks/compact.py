@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +38,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, width, H, W) to the same shape."""
-        return x + self.second(F.leaky_relu(self.first(x), 0.1))
+        correction: Tensor = self.second(F.leaky_relu(self.first(x), 0.1))
+        return x + correction
 
 
 class CompactUNet(nn.Module):
@@ -70,12 +72,8 @@ class CompactUNet(nn.Module):
         self.multiple = 2 ** (len(widths) - 1)
         self.head = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(_stack(w, n) for w, n in zip(widths, blocks, strict=True))
-        self.down = nn.ModuleList(
-            nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False)
-        )
-        self.up = nn.ModuleList(
-            nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths, widths[1:], strict=False)
-        )
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
+        self.up = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairwise(widths))
         self.decoder = nn.ModuleList(
             _stack(w, n) for w, n in zip(widths[:-1], blocks[:-1], strict=True)
         )
@@ -108,7 +106,8 @@ class CompactUNet(nn.Module):
             reversed(self.up), reversed(self.decoder), reversed(skips), strict=True
         ):
             x = decode(skip + F.pixel_shuffle(up(x), 2))
-        return self.tail(x)  # type: ignore[no-any-return]
+        corrected: Tensor = self.tail(x)
+        return corrected
 
 
 def _stack(width: int, blocks: int) -> nn.Sequential:

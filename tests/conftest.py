@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from hypothesis import settings
+from typer.testing import CliRunner, Result
+
+from amsnet_cli.cli.app import app
+from amsnet_cli.core.networks import CompactUNetConfig
+from amsnet_cli.model import Inference, ModelConfig, build_network, save_model
+from amsnet_cli.photos.photo import Photo
+from amsnet_cli.photos.write import write_photo
+
+settings.register_profile("amsnet", deadline=None, derandomize=True)
+settings.load_profile("amsnet")
+
+SHARED = Path(os.environ.get("AMSNET_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test has a user folder of its own."""
+    folder = tmp_path_factory.mktemp("home")
+    for name in [n for n in os.environ if n.startswith("AMSNET_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AMSNET_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def amsnet():
+    """Run the command line in this process."""
+
+    def run(*args: object) -> Result:
+        result = CliRunner().invoke(app, [str(a) for a in args])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def clean_crop() -> np.ndarray:
+    """A CC0 picture, (160, 192, 3) uint8."""
+    return np.ascontiguousarray(skimage.data.astronaut()[0:160, 140:332])
+
+
+@pytest.fixture(scope="session")
+def noisy_crop(clean_crop: np.ndarray) -> np.ndarray:
+    """The same with white noise of sigma 25/255."""
+    noise = np.random.default_rng(0).normal(0, 25, clean_crop.shape)
+    return (clean_crop + noise).round().clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def noisy_png(tmp_path: Path, noisy_crop: np.ndarray) -> Path:
+    path = tmp_path / "noisy.png"
+    write_photo(Photo(pixels=noisy_crop), path)
+    return path
+
+
+@pytest.fixture
+def tiny_model(tmp_path: Path) -> Path:
+    """A small untrained model that runs the multi-mask pass."""
+    torch.manual_seed(0)
+    config = ModelConfig(
+        network=CompactUNetConfig(widths=(8, 8), blocks=(1, 1)),
+        inference=Inference(passes="multi", n_masks=2, stride=2, repeats=1),
+    )
+    path = tmp_path / "tiny.safetensors"
+    save_model(path, build_network(config), config)
+    return path

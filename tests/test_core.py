@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from amsnet_cli.core.downsampling import pad_to_multiple, pd_down, pd_up
+from amsnet_cli.core.inference import multi_mask_pass, random_replacement, single_pass
+from amsnet_cli.core.masks import fill_hidden, partition_masks, random_mask
+from amsnet_cli.core.networks import CompactUNet, CompactUNetConfig, MaskedNetwork
+from amsnet_cli.core.objective import masked_l1, prior_smoothing
+
+sides = st.integers(1, 40)
+strides = st.integers(1, 7)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+class TestDownsampling:
+    @given(sides, sides, strides, st.integers(1, 3), st.integers(1, 4))
+    def test_join_undoes_split_exactly(self, h, w, stride, batch, channels):
+        x = torch.rand(batch, channels, h, w, generator=seeded())
+        down = pd_down(x, stride)
+        assert down.shape == (batch * stride**2, channels, -(-h // stride), -(-w // stride))
+        assert torch.equal(pd_up(down, stride, (h, w)), x)
+
+    def test_sub_images_are_strided_slices_in_row_major_order(self):
+        x = torch.rand(2, 3, 12, 18)
+        down = pd_down(x, 3).reshape(2, 3, 3, 3, 4, 6)
+        for i in range(3):
+            for j in range(3):
+                assert torch.equal(down[:, i, j], x[..., i::3, j::3])
+
+    @given(sides, sides, st.integers(1, 16))
+    def test_padding_reflects(self, h, w, multiple):
+        x = torch.rand(1, 1, h, w)
+        padded = pad_to_multiple(x, multiple)
+        assert padded.shape[-2] % multiple == padded.shape[-1] % multiple == 0
+        assert torch.equal(padded[..., :h, :w], x)
+        if h > 1 and padded.shape[-2] > h:
+            assert torch.equal(padded[..., h, :w], x[..., h - 2, :])
+
+
+class TestMasks:
+    @given(st.integers(2, 9), sides, sides)
+    def test_masks_hide_every_pixel_exactly_once(self, k, h, w):
+        index = partition_masks(k, (2, h, w), seeded())
+        assert index.shape == (2, 1, h, w)
+        assert torch.equal(
+            sum((index == j).int() for j in range(k)), torch.ones(2, 1, h, w, dtype=torch.int32)
+        )
+
+    @pytest.mark.parametrize("k", [2, 3, 4])
+    def test_each_mask_hides_its_share(self, k):
+        index = partition_masks(k, (1, 300, 300), seeded())
+        for j in range(k):
+            assert (index == j).float().mean() == pytest.approx(1 / k, abs=0.01)
+
+    def test_masks_come_from_the_generator_alone(self):
+        torch.manual_seed(1)
+        first = partition_masks(3, (1, 9, 9), seeded(5))
+        torch.manual_seed(2)
+        assert torch.equal(first, partition_masks(3, (1, 9, 9), seeded(5)))
+        assert not torch.equal(first, partition_masks(3, (1, 9, 9), seeded(6)))
+
+    def test_training_masks_hide_each_image_s_own_share(self):
+        hidden = random_mask(torch.tensor([0.0, 0.25, 1.0]), (3, 200, 200), seeded())
+        shares = hidden.float().mean((1, 2, 3))
+        assert shares[0] == 0 and shares[2] == 1 and shares[1] == pytest.approx(0.25, abs=0.02)
+
+    @pytest.mark.parametrize("fill", ["mean", "zeros"])
+    @given(sides, sides, st.integers(0, 99))
+    @settings(max_examples=50)
+    def test_fill_keeps_the_visible_and_forgets_the_hidden(self, fill, h, w, seed):
+        x = torch.rand(1, 3, h, w, generator=seeded(seed))
+        hidden = random_mask(torch.tensor([0.5]), (1, h, w), seeded(seed))
+        filled = fill_hidden(x, hidden, fill)
+        assert torch.equal(torch.where(hidden, 0, filled), torch.where(hidden, 0, x))
+        other = torch.where(hidden, torch.rand_like(x), x)
+        assert torch.equal(fill_hidden(other, hidden, fill), filled)
+        assert filled.isfinite().all()
+
+    def test_mean_fill_of_a_constant_is_the_constant(self):
+        x = torch.full((1, 3, 30, 30), 0.7)
+        for share in (0.5, 0.97, 0.999):
+            hidden = random_mask(torch.tensor([share]), (1, 30, 30), seeded())
+            assert not hidden.all()
+            assert torch.allclose(fill_hidden(x, hidden, "mean"), x)
+
+    def test_mean_fill_weighs_edges_twice(self):
+        x = torch.tensor([[1.0, 2, 3], [4, 0, 5], [6, 7, 8]])[None, None]
+        hidden = torch.zeros(1, 1, 3, 3, dtype=torch.bool)
+        hidden[..., 1, 1] = True
+        expected = (1 + 3 + 6 + 8 + 2 * (2 + 4 + 5 + 7)) / 12
+        assert fill_hidden(x, hidden, "mean")[0, 0, 1, 1] == pytest.approx(expected)
+
+
+class TestObjective:
+    def test_only_hidden_pixels_count(self):
+        prediction, noisy = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
+        hidden = random_mask(torch.tensor([0.5, 0.3]), (2, 8, 8), seeded())
+        loss = masked_l1(prediction, noisy, hidden)
+        expected = (prediction - noisy).abs()[hidden.expand(-1, 3, -1, -1)].mean()
+        assert loss == pytest.approx(expected.item())
+        changed = torch.where(hidden, prediction, torch.rand_like(prediction))
+        assert masked_l1(changed, noisy, hidden) == loss
+
+    def test_nothing_hidden_is_no_loss(self):
+        x = torch.rand(1, 3, 4, 4)
+        assert masked_l1(x, 1 - x, torch.zeros(1, 1, 4, 4, dtype=torch.bool)) == 0
+
+    def test_prior_smoothing_is_distance_plus_variation(self):
+        noisy = torch.zeros(1, 1, 4, 4)
+        step = torch.zeros(1, 1, 4, 4)
+        step[..., 2:] = 1.0
+        assert prior_smoothing(step, noisy, 0.01) == pytest.approx(0.5 + 0.01 * 4 / 16)
+        assert prior_smoothing(noisy, noisy) == 0
+
+
+class Peeking(nn.Module):
+    """As unrestricted as a network can be: every output depends on every visible input."""
+
+    def forward(self, noisy: Tensor, hidden: Tensor) -> Tensor:
+        filled = fill_hidden(noisy, hidden, "mean")
+        everything = filled.cumsum(-1) + filled.flip(-2).cumsum(-2) + filled.sum((-1, -2), True)
+        return everything + 3 * filled + hidden
+
+
+def compact(**shape) -> MaskedNetwork:
+    torch.manual_seed(0)
+    config = CompactUNetConfig(**shape)
+    return MaskedNetwork(CompactUNet(config), fill="mean", mask_channel=True).eval()
+
+
+class TestBlindness:
+    """AMSNet's theorem: no pixel of the multi-mask output depends on the same input pixel."""
+
+    @pytest.mark.parametrize("network", [Peeking(), compact(widths=(8, 8), blocks=(1, 1))])
+    @pytest.mark.parametrize("stride", [1, 2, 5])
+    @pytest.mark.parametrize("k", [2, 4])
+    @pytest.mark.parametrize("size", [(13, 11), (3, 2), (16, 16)])
+    def test_a_pixel_never_sees_itself(self, network, stride, k, size):
+        x = torch.rand(1, 3, *size, generator=seeded())
+        index = partition_masks(k, (1, *size), seeded(1))
+        with torch.no_grad():
+            before = multi_mask_pass(network, x, index, k, stride)
+            for row, column in [(0, 0), (size[0] - 1, size[1] - 1), (size[0] // 2, 1)]:
+                changed = x.clone()
+                changed[..., row, column] += 10
+                after = multi_mask_pass(network, changed, index, k, stride)
+                assert torch.equal(after[..., row, column], before[..., row, column])
+                assert size == (3, 2) or not torch.equal(after, before)
+
+    def test_the_single_pass_does_see_itself(self):
+        x = torch.rand(1, 3, 8, 8)
+        changed = x.clone()
+        changed[..., 4, 4] += 1
+        before, after = single_pass(Peeking(), x), single_pass(Peeking(), changed)
+        assert not torch.equal(before[..., 4, 4], after[..., 4, 4])
+
+
+class TestInference:
+    @given(sides, sides, strides, st.integers(1, 4))
+    @settings(max_examples=40)
+    def test_each_pass_gives_what_it_hid(self, h, w, stride, k):
+        passes = iter(range(1, k + 1))
+        x = torch.rand(2, 3, h, w)
+        index = partition_masks(k, (2, h, w), seeded())
+        out = multi_mask_pass(lambda n, m: torch.full_like(n, next(passes)), x, index, k, stride)
+        assert torch.equal(out, (index + 1).expand(-1, 3, -1, -1).float())
+
+    @given(st.integers(1, 3), st.integers(1, 4))
+    @settings(max_examples=20)
+    def test_random_replacement_for_any_batch_and_channels(self, batch, channels):
+        noisy = torch.ones(batch, channels, 90, 90)
+        mixed = random_replacement(torch.zeros_like(noisy), noisy, 0.16, seeded())
+        assert torch.equal(mixed, mixed[:, :1].expand_as(mixed)), "shared by the channels"
+        assert mixed.mean((1, 2, 3)).sub(0.16).abs().max() < 0.02
+        assert batch == 1 or not torch.equal(mixed[0], mixed[1])
+
+    @pytest.mark.parametrize("size", [(1, 1), (1, 7), (33, 47), (5, 64)])
+    def test_networks_take_any_size(self, size):
+        network = compact()
+        x = torch.rand(2, 3, *size)
+        with torch.no_grad():
+            assert network(x, torch.rand(2, 1, *size) < 0.5).shape == x.shape
+
+
+def test_default_network_costs_what_its_docstring_says():
+    network = CompactUNet(CompactUNetConfig())
+    side, total = 64, 0
+
+    def count(module: nn.Conv2d, _, output: Tensor) -> None:
+        nonlocal total
+        total += module.weight.numel() * output.shape[-2] * output.shape[-1]
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(count)
+        else:
+            assert not list(module.parameters(recurse=False)), "multiply-adds outside convolutions"
+    network(torch.zeros(1, 4, side, side))
+    assert total / side**2 == 137_760 <= 170_000
+    assert "137,760" in CompactUNet.__doc__

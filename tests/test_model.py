@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from amsnet_cli.core.networks import CompactUNetConfig
+from amsnet_cli.errors import OutputError, WeightsError
+from amsnet_cli.model import Inference, ModelConfig, build_network, load_model, save_model
+
+CONFIG = ModelConfig(
+    network=CompactUNetConfig(widths=(8, 16), blocks=(1, 2)),
+    fill="zeros",
+    mask_channel=True,
+    inference=Inference(passes="multi", n_masks=3, stride=4, repeats=2, refine=0.16),
+    provenance={"fitted_on": "täst [/] folder", "steps": 7},
+)
+
+
+def test_a_model_comes_back_with_everything(tmp_path):
+    path = tmp_path / "new" / "folder" / "m.safetensors"
+    network = build_network(CONFIG)
+    save_model(path, network, CONFIG)
+    model = load_model(path)
+    assert model.config == CONFIG
+    assert model.name == "m"
+    assert not model.network.training
+    for key, tensor in network.state_dict().items():
+        assert torch.equal(model.network.state_dict()[key], tensor)
+    assert [p.name for p in path.parent.iterdir()] == ["m.safetensors"]
+
+
+def test_the_same_model_gives_the_same_bytes(tmp_path):
+    network = build_network(CONFIG)
+    for name in "ab":
+        save_model(tmp_path / name, network, CONFIG)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_half_precision_halves_the_file(tmp_path):
+    network = build_network(CONFIG)
+    save_model(tmp_path / "full", network, CONFIG)
+    save_model(tmp_path / "half", network, CONFIG, torch.float16)
+    assert (tmp_path / "half").stat().st_size < 0.6 * (tmp_path / "full").stat().st_size
+    x = torch.rand(1, 3, 16, 16)
+    hidden = torch.rand(1, 1, 16, 16) < 0.5
+    with torch.no_grad():
+        full, half = (load_model(tmp_path / n).network(x, hidden) for n in ("full", "half"))
+    assert torch.allclose(full, half, atol=1e-3)
+
+
+def header(**changes) -> dict[str, str]:
+    content = {"format": 1, "network": {"widths": [8, 8], "blocks": [1, 1]}, "inference": {}}
+    return {"amsnet": json.dumps({**content, **changes})}
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None,
+        {"amsnet": "no json"},
+        header(format=99),
+        header(network={"depth": 5}),
+        header(inference={"magic": 1}),
+        header(),  # fits, but the tensors do not
+    ],
+)
+def test_foreign_files_are_refused(tmp_path, metadata):
+    path = tmp_path / "x.safetensors"
+    save_file({"head.weight": torch.zeros(3)}, path, metadata)
+    with pytest.raises(WeightsError, match="not an amsnet model"):
+        load_model(path)
+
+
+def test_damaged_and_missing_files_are_refused(tmp_path):
+    path = tmp_path / "x.safetensors"
+    with pytest.raises(WeightsError, match="no model at"):
+        load_model(path)
+    save_model(path, build_network(CONFIG), CONFIG)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match="not an amsnet model"):
+        load_model(path)
+
+
+def test_a_pickle_is_never_run(tmp_path):
+    class Malicious:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(pickle.dumps(Malicious()))
+    with pytest.raises(WeightsError):
+        load_model(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_cannot_be_written_is_one_error_and_leaves_nothing(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="choose another place"):
+        save_model(tmp_path / "file" / "m.safetensors", build_network(CONFIG), CONFIG)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
