@@ -138,7 +138,7 @@ def denoise_tensor(
     def at(part: Tile, x: Tensor) -> Tensor:
         return part.of(x).to(device)
 
-    with torch.inference_mode():
+    with torch.no_grad():
         if single:
             return run(lambda part: single_pass(network, at(part, noisy)))
         denoised = torch.zeros_like(noisy)

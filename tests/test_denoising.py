@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from amsnet_cli.core.networks import CompactUNetConfig
+from amsnet_cli.denoising import DenoiseOptions, denoise, denoise_tensor
+from amsnet_cli.errors import DeviceError, UsageError
+from amsnet_cli.evaluation import psnr
+from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model
+from amsnet_cli.photos.photo import Photo
+from amsnet_cli.weights.store import find_weights
+
+
+@pytest.fixture(scope="module")
+def default() -> Model:
+    return load_model(find_weights(None))
+
+
+@pytest.fixture
+def tiny(tiny_model) -> Model:
+    return load_model(tiny_model)
+
+
+def test_the_default_removes_white_noise(default, noisy_crop, clean_crop):
+    after = denoise(Photo(pixels=noisy_crop), default).pixels
+    assert psnr(noisy_crop, clean_crop) < 20.8
+    assert psnr(after, clean_crop) > 27
+
+
+@pytest.mark.parametrize("options", [DenoiseOptions(), DenoiseOptions(n_masks=4, repeats=1)])
+def test_a_16_bit_photo_is_denoised_beyond_8_bits(default, noisy_crop, options):
+    eight = Photo(pixels=noisy_crop)
+    sixteen = Photo(pixels=noisy_crop.astype(np.uint16) * 257)
+    a, b = (denoise(p, default, options).pixels for p in (eight, sixteen))
+    assert b.dtype == np.uint16
+    assert np.abs(a - b / 257).max() <= 0.51
+    assert np.unique(b).size > 2000
+
+
+@pytest.mark.parametrize("options", [DenoiseOptions(), DenoiseOptions(n_masks=2, refine=0.16)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (33, 47), (500, 3)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_size_keeps_its_shape(default, options, size, channels):
+    pixels = np.random.default_rng(0).integers(0, 255, (*size, channels), np.uint8)
+    alpha = pixels[..., 0].copy()
+    after = denoise(Photo(pixels=pixels, alpha=alpha), default, options)
+    assert after.pixels.shape == pixels.shape
+    assert after.alpha is alpha
+
+
+def test_float_photos_keep_values_beyond_one(default):
+    rng = np.random.default_rng(0)
+    pixels = (3 + rng.normal(0, 0.05, (40, 40, 3))).astype(np.float32)
+    pixels[:20] = -0.5
+    after = denoise(Photo(pixels=pixels), default).pixels
+    assert after.dtype == np.float32
+    assert after[25:].mean() == pytest.approx(3, abs=0.1)
+    assert after[:15].mean() == pytest.approx(-0.5, abs=0.1)
+
+
+class TestStrength:
+    def test_zero_is_the_photo_itself(self, tiny, noisy_crop):
+        after = denoise(Photo(pixels=noisy_crop), tiny, DenoiseOptions(strength=0))
+        assert np.array_equal(after.pixels, noisy_crop)
+
+    def test_between_is_linear(self, tiny, noisy_crop):
+        photo = Photo(pixels=(noisy_crop / np.float32(255)).astype(np.float32))
+        full = denoise(photo, tiny).pixels
+        half = denoise(photo, tiny, DenoiseOptions(strength=0.5)).pixels
+        assert np.allclose(half, (full + photo.pixels) / 2, atol=1e-6)
+
+
+class TestSeed:
+    def test_same_seed_same_bytes_whatever_was_drawn_before(self, tiny, noisy_crop):
+        photo = Photo(pixels=noisy_crop)
+        torch.manual_seed(1)
+        first = denoise(photo, tiny, DenoiseOptions(seed=3)).pixels
+        torch.manual_seed(2)
+        assert np.array_equal(first, denoise(photo, tiny, DenoiseOptions(seed=3)).pixels)
+        assert not np.array_equal(first, denoise(photo, tiny, DenoiseOptions(seed=4)).pixels)
+
+
+@pytest.mark.parametrize(
+    "inference",
+    [Inference(), Inference(passes="multi", n_masks=4, stride=1), Inference(passes="multi")],
+)
+def test_tiles_leave_no_seam(default, inference):
+    """Tiled equals untiled within one step of an 8-bit picture nearly everywhere."""
+    rng = np.random.default_rng(0)
+    ramp = np.linspace(0.2, 0.8, 520 * 520 * 3, dtype=np.float32).reshape(1, 3, 520, 520)
+    noisy = torch.from_numpy((ramp + rng.normal(0, 0.05, ramp.shape)).astype(np.float32))
+    whole = denoise_tensor(noisy, default, inference, tile=2000)
+    tiled = denoise_tensor(noisy, default, inference, tile=264)
+    difference = (whole - tiled).abs() * 255
+    assert not torch.equal(whole, tiled)
+    assert difference.mean() < 0.1
+    assert difference.max() < 3
+
+
+class Broken(torch.nn.Module):
+    """Gives NaN where it computes in bfloat16, as overflowing half precision does."""
+
+    multiple = 1
+
+    def __init__(self, always: bool) -> None:
+        super().__init__()
+        self.always = always
+        self.convolution = torch.nn.Conv2d(4, 3, 1)
+
+    def forward(self, x):
+        y = self.convolution(x)
+        return y * (torch.nan if self.always or y.dtype == torch.bfloat16 else 0)
+
+
+class TestNaN:
+    def test_is_computed_again_in_float32(self, tiny, noisy_crop, monkeypatch):
+        monkeypatch.setattr("amsnet_cli.device.computes_bfloat16_fast", lambda device: True)
+        tiny.network.network = Broken(always=False)
+        options = DenoiseOptions(strength=1)
+        assert denoise(Photo(pixels=noisy_crop), tiny, options).pixels.std() > 0
+
+    def test_is_never_written(self, tiny, noisy_crop):
+        tiny.network.network = Broken(always=True)
+        with pytest.raises(FloatingPointError, match="NaN"):
+            denoise(Photo(pixels=noisy_crop), tiny)
+
+
+class TestOptions:
+    def test_a_model_of_hidden_pixels_has_no_single_pass(self, tiny, noisy_crop):
+        with pytest.raises(UsageError, match="use --masks 2 or more"):
+            denoise(Photo(pixels=noisy_crop), tiny, DenoiseOptions(n_masks=1))
+
+    def test_the_single_pass_has_nothing_to_repeat(self, default, noisy_crop):
+        with pytest.raises(UsageError, match="single pass"):
+            denoise(Photo(pixels=noisy_crop), default, DenoiseOptions(n_masks=1, repeats=3))
+
+    def test_masks_and_repeats_are_followed(self, noisy_crop, monkeypatch):
+        calls = []
+
+        class Counting(torch.nn.Module):
+            multiple = 1
+
+            def forward(self, x):
+                calls.append(x.shape[0])
+                return torch.zeros_like(x[:, :3])
+
+        config = ModelConfig(network=CompactUNetConfig(widths=(8,), blocks=(1,)))
+        network = build_network(config)
+        network.network = Counting()
+        model = Model(network=network, config=config, name="counting")
+        photo = Photo(pixels=noisy_crop)
+        for options, expected in [
+            (DenoiseOptions(), [1]),
+            (DenoiseOptions(n_masks=3), [4] * 3),
+            (DenoiseOptions(n_masks=3, repeats=2), [4] * 6),
+            (DenoiseOptions(n_masks=2, refine=0.16), [4] * 2 + [1] * 16),
+        ]:
+            calls.clear()
+            denoise(photo, model, options)
+            assert calls == expected
+
+    def test_progress_ends_at_one(self, tiny, noisy_crop):
+        shares = []
+        options = DenoiseOptions(n_masks=2, repeats=2, tile=96)
+        denoise(Photo(pixels=noisy_crop), tiny, options, progress=shares.append)
+        assert shares == sorted(shares) and shares[-1] == 1 and len(shares) > 4
+
+
+def test_out_of_memory_is_an_error_with_the_way_on(tiny, noisy_crop):
+    class Hungry(torch.nn.Module):
+        multiple = 1
+
+        def forward(self, x):
+            return torch.empty(1 << 48)
+
+    tiny.network.network = Hungry()
+    with pytest.raises(DeviceError, match="out of memory .* smaller --tile"):
+        denoise(Photo(pixels=noisy_crop), tiny)
+
+
+def test_model_settings_can_be_overridden_without_changing_the_model(tiny, noisy_crop):
+    before = replace(tiny.config)
+    denoise(Photo(pixels=noisy_crop), tiny, DenoiseOptions(n_masks=3, repeats=2))
+    assert tiny.config == before
