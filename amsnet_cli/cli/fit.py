@@ -141,7 +141,7 @@ class _Watch:
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
-        self.last_line = time.monotonic()
+        self.last_line = -LINE_EVERY
         self.bars = Progress(
             BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(),
             console=stderr, transient=True, disable=quiet or not stderr.is_terminal,

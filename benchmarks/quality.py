@@ -1,0 +1,113 @@
+"""Quality and speed side by side: noisy, OpenCV NLM, BM3D and amsnet on the same files.
+
+    python benchmarks/quality.py DATA_DIR --sets sidd10 polyu100 --weights photo
+
+DATA_DIR holds one folder a set with `noisy/` and `clean/` of the same names. NLM runs at the
+strength that is best for the set, chosen with the clean pictures, which flatters it; BM3D at the
+noise level that scikit-image estimates for each picture. Prints one Markdown table a set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import bm3d
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skimage.restoration import estimate_sigma
+
+from amsnet_cli import __version__, denoise, find_weights, load_model, read_photo
+from amsnet_cli.denoising import DenoiseOptions
+from amsnet_cli.evaluation import PROTOCOL, pair_photos, psnr, ssim
+from amsnet_cli.photos.photo import Photo
+
+NLM_STRENGTHS = (3, 5, 7, 10, 15, 20, 30)
+
+Picture = NDArray[np.uint8]
+Method = Callable[[Picture], Picture]
+
+
+def nlm(strength: int) -> Method:
+    """OpenCV's non-local means for colour pictures."""
+    return lambda x: cv2.fastNlMeansDenoisingColored(x, None, strength, strength, 7, 21)
+
+
+def bm3d_blind(noisy: Picture) -> Picture:
+    """BM3D on RGB at the estimated noise level."""
+    unit = noisy / 255.0
+    clean = bm3d.bm3d_rgb(unit, estimate_sigma(unit, channel_axis=2, average_sigmas=True))
+    return (clean * 255).round().clip(0, 255).astype(np.uint8)
+
+
+def amsnet(name: str, masks: int | None) -> Method:
+    """Published weights, a fitted model or a model file."""
+    model = load_model(find_weights(name), name)
+    options = DenoiseOptions(n_masks=masks)
+    return lambda x: denoise(Photo(pixels=x), model, options).pixels
+
+
+def score(method: Method, pairs: list[tuple[Picture, Picture]]) -> dict[str, float]:
+    """Mean PSNR and SSIM, pictures that came out worse, seconds a megapixel."""
+    psnrs, ssims, worse, seconds, pixels = [], [], 0, 0.0, 0
+    for noisy, clean in pairs:
+        started = time.perf_counter()
+        denoised = method(noisy)
+        seconds += time.perf_counter() - started
+        pixels += noisy.shape[0] * noisy.shape[1]
+        psnrs.append(psnr(denoised, clean))
+        ssims.append(ssim(denoised, clean))
+        worse += psnrs[-1] < psnr(noisy, clean)
+    return {
+        "psnr": float(np.mean(psnrs)), "ssim": float(np.mean(ssims)),
+        "worse": worse, "seconds": seconds / pixels * 1e6,
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--sets", nargs="+", required=True)
+    parser.add_argument("--weights", nargs="*", default=["photo"], metavar="NAME[:MASKS]")
+    parser.add_argument("--every", type=int, default=1, help="take each n-th picture")
+    parser.add_argument("--no-bm3d", action="store_true", help="it takes a minute a megapixel")
+    args = parser.parse_args()
+
+    abilities = torch.cpu.get_capabilities()
+    print(
+        f"amsnet {__version__}, torch {torch.__version__}, OpenCV {cv2.__version__}, "
+        f"bm3d {bm3d.__version__}, Python {platform.python_version()}; "
+        f"{torch.get_num_threads()} threads of {abilities.get('cpu_name', platform.processor())}; "
+        f"seed 0. {PROTOCOL}."
+    )
+    for name in args.sets:
+        paths = pair_photos(args.data / name / "noisy", args.data / name / "clean")[:: args.every]
+        pairs = [tuple(read_photo(p).pixels for p in pair) for pair in paths]
+        rows: dict[str, dict[str, float]] = {"noisy": score(lambda x: x, pairs)}
+        nlm_rows = {h: score(nlm(h), pairs) for h in NLM_STRENGTHS}
+        best = max(nlm_rows, key=lambda h: nlm_rows[h]["psnr"])
+        rows[f"OpenCV NLM, best h = {best}"] = nlm_rows[best]
+        if not args.no_bm3d:
+            rows["BM3D, estimated sigma"] = score(bm3d_blind, pairs)
+        for weights in args.weights:
+            known_as, _, masks = weights.partition(":")
+            how = f", {masks} masks" if masks else ""
+            rows[f"amsnet {known_as}{how}"] = score(
+                amsnet(known_as, int(masks) if masks else None), pairs
+            )
+        print(f"\n{name}, {len(pairs)} pictures\n")
+        print("| method | PSNR | SSIM | worse than noisy | s/megapixel |")
+        print("|---|---:|---:|---:|---:|")
+        for method, r in rows.items():
+            speed = f"{r['seconds']:.2f}" if method != "noisy" else "-"
+            print(f"| {method} | {r['psnr']:.2f} | {r['ssim']:.4f} | {r['worse']} | {speed} |")
+
+
+if __name__ == "__main__":
+    main()

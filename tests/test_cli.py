@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from amsnet_cli import __version__
+from amsnet_cli.photos.photo import Photo
+from amsnet_cli.photos.raw import srgb_profile
+from amsnet_cli.photos.read import read_photo
+from amsnet_cli.photos.write import write_photo
+from amsnet_cli.weights.store import models_dir
+from tests.test_photos import XMP, exif_block
+
+AS_COMMAND = [sys.executable, "-m", "amsnet_cli"]
+
+
+def command(*args: object, **kwargs) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*AS_COMMAND, *map(str, args)], capture_output=True, text=True, check=False, **kwargs
+    )
+
+
+class TestStart:
+    @pytest.mark.parametrize(
+        "args",
+        [["--help"], ["-h"], ["--version"], ["weights", "list"], ["weights", "verify"],
+         ["weights", "path", "photo"], ["weights", "pull", "photo"], ["denoise", "--help"],
+         ["fit", "-h"]],
+    )  # fmt: skip
+    def test_helps_and_weights_never_load_torch(self, args):
+        code = (
+            "import sys; sys.argv = ['amsnet', *sys.argv[1:]]\n"
+            "from amsnet_cli.cli.app import main\n"
+            "try: main()\n"
+            "finally: assert not {'torch', 'pyvips', 'numpy'} & set(sys.modules), 'loaded'\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, *args], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
+
+    def test_version(self, amsnet):
+        assert amsnet("--version").stdout == f"amsnet {__version__}\n"
+
+    def test_python_interface_is_what_it_lists(self):
+        import amsnet_cli
+
+        for name in amsnet_cli.__all__:
+            assert getattr(amsnet_cli, name).__name__ == name
+        with pytest.raises(AttributeError):
+            amsnet_cli.nothing  # noqa: B018
+
+
+class TestDenoise:
+    def test_straight_after_the_install(self, amsnet, noisy_png, tmp_path, monkeypatch):
+        monkeypatch.setenv("AMSNET_OFFLINE", "1")
+        result = amsnet("denoise", noisy_png, "-o", tmp_path / "clean.png")
+        assert result.exit_code == 0, result.stderr
+        assert result.stdout == f"{tmp_path / 'clean.png'}\n"
+        assert "192x160, 8 bit, photo" in result.stderr
+        assert read_photo(tmp_path / "clean.png").pixels.shape == (160, 192, 3)
+
+    def test_a_16_bit_png_keeps_depth_profile_orientation_and_metadata(
+        self, amsnet, tmp_path, noisy_crop
+    ):
+        before = Photo(
+            pixels=noisy_crop.astype(np.uint16) * 257, icc=srgb_profile(), exif=exif_block(6),
+            xmp=XMP, orientation=6,
+        )  # fmt: skip
+        write_photo(before, tmp_path / "a.png")
+        assert amsnet("denoise", tmp_path / "a.png", "-o", tmp_path / "b.png").exit_code == 0
+        after = read_photo(tmp_path / "b.png")
+        assert after.pixels.dtype == np.uint16
+        assert (after.icc, after.exif, after.xmp, after.orientation) == (
+            before.icc, before.exif, before.xmp, 6,
+        )  # fmt: skip
+        assert not np.array_equal(after.pixels, before.pixels)
+
+    def test_transparency_and_grey_come_through(self, amsnet, tmp_path, noisy_crop):
+        alpha = np.arange(160 * 192, dtype=np.uint32).reshape(160, 192).astype(np.uint8)
+        write_photo(Photo(pixels=noisy_crop[..., :1], alpha=alpha), tmp_path / "a.png")
+        assert amsnet("denoise", tmp_path / "a.png", "-o", tmp_path / "b.png").exit_code == 0
+        after = read_photo(tmp_path / "b.png")
+        assert after.pixels.shape == (160, 192, 1)
+        assert np.array_equal(after.alpha, alpha)
+
+    def test_same_seed_same_bytes_from_any_folder(self, noisy_png, tiny_model, tmp_path):
+        outputs = []
+        for i, place in enumerate((tmp_path, Path("/"))):
+            output = tmp_path / f"{i}.png"
+            done = command(
+                "denoise", noisy_png, "-o", output, "-w", tiny_model, cwd=place,
+                env={**os.environ, "LC_ALL": ("C", "C.UTF-8")[i], "PYTHONHASHSEED": str(i),
+                     "PYTHONPATH": str(Path(__file__).parents[1])},
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            outputs.append(output.read_bytes())
+        assert outputs[0] == outputs[1]
+
+    def test_inputs_are_never_overwritten_unless_told(self, amsnet, noisy_png, tiny_model):
+        before = noisy_png.read_bytes()
+        for out in (noisy_png, noisy_png.parent):
+            result = amsnet("denoise", noisy_png, "-o", out, "-w", tiny_model)
+            assert result.exit_code == 1
+            assert "overwrite" in result.stderr and result.stderr.count("\n") == 1
+            assert noisy_png.read_bytes() == before
+        assert amsnet("denoise", noisy_png, "-o", noisy_png, "-w", tiny_model, "-f").exit_code == 0
+        assert noisy_png.read_bytes() != before
+
+    def test_many_go_into_a_folder_and_one_bad_file_stops_nothing(
+        self, amsnet, noisy_png, tiny_model, tmp_path
+    ):
+        bad = tmp_path / "IMG[/]x.png"
+        bad.parent.mkdir()
+        bad.write_text("not a picture")
+        other = tmp_path / "other.jpg"
+        write_photo(read_photo(noisy_png), other)
+        out = tmp_path / "out"
+        result = amsnet("denoise", bad, noisy_png, other, "-o", out, "-w", tiny_model)
+        assert result.exit_code == 3
+        assert sorted(p.name for p in out.iterdir()) == ["noisy.png", "other.jpg"]
+        assert result.stdout.splitlines() == [str(out / "noisy.png"), str(out / "other.jpg")]
+        assert f"error: {bad}: not a picture" in result.stderr
+        assert "2 of 3 photos denoised, 1 failed" in result.stderr
+
+    def test_two_photos_of_one_name_are_refused_before_any_work(self, amsnet, noisy_png, tmp_path):
+        twin = tmp_path / "deep" / "NOISY.png"
+        twin.parent.mkdir()
+        twin.write_bytes(noisy_png.read_bytes())
+        result = amsnet("denoise", noisy_png, twin, "-o", tmp_path / "out")
+        assert result.exit_code == 2 and "would both become" in result.stderr
+        assert not (tmp_path / "out").exists()
+
+    def test_less_depth_only_on_request(self, amsnet, tmp_path, noisy_crop, tiny_model):
+        write_photo(Photo(pixels=noisy_crop.astype(np.uint16) * 257), tmp_path / "a.png")
+        call = ["denoise", tmp_path / "a.png", "-o", tmp_path / "b.jpg", "-w", tiny_model]
+        refused = amsnet(*call)
+        assert refused.exit_code == 1 and "--depth 8" in refused.stderr
+        assert amsnet(*call, "--depth", "8").exit_code == 0
+        with Image.open(tmp_path / "b.jpg") as image:
+            assert image.mode == "RGB"
+
+
+class TestErrors:
+    """One line, with what to try, and the right exit code."""
+
+    @pytest.mark.parametrize(
+        ("make", "code", "says"),
+        [
+            (lambda t: ["denoise", t / "missing.png"], 1, "no such file"),
+            (lambda t: ["denoise", t / "empty.jpg"], 1, "empty"),
+            (lambda t: ["denoise", t / "text.png"], 1, "not a picture"),
+            (lambda t: ["denoise", t / "cut.jpg"], 1, "cut short"),
+            (lambda t: ["denoise", t], 1, "a folder, not a picture"),
+            (lambda t: ["denoise", t / "ok.png", "-w", "nothing"], 4, "there are: photo"),
+            (lambda t: ["denoise", t / "ok.png", "-w", t / "text.png"], 4, "not an amsnet model"),
+            (lambda t: ["denoise", t / "ok.png", "--device", "cuda:99"], 5, "no device cuda:99"),
+            (lambda t: ["denoise", t / "ok.png", "--tile", "big"], 2, "--tile big"),
+            (lambda t: ["denoise", t / "ok.png", "--depth", "12"], 2, "--depth 12"),
+            (lambda t: ["fit", t / "none"], 1, "no photos"),
+            (lambda t: ["fit", t / "missing"], 1, "no such folder"),
+            (lambda t: ["fit", t, "--from-scratch", "-w", "photo"], 2, "exclude each other"),
+            (lambda t: ["fit", t, "-o", t / "m.pth"], 2, "add .safetensors"),
+            (lambda t: ["evaluate", t / "none", t], 1, "no photos"),
+            (lambda t: ["weights", "path", "nothing"], 4, "there are: photo"),
+            (lambda t: ["weights", "pull", "nothing"], 4, "there are: photo"),
+        ],
+    )
+    def test_line_and_code(self, amsnet, tmp_path, noisy_png, make, code, says):
+        (tmp_path / "none").mkdir()
+        (tmp_path / "empty.jpg").touch()
+        (tmp_path / "text.png").write_text("hello")
+        (tmp_path / "ok.png").write_bytes(noisy_png.read_bytes())
+        write_photo(read_photo(noisy_png), tmp_path / "cut.jpg")
+        (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:5000])
+        args = make(tmp_path)
+        if args[0] == "denoise":
+            args += ["-o", tmp_path / "out.png"]
+        result = amsnet(*args)
+        assert result.exit_code == code, result.stderr
+        assert says in result.stderr
+        assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+        assert result.stdout == ""
+        assert not (tmp_path / "out.png").exists()
+
+    @pytest.mark.skipif(os.name != "posix" or not os.access("/proc", os.R_OK), reason="needs /proc")
+    def test_a_folder_that_takes_no_files(self, amsnet, noisy_png):
+        result = amsnet("denoise", noisy_png, "-o", "/proc/clean.png")
+        assert result.exit_code == 1
+        assert "/proc" in result.stderr and result.stderr.count("\n") == 1
+
+    @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+    def test_a_read_only_folder(self, amsnet, noisy_png, tmp_path):
+        folder = tmp_path / "locked"
+        folder.mkdir(mode=0o500)
+        result = amsnet("denoise", noisy_png, "-o", folder / "clean.png")
+        assert result.exit_code == 1 and "read-only" in result.stderr
+
+    def test_tracebacks_only_on_request(self, amsnet, tmp_path, monkeypatch):
+        call = ["denoise", tmp_path / "missing.png", "-o", tmp_path / "x.png"]
+        assert "Traceback" not in amsnet(*call).stderr
+        monkeypatch.setenv("AMSNET_DEBUG", "1")
+        assert "Traceback" in amsnet(*call).stderr
+
+
+class TestFit:
+    QUICK = ("--steps", 2, "--stride", 1)
+
+    @pytest.fixture
+    def shots(self, tmp_path, noisy_crop) -> Path:
+        folder = tmp_path / "my shots"
+        folder.mkdir()
+        write_photo(Photo(pixels=noisy_crop), folder / "a.png")
+        return folder
+
+    def test_goes_by_the_folder_s_name_and_is_ready_for_use(self, amsnet, shots, tmp_path):
+        result = amsnet("fit", shots, "--from-scratch", *self.QUICK)
+        assert result.exit_code == 0, result.stderr
+        assert result.stdout == f"{models_dir() / 'my shots.safetensors'}\n"
+        assert "amsnet denoise PHOTO -o CLEAN -w 'my shots'" in result.stderr
+        assert "my shots" in amsnet("weights", "list").stdout
+        clean = tmp_path / "clean.png"
+        assert amsnet("denoise", shots / "a.png", "-o", clean, "-w", "my shots").exit_code == 0
+        again = amsnet("fit", shots, "--from-scratch", *self.QUICK)
+        assert again.exit_code == 1 and "--force" in again.stderr
+        assert amsnet("fit", shots, *self.QUICK, "--force").exit_code == 0
+
+    def test_ctrl_c_saves_and_says_how_to_go_on(self, shots, home):
+        args = ["fit", str(shots), "--from-scratch", "--steps", "100000", "--stride", "1"]
+        fit = subprocess.Popen(
+            [*AS_COMMAND, *args],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        while not (line := fit.stderr.readline()).startswith("step"):
+            assert line, "ended before the first step"
+        fit.send_signal(signal.SIGINT)
+        stdout, stderr = fit.communicate(timeout=60)
+        assert fit.returncode == 130, stderr
+        assert Path(stdout.strip()).is_file()
+        assert "--resume" in stderr and "--steps 100000" in stderr and "Traceback" not in stderr
+        names = sorted(p.name for p in models_dir().iterdir())
+        assert names == ["my shots.safetensors", "my shots.safetensors.resume"]
+
+    def test_names_of_published_weights_are_taken(self, amsnet, tmp_path, noisy_png):
+        folder = tmp_path / "photo"
+        folder.mkdir()
+        noisy_png.rename(folder / "a.png")
+        result = amsnet("fit", folder, *self.QUICK)
+        assert result.exit_code == 2 and "-o" in result.stderr
+
+
+def test_weights_list_as_json(amsnet):
+    rows = json.loads(amsnet("weights", "list", "--json").stdout)
+    assert [r["name"] for r in rows if r["default"]] == ["photo"]
