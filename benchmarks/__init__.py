@@ -1,0 +1,1 @@
+"""Numbers of the README, one command each; not part of the package."""
