@@ -131,7 +131,7 @@ def fit(
     notice: Callable[[str], None] = lambda line: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> FitResult:
-    """Train a network on the noisy photos of a folder alone (AMSNet, Section 3.2).
+    """Train a network on the noisy photos of a folder alone (AMSNet, the single mask scheme).
 
     Args:
         folder: searched for photos recursively; they are only read.

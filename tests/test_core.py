@@ -183,8 +183,10 @@ class TestInference:
         assert batch == 1 or not torch.equal(mixed[0], mixed[1])
 
     @pytest.mark.parametrize("size", [(1, 1), (1, 7), (33, 47), (5, 64)])
-    def test_networks_take_any_size(self, size):
-        network = compact()
+    @pytest.mark.parametrize("mask_channel", [True, False])
+    def test_networks_take_any_size(self, size, mask_channel):
+        config = CompactUNetConfig(in_channels=3 + mask_channel)
+        network = MaskedNetwork(CompactUNet(config), fill="zeros", mask_channel=mask_channel)
         x = torch.rand(2, 3, *size)
         with torch.no_grad():
             assert network(x, torch.rand(2, 1, *size) < 0.5).shape == x.shape

@@ -25,6 +25,7 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.table import Table
 
 from amsnet_cli.errors import AmsnetError
 
@@ -35,6 +36,11 @@ P = ParamSpec("P")
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 stdout = Console(highlight=False, soft_wrap=True)
+
+
+def show_table(table: Table) -> None:
+    """Print a table on stdout, as wide as it is where no terminal limits it."""
+    Console(width=None if stdout.is_terminal else 200).print(table)
 
 
 def say(line: str) -> None:

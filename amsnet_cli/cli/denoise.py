@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +26,7 @@ def denoise(
     output: Annotated[
         Path,
         typer.Option(
-            "-o", "--output", metavar="OUT", help="A file, or a folder for several photos."
+            "-o", "--output", metavar="OUT", help="A file; or a folder, if it has no suffix."
         ),
     ],
     weights: options.Weights = None,
@@ -113,7 +112,7 @@ def _plan(inputs: list[Path], output: Path, *, force: bool) -> list[tuple[Path, 
     """Decide where each photo goes, and refuse what could overwrite or collide."""
     from amsnet_cli.photos.raw import RAW_SUFFIXES
 
-    into_folder = len(inputs) > 1 or output.is_dir() or str(output).endswith(os.sep)
+    into_folder = len(inputs) > 1 or output.is_dir() or not output.suffix
     if not into_folder:
         plan = [(inputs[0], output)]
     else:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from amsnet_cli import __version__
 from amsnet_cli.cli import options
-from amsnet_cli.cli.console import print_result, progress_bar, reports_errors, stdout
+from amsnet_cli.cli.console import print_result, progress_bar, reports_errors, show_table, stdout
 from amsnet_cli.cli.denoise import parse_tile
 
 
@@ -77,7 +77,7 @@ def evaluate(
     for s in scores:
         table.add_row(escape(s.name), *_figures(dataclasses.asdict(s)))
     table.add_row(f"mean of {len(scores)}", *_figures(mean), style="bold")
-    stdout.print(table)
+    show_table(table)
     stdout.print(
         f"{worse} of {len(scores)} worse than noisy. amsnet {__version__}, {escape(model.name)} "
         f"({digest[:12]}), seed {seed}. {evaluation.PROTOCOL}."

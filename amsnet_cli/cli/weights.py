@@ -11,7 +11,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from amsnet_cli.cli import options
-from amsnet_cli.cli.console import complain, download_bar, print_result, reports_errors, say, stdout
+from amsnet_cli.cli.console import (
+    complain,
+    download_bar,
+    print_result,
+    reports_errors,
+    say,
+    show_table,
+)
 from amsnet_cli.errors import UsageError, WeightsError
 from amsnet_cli.weights.download import pull as pull_entry
 from amsnet_cli.weights.manifest import load_manifest
@@ -57,7 +64,7 @@ def list_weights(as_json: options.Json = False) -> None:
             escape(row["name"]) + default, row["state"], f"{row['bytes'] / 1e6:.1f} MB",
             row["licence"] or "-", escape(row["title"]),
         )  # fmt: skip
-    stdout.print(table)
+    show_table(table)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """Pixel-shuffle downsampling (PD): one image becomes stride * stride sub-images.
 
 Neighbouring pixels of a sub-image lie `stride` pixels apart in the image, which breaks
-the spatial correlation of real camera noise (AMSNet, Section 3.1; first in AP-BSN).
+the spatial correlation of real camera noise (AP-BSN, and AMSNet after it).
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def single_pass(predict: Predictor, noisy: Tensor) -> Tensor:
 def multi_mask_pass(
     predict: Predictor, noisy: Tensor, mask_index: Tensor, n_masks: int, stride: int = 1
 ) -> Tensor:
-    """Denoise by complementary masks (AMSNet, Section 3.3, the multi-mask block MMDB).
+    """Denoise by complementary masks (AMSNet, the multi-mask scheme, MMDB).
 
     One evaluation for each mask; of each, only what was hidden is kept. So no pixel of the
     result depends on the same pixel of the input, whatever the network (blindness).

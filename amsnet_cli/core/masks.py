@@ -14,7 +14,7 @@ _NEIGHBOURS = ((1.0, 2.0, 1.0), (2.0, 0.0, 2.0), (1.0, 2.0, 1.0))
 
 
 def partition_masks(n_masks: int, size: tuple[int, int, int], generator: torch.Generator) -> Tensor:
-    """Draw a random partition of the pixels into complementary masks (AMSNet, Section 3.2).
+    """Draw a random partition of the pixels into complementary masks (AMSNet, multi-mask).
 
     Mask j hides the pixels whose index is j, so the `n_masks` masks together hide every
     pixel exactly once, and each hides a share of about 1 / n_masks.

@@ -8,7 +8,7 @@ SMOOTHING_WEIGHT = 0.01
 
 
 def masked_l1(prediction: Tensor, noisy: Tensor, hidden: Tensor) -> Tensor:
-    """Mean absolute error on the hidden pixels only (AMSNet, Section 3.2, the masked loss).
+    """Mean absolute error on the hidden pixels only (AMSNet, the single mask scheme).
 
     Args:
         prediction: (B, C, H, W), what the network made of the visible pixels.
