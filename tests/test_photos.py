@@ -232,6 +232,16 @@ class TestWriting:
             write_photo(photo(dtype), tmp_path / f"x{suffix}")
         assert not list(tmp_path.iterdir())
 
+    @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+    def test_damaged_exif_is_kept_as_it_is_or_refused(self, tmp_path):
+        damaged = photo(np.uint8, exif=b"II*\0\xff\xff\0\0 no directory there")
+        write_photo(damaged, tmp_path / "x.jpg")
+        assert read_photo(tmp_path / "x.jpg").exif == damaged.exif
+        nonsense = photo(np.uint8, exif=b"nonsense" * 9)
+        for suffix in (".tif", ".avif"):
+            with pytest.raises(OutputError, match="EXIF is damaged"):
+                write_photo(nonsense, tmp_path / f"x{suffix}")
+
     def test_transparency_is_never_lost_silently(self, tmp_path):
         with pytest.raises(OutputError, match="transparency"):
             write_photo(photo(np.uint8, alpha=True), tmp_path / "x.jpg")

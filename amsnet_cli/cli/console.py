@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,6 +63,8 @@ def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
         signal.signal(signal.SIGTERM, _interrupt)
+        # Damaged EXIF is either carried over as it is or refused by name.
+        warnings.filterwarnings("ignore", module="PIL")
         try:
             command(*args, **kwargs)
         except AmsnetError as error:

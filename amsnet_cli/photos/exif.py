@@ -21,6 +21,8 @@ _DESCRIPTIVE = (
     ExifTags.Base.Copyright,
 )
 _DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+_MALFORMED = (SyntaxError, ValueError, TypeError, KeyError, OverflowError, OSError, struct.error)
+"""What Pillow raises for EXIF that breaks the rules."""
 
 
 def exif_of_tiff(content: bytes) -> bytes | None:
@@ -30,22 +32,34 @@ def exif_of_tiff(content: bytes) -> bytes | None:
         content: the file.
 
     Returns:
-        An EXIF block, or None where there is nothing to keep or no TIFF structure.
+        An EXIF block, or None where there is nothing to keep, or nothing that can be read.
     """
-    source = Image.Exif()
+    source, block = Image.Exif(), Image.Exif()
     try:
         source.load_from_fp(io.BytesIO(content))
-    except (SyntaxError, struct.error, ValueError, OSError, KeyError):
+        for tag in _DESCRIPTIVE:
+            if tag in source:
+                block[tag] = source[tag]
+        for directory in _DIRECTORIES:
+            block.get_ifd(directory).update(source.get_ifd(directory))
+        if not any(block.get_ifd(d) for d in _DIRECTORIES) and set(block) <= {ORIENTATION}:
+            return None
+        return block.tobytes().removeprefix(b"Exif\0\0")
+    except _MALFORMED:
         return None
+
+
+def is_sound(exif: bytes) -> bool:
+    """Tell whether a block can be taken apart and put together again."""
     block = Image.Exif()
-    for tag in _DESCRIPTIVE:
-        if tag in source:
-            block[tag] = source[tag]
-    for directory in _DIRECTORIES:
-        block.get_ifd(directory).update(source.get_ifd(directory))
-    if not any(block.get_ifd(d) for d in _DIRECTORIES) and set(block) <= {ORIENTATION}:
-        return None
-    return block.tobytes().removeprefix(b"Exif\0\0")
+    try:
+        block.load(exif)
+        for directory in _DIRECTORIES:
+            block.get_ifd(directory)
+        block.tobytes()
+    except _MALFORMED:
+        return False
+    return True
 
 
 def with_orientation(exif: bytes | None, orientation: int) -> bytes | None:

@@ -13,7 +13,7 @@ import pyvips
 from PIL import Image
 
 from amsnet_cli.errors import OutputError
-from amsnet_cli.photos.exif import png_with_exif, tiff_with_exif, with_orientation
+from amsnet_cli.photos.exif import is_sound, png_with_exif, tiff_with_exif, with_orientation
 from amsnet_cli.photos.photo import Photo
 
 WRITABLE = {
@@ -76,10 +76,17 @@ def write_photo(photo: Photo, path: Path) -> None:
     there before is replaced.
 
     Raises:
-        OutputError: see `check_depth`; or the file cannot be written.
+        OutputError: see `check_depth`; or the EXIF is too damaged to be moved from one kind of
+            file to another; or the file cannot be written.
     """
     check_depth(photo, path)
-    content = _encode(photo, WRITABLE[path.suffix.lower()])
+    kind = WRITABLE[path.suffix.lower()]
+    if photo.exif and kind in ("TIFF", "AVIF") and not is_sound(photo.exif):
+        raise OutputError(
+            f"{path}: the photo's EXIF is damaged, so {kind} cannot hold it",
+            "write a JPEG, PNG or WebP, which take it as it is",
+        )
+    content = _encode(photo, kind)
     part = path.with_name(f".amsnet-{secrets.token_hex(4)}.part")
     try:
         try:
