@@ -1,15 +1,14 @@
 """Fit a model to a folder of noisy photos by the paper's scheme; no clean pictures needed.
 
-The loop reads from top to bottom in `fit`. Two kinds of pixels are never mixed: a fixed
-2 % of every photo's pixels is *held out*, always hidden and never part of the training loss.
-How well they are predicted decides which state is kept.
+The loop reads from top to bottom in `fit`. A fixed 2 % of every photo's pixels is *held out*:
+always hidden, and never part of the training loss. How well they are predicted decides which
+state is kept.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -17,32 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from amsnet_cli.core.downsampling import pd_down
-from amsnet_cli.core.masks import random_mask
 from amsnet_cli.core.networks import CompactUNetConfig
 from amsnet_cli.core.objective import masked_l1
 from amsnet_cli.device import fast_precision, memory_errors
-from amsnet_cli.errors import PhotoError, TrainingError, UsageError
+from amsnet_cli.errors import TrainingError, UsageError
 from amsnet_cli.model import Inference, Model, ModelConfig, build_network, save_model
-from amsnet_cli.photos.find import find_photos
-from amsnet_cli.photos.photo import Pixels, unit_range
-from amsnet_cli.photos.read import read_photo
+from amsnet_cli.patches import Patches
 
-HELD_OUT_SHARE = 0.02
 HELD_OUT_PATCHES = 24
 WARM_UP = 100
 GRADIENT_NORM = 1.0
 EMA_DECAY = 0.998
 CHECKS = 20
 """How often in a run the held-out loss is measured."""
-PIXEL_BUDGET = 300_000_000
-"""Pixels kept in memory at once; of larger folders each photo gives windows of its share."""
-WINDOW = 512
 RESUME_EVERY = 60.0
 """Seconds between two saved states, for `resume`."""
 
@@ -155,10 +144,14 @@ def fit(
         DeviceError: out of memory.
     """
     options = _check(options, start)
-    windows, photos, skipped = _load(folder, options, notice)
+    assert options.patch is not None
+    patches = Patches(
+        folder, side=options.patch, stride=options.stride, hidden_share=options.hidden_share,
+        seed=options.seed, notice=notice,
+    )  # fmt: skip
     state_path = output.with_name(output.name + ".resume")
     with memory_errors(device):
-        run = _Run(windows, options, start, device)
+        run = _Run(patches, options, start, device)
         if resume:
             run.restore(state_path)
         interrupted = False
@@ -177,32 +170,24 @@ def fit(
         progress(run.progress())
     if interrupted:
         run.save(state_path)
-    save_model(output, run.best, _describe(run, folder, options, start, photos))
+    save_model(output, run.best, _describe(run, folder, options, start))
     if not interrupted:
         state_path.unlink(missing_ok=True)
     return FitResult(
-        model=output, steps=run.step, photos=photos, skipped=tuple(skipped),
+        model=output, steps=run.step, photos=patches.photos,
+        skipped=tuple(patches.skipped),
         first_held_out=run.first_held_out, best_held_out=run.best_held_out,
         interrupted=interrupted,
     )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Window:
-    """Pixels (H, W, 3) as stored, the scale to [0, 1], and where they are held out (H, W)."""
-
-    pixels: Pixels
-    scale: float
-    held_out: NDArray[np.bool_]
 
 
 class _Run:
     """One fit's state: everything that a step changes, and that `resume` brings back."""
 
     def __init__(
-        self, windows: list[_Window], options: FitOptions, start: Model | None, device: torch.device
+        self, patches: Patches, options: FitOptions, start: Model | None, device: torch.device
     ) -> None:
-        self.windows, self.options, self.device = windows, options, device
+        self.patches, self.options, self.device = patches, options, device
         torch.manual_seed(options.seed)
         self.config = start.config if start else ModelConfig(network=CompactUNetConfig())
         fresh = copy.deepcopy(start.network) if start else build_network(self.config)
@@ -211,8 +196,6 @@ class _Run:
         self.best = copy.deepcopy(self.student)
         assert options.rate is not None
         self.optimiser = torch.optim.AdamW(self.student.parameters(), options.rate, weight_decay=0)
-        areas = np.array([w.held_out.size for w in windows], dtype=np.float64)
-        self.weights = areas / areas.sum()
         self.step = 0
         self.spent = 0.0
         self.loss = math.nan
@@ -239,7 +222,7 @@ class _Run:
         warm = min(1.0, (self.step + 1) / WARM_UP)
         for group in self.optimiser.param_groups:
             group["lr"] = options.rate * warm * 0.5 * (1 + math.cos(math.pi * share))
-        noisy, hidden, held_out = self._batch(options.batch, ("train", self.step))
+        noisy, hidden, held_out = self._draw(options.batch, ("train", self.step))
         with fast_precision(self.device):
             prediction = self.student(noisy, hidden | held_out)
         loss = masked_l1(prediction, noisy, hidden & ~held_out)
@@ -283,53 +266,19 @@ class _Run:
         total = 0.0
         with torch.inference_mode(), fast_precision(self.device):
             for i in range(HELD_OUT_PATCHES):
-                noisy, hidden, held_out = self._batch(1, ("held out", i))
+                noisy, hidden, held_out = self._draw(1, ("held out", i))
                 prediction = self.average(noisy, hidden | held_out)
                 total += masked_l1(prediction, noisy, held_out).item()
         return total / HELD_OUT_PATCHES
 
-    def _batch(self, patches: int, key: tuple[str, int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw sub-images, their masks and held-out pixels, as a function of seed and key.
-
-        Returns:
-            noisy (B*s*s, 3, P/s, P/s) float32, and hidden and held_out (B*s*s, 1, P/s, P/s) bool.
-        """
-        options = self.options
-        assert options.patch is not None
-        digest = hashlib.sha256(repr((options.seed, *key)).encode()).digest()
-        rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
-        images, flags = [], []
-        for _ in range(patches):
-            window = self.windows[rng.choice(len(self.windows), p=self.weights)]
-            top, left = (
-                int(rng.integers(max(0, side - options.patch) + 1))
-                for side in window.held_out.shape
-            )
-            area = np.s_[top : top + options.patch, left : left + options.patch]
-            pixels, held = window.pixels[area], window.held_out[area]
-            missing = [(0, options.patch - side) for side in held.shape]
-            if any(after for _, after in missing):
-                pixels = np.pad(pixels, (*missing, (0, 0)), mode="reflect")
-                held = np.pad(held, missing, mode="reflect")
-            turn, mirror = int(rng.integers(4)), bool(rng.integers(2))
-            pixels, held = (np.rot90(x, turn) for x in (pixels, held))
-            if mirror:
-                pixels, held = pixels[:, ::-1], held[:, ::-1]
-            images.append(pixels.astype(np.float32) / window.scale)
-            flags.append(held)
-        noisy = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)  # (B, 3, P, P)
-        noisy = pd_down(noisy, options.stride)  # (B*s*s, 3, P/s, P/s)
-        held_out = pd_down(torch.from_numpy(np.stack(flags))[:, None], options.stride)
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        share = torch.full((noisy.shape[0],), options.hidden_share)
-        hidden = random_mask(share, (noisy.shape[0], *noisy.shape[-2:]), generator)
-        return noisy.to(self.device), hidden.to(self.device), held_out.to(self.device)
+    def _draw(self, count: int, key: tuple[str, int]) -> list[Tensor]:
+        return [x.to(self.device) for x in self.patches.draw(count, key)]
 
     def save(self, path: Path) -> None:
         """Write the whole state, for `resume`."""
         state: dict[str, Any] = {
             "options": dataclasses.asdict(self.options),
-            "photos": self._fingerprint(),
+            "photos": self.patches.fingerprint(),
             "numbers": {k: getattr(self, k) for k in _NUMBERS},
             "spent": self.elapsed(),
             "optimiser": self.optimiser.state_dict(),
@@ -361,7 +310,7 @@ class _Run:
             raise UsageError(
                 f"the interrupted fit had another {', '.join(changed)}", "give the same options"
             )
-        if state["photos"] != self._fingerprint():
+        if state["photos"] != self.patches.fingerprint():
             raise TrainingError(
                 "the folder's photos have changed since the fit was interrupted",
                 "start it without --resume",
@@ -372,12 +321,6 @@ class _Run:
         for name, value in state["numbers"].items():
             setattr(self, name, value)
         self.spent, self.started = state["spent"], time.monotonic()
-
-    def _fingerprint(self) -> str:
-        digest = hashlib.sha256()
-        for window in self.windows:
-            digest.update(np.ascontiguousarray(window.pixels).data)
-        return digest.hexdigest()
 
 
 _NETWORKS = ("student", "average", "best")
@@ -399,48 +342,7 @@ def _check(options: FitOptions, start: Model | None) -> FitOptions:
     return dataclasses.replace(options, patch=patch, rate=rate)
 
 
-def _load(
-    folder: Path, options: FitOptions, notice: Callable[[str], None]
-) -> tuple[list[_Window], int, list[str]]:
-    """Read every photo once; keep all of it, or windows where the folder is large."""
-    paths = find_photos(folder)
-    most = max(WINDOW * WINDOW, PIXEL_BUDGET // len(paths))
-    rng = np.random.default_rng((options.seed, 1))
-    windows, skipped = [], []
-    for path in paths:
-        try:
-            photo = read_photo(path)
-        except PhotoError as error:
-            skipped.append(str(error))
-            notice(f"skipped {error}")
-            continue
-        if photo.pixels.dtype == np.float32:
-            pixels, scale = unit_range(photo)[0], 1.0
-        else:
-            pixels, scale = photo.pixels, float(np.iinfo(photo.pixels.dtype).max)
-        pixels = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
-        for part in _windows_of(pixels, most, rng):
-            held_out = rng.random(part.shape[:2], dtype=np.float32) < HELD_OUT_SHARE
-            windows.append(_Window(part, scale, held_out))
-    if not windows:
-        raise PhotoError(f"{folder}: none of its {len(paths)} photos can be read")
-    return windows, len(paths) - len(skipped), skipped
-
-
-def _windows_of(pixels: Pixels, most: int, rng: np.random.Generator) -> list[Pixels]:
-    height, width = pixels.shape[:2]
-    if height * width <= most:
-        return [pixels]
-    corners = [
-        (int(rng.integers(max(1, height - WINDOW))), int(rng.integers(max(1, width - WINDOW))))
-        for _ in range(max(1, most // (WINDOW * WINDOW)))
-    ]
-    return [pixels[y : y + WINDOW, x : x + WINDOW].copy() for y, x in corners]
-
-
-def _describe(
-    run: _Run, folder: Path, options: FitOptions, start: Model | None, photos: int
-) -> ModelConfig:
+def _describe(run: _Run, folder: Path, options: FitOptions, start: Model | None) -> ModelConfig:
     stride = min(options.stride, 2)
     return dataclasses.replace(
         run.config,
@@ -449,7 +351,7 @@ def _describe(
         ),
         provenance={
             "fitted_on": folder.resolve().name,
-            "photos": photos,
+            "photos": run.patches.photos,
             "started_from": start.name if start else "scratch",
             "steps": run.step,
             "stride": options.stride,
