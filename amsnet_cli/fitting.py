@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from torch import Tensor
 from amsnet_cli.core.networks import CompactUNetConfig
 from amsnet_cli.core.objective import masked_l1
 from amsnet_cli.device import fast_precision, memory_errors
-from amsnet_cli.errors import TrainingError, UsageError
+from amsnet_cli.errors import OutputError, TrainingError, UsageError
 from amsnet_cli.model import Inference, Model, ModelConfig, build_network, save_model
 from amsnet_cli.patches import Patches
 
@@ -149,7 +150,7 @@ def fit(
         folder, side=options.patch, stride=options.stride, hidden_share=options.hidden_share,
         seed=options.seed, notice=notice,
     )  # fmt: skip
-    state_path = output.with_name(output.name + ".resume")
+    state_path = resume_path(output)
     with memory_errors(device):
         run = _Run(patches, options, start, device)
         if resume:
@@ -166,11 +167,11 @@ def fit(
             if time.monotonic() - saved > RESUME_EVERY:
                 run.save(state_path)
                 saved = time.monotonic()
+        if interrupted:  # Before the last check, which an uninterrupted fit would not make here.
+            run.save(state_path)
         run.check_held_out(final=True)
         progress(run.progress())
-    if interrupted:
-        run.save(state_path)
-    save_model(output, run.best, _describe(run, folder, options, start))
+    save_model(output, run.best, _describe(run, folder, options))
     if not interrupted:
         state_path.unlink(missing_ok=True)
     return FitResult(
@@ -181,6 +182,11 @@ def fit(
     )  # fmt: skip
 
 
+def resume_path(output: Path) -> Path:
+    """Where the state of an interrupted fit to `output` lies."""
+    return output.with_name(output.name + ".resume")
+
+
 class _Run:
     """One fit's state: everything that a step changes, and that `resume` brings back."""
 
@@ -189,6 +195,7 @@ class _Run:
     ) -> None:
         self.patches, self.options, self.device = patches, options, device
         torch.manual_seed(options.seed)
+        self.started_from = start.name if start else "scratch"
         self.config = start.config if start else ModelConfig(network=CompactUNetConfig())
         fresh = copy.deepcopy(start.network) if start else build_network(self.config)
         self.student = fresh.to(device).train()
@@ -278,6 +285,7 @@ class _Run:
         """Write the whole state, for `resume`."""
         state: dict[str, Any] = {
             "options": dataclasses.asdict(self.options),
+            "started_from": self.started_from,
             "photos": self.patches.fingerprint(),
             "numbers": {k: getattr(self, k) for k in _NUMBERS},
             "spent": self.elapsed(),
@@ -286,9 +294,17 @@ class _Run:
         for name in _NETWORKS:
             state[name] = getattr(self, name).state_dict()
         part = path.with_name(f".{path.name}.part")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, part)
-        part.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                torch.save(state, part)
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
+        except (OSError, RuntimeError) as error:  # torch turns some of the former into the latter
+            raise OutputError(
+                f"{path}: cannot be written ({error})", "choose another place with -o"
+            ) from error
 
     def restore(self, path: Path) -> None:
         """Read the state back.
@@ -303,6 +319,14 @@ class _Run:
             raise TrainingError(
                 f"{path}: no interrupted fit to resume", "start it without --resume"
             ) from error
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise TrainingError(
+                f"{path}: the interrupted fit is damaged", "start over with --force"
+            ) from error
+        if state["started_from"] != self.started_from:
+            raise UsageError(
+                f"the interrupted fit started from {state['started_from']}", "give the same start"
+            )
         ours = dataclasses.asdict(self.options)
         budget = {"minutes", "steps"}
         changed = [k for k in ours if k not in budget and ours[k] != state["options"][k]]
@@ -342,7 +366,7 @@ def _check(options: FitOptions, start: Model | None) -> FitOptions:
     return dataclasses.replace(options, patch=patch, rate=rate)
 
 
-def _describe(run: _Run, folder: Path, options: FitOptions, start: Model | None) -> ModelConfig:
+def _describe(run: _Run, folder: Path, options: FitOptions) -> ModelConfig:
     stride = min(options.stride, 2)
     return dataclasses.replace(
         run.config,
@@ -352,7 +376,7 @@ def _describe(run: _Run, folder: Path, options: FitOptions, start: Model | None)
         provenance={
             "fitted_on": folder.resolve().name,
             "photos": run.patches.photos,
-            "started_from": start.name if start else "scratch",
+            "started_from": run.started_from,
             "steps": run.step,
             "stride": options.stride,
             "hidden_share": options.hidden_share,

@@ -250,6 +250,16 @@ class TestFit:
         names = sorted(p.name for p in models_dir().iterdir())
         assert names == ["my shots.safetensors", "my shots.safetensors.resume"]
 
+    def test_an_interrupted_fit_is_not_lost_by_starting_over(self, amsnet, shots):
+        models_dir().mkdir(parents=True)
+        state = models_dir() / "my shots.safetensors.resume"
+        state.touch()  # as kill -9 leaves it, without a model
+        result = amsnet("fit", shots, *self.QUICK)
+        assert result.exit_code == 1
+        assert "--resume" in result.stderr and "--force" in result.stderr
+        assert amsnet("fit", shots, "--resume", *self.QUICK).exit_code == 1, "damaged"
+        assert state.exists()
+
     def test_names_of_published_weights_are_taken(self, amsnet, tmp_path, noisy_png):
         folder = tmp_path / "photo"
         folder.mkdir()

@@ -65,7 +65,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_bytes(tmp_path, folder):
     ]  # fmt: skip
 
 
-def test_resuming_needs_the_same_fit(tmp_path, folder):
+def test_resuming_needs_the_same_fit(tmp_path, folder, tiny_model):
     output = tmp_path / "m.safetensors"
     with pytest.raises(TrainingError, match="no interrupted fit"):
         fit(folder, output, SHORT, resume=True)
@@ -74,8 +74,14 @@ def test_resuming_needs_the_same_fit(tmp_path, folder):
     other = FitOptions(minutes=None, steps=6, stride=4, patch=32, batch=2, seed=1)
     with pytest.raises(UsageError, match="another stride"):
         fit(folder, output, other, resume=True)
+    with pytest.raises(UsageError, match="started from scratch"):
+        fit(folder, output, SHORT, resume=True, start=load_model(tiny_model))
     write_photo(Photo(pixels=np.zeros((40, 40, 3), np.uint8)), folder / "new.png")
     with pytest.raises(TrainingError, match="photos have changed"):
+        fit(folder, output, SHORT, resume=True)
+    state = tmp_path / "m.safetensors.resume"
+    state.write_bytes(state.read_bytes()[:5000])
+    with pytest.raises(TrainingError, match="is damaged"):
         fit(folder, output, SHORT, resume=True)
 
 

@@ -92,6 +92,11 @@ def fit(
     from amsnet_cli.device import choose_device
     from amsnet_cli.model import load_model
 
+    if fitting.resume_path(output).exists() and not (force or resume):
+        raise OutputError(
+            f"{fitting.resume_path(output)}: an interrupted fit is there",
+            "go on with --resume, or start over with --force",
+        )
     start = load_model(start_path, weights or start_path.stem) if start_path else None
     if minutes is None and steps is None:
         minutes = 10.0

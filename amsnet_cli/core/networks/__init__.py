@@ -17,8 +17,7 @@ class MaskedNetwork(nn.Module):
 
     Args:
         network: maps (B, C, H, W), or (B, C + 1, H, W) with the mask as last channel, to a
-            (B, C, H, W) correction of the filled image, for sides that are multiples of
-            `network.multiple`.
+            denoised (B, C, H, W), for sides that are multiples of `network.multiple`.
         fill: what hidden pixels are replaced by.
         mask_channel: whether the network is told which pixels were hidden.
     """
@@ -37,12 +36,11 @@ class MaskedNetwork(nn.Module):
             hidden: (B, 1, H, W) bool, True where hidden.
 
         Returns:
-            (B, C, H, W) float32. The sum of filled image and correction is taken in float32
-            even where the network computes in bfloat16, so that 16-bit photos keep their depth.
+            (B, C, H, W) float32.
         """
         filled = fill_hidden(noisy, hidden, self.fill)
         seen = torch.cat([filled, hidden.to(filled.dtype)], 1) if self.mask_channel else filled
         height, width = noisy.shape[-2:]
         padded = pad_to_multiple(seen, self.network.multiple)
-        correction: Tensor = self.network(padded.contiguous(memory_format=torch.channels_last))
-        return filled + correction[..., :height, :width].float()
+        denoised: Tensor = self.network(padded.contiguous(memory_format=torch.channels_last))
+        return denoised[..., :height, :width].float()

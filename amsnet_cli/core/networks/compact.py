@@ -87,14 +87,18 @@ class CompactUNet(nn.Module):
                     module.second.weight.mul_(0.3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Correct a picture.
+        """Denoise a picture.
 
         Args:
-            x: (B, in_channels, H, W), sides multiples of `self.multiple`.
+            x: (B, in_channels, H, W) float32, sides multiples of `self.multiple`; the first
+                `out_channels` are the picture.
 
         Returns:
-            (B, out_channels, H, W), to be added to the picture.
+            (B, out_channels, H, W) float32: picture plus correction. The sum is taken in
+            float32 even where convolutions run in bfloat16, so that 16-bit photos keep their
+            depth.
         """
+        picture = x[:, : self.config.out_channels]
         x = self.head(x)
         skips = []
         for encode, down in zip(self.encoder, self.down, strict=False):
@@ -106,8 +110,8 @@ class CompactUNet(nn.Module):
             reversed(self.up), reversed(self.decoder), reversed(skips), strict=True
         ):
             x = decode(skip + F.pixel_shuffle(up(x), 2))
-        corrected: Tensor = self.tail(x)
-        return corrected
+        correction: Tensor = self.tail(x)
+        return picture + correction.float()
 
 
 def _stack(width: int, blocks: int) -> nn.Sequential:
