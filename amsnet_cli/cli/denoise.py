@@ -22,7 +22,7 @@ from amsnet_cli.errors import AmsnetError, OutputError, UsageError
 
 @reports_errors
 def denoise(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Photos, RAW included.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Photos, RAW included.")],
     output: Annotated[
         Path,
         typer.Option(
@@ -37,7 +37,7 @@ def denoise(
         float, typer.Option(min=0, max=1, help="0 leaves the photo as it is, 1 denoises fully.")
     ] = 1.0,
     depth: Annotated[
-        int | None, typer.Option(help="Write 8 or 16 bits a channel. [default: as the photo]")
+        int | None, typer.Option(help="Write 8 or 16 bits a channel. (default: as the photo)")
     ] = None,
     tile: options.Tile = "auto",
     seed: options.Seed = 0,

@@ -19,8 +19,10 @@ from amsnet_cli.cli.denoise import parse_tile
 
 @reports_errors
 def evaluate(
-    noisy_dir: Annotated[Path, typer.Argument(help="Noisy pictures.")],
-    clean_dir: Annotated[Path, typer.Argument(help="Clean pictures of the same names.")],
+    noisy_dir: Annotated[Path, typer.Argument(metavar="NOISY_DIR", help="Noisy pictures.")],
+    clean_dir: Annotated[
+        Path, typer.Argument(metavar="CLEAN_DIR", help="Clean pictures of the same names.")
+    ],
     weights: options.Weights = None,
     masks: options.Masks = None,
     repeats: options.Repeats = None,

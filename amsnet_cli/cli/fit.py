@@ -31,7 +31,10 @@ LINE_EVERY = 15.0
 
 @reports_errors
 def fit(
-    folder: Annotated[Path, typer.Argument(help="Noisy photos, searched recursively; only read.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="Noisy photos, searched recursively; only read."),
+    ],
     weights: options.Weights = None,
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Start from a fresh network, not from weights.")
@@ -42,11 +45,11 @@ def fit(
             "-o",
             "--output",
             metavar="FILE",
-            help="The model's file. [default: in your data folder, named like FOLDER]",
+            help="The model's file. (default: in your data folder, named like FOLDER)",
         ),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="Stop after this long. [default: 10]")
+        float | None, typer.Option(min=0.01, help="Stop after this long. (default: 10)")
     ] = None,
     steps: Annotated[
         int | None,

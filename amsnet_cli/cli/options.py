@@ -10,7 +10,7 @@ Weights = Annotated[
     str | None,
     typer.Option(
         "-w", "--weights", metavar="NAME|FILE",
-        help="A fitted model, published weights, or a model file. [default: the bundled weights]",
+        help="A fitted model, published weights, or a model file. (default: the bundled weights)",
     ),
 ]  # fmt: skip
 Device = Annotated[
@@ -26,19 +26,19 @@ Masks = Annotated[
     typer.Option(
         min=1,
         max=255,
-        help="Complementary masks; 1 is the single pass. [default: as the model says]",
+        help="Complementary masks; 1 is the single pass. (default: as the model says)",
     ),
 ]
 Repeats = Annotated[
     int | None,
-    typer.Option(min=1, help="Independent sets of masks averaged. [default: as the model says]"),
+    typer.Option(min=1, help="Independent sets of masks averaged. (default: as the model says)"),
 ]
 Refine = Annotated[
     float | None,
     typer.Option(
         min=0, max=1,
         help="Share of noisy pixels put back by random replacement refinement; the paper's is "
-        "0.16. [default: as the model says]",
+        "0.16. (default: as the model says)",
     ),
 ]  # fmt: skip
 Tile = Annotated[

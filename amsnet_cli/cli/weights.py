@@ -31,7 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Name = Annotated[str, typer.Argument(help="As in `amsnet weights list`.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="As in `amsnet weights list`.")]
 
 
 @app.command("list")
@@ -94,7 +94,9 @@ def path(name: Name) -> None:
 @app.command()
 @reports_errors
 def verify(
-    name: Annotated[str | None, typer.Argument(help="One name; all that are here if none.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="One name; all that are here if none.")
+    ] = None,
 ) -> None:
     """Compare files with the sha256 in the manifest."""
     manifest = load_manifest()
