@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
 from amsnet_cli.core.downsampling import pad_to_multiple
 from amsnet_cli.core.masks import Fill, fill_hidden
 from amsnet_cli.core.networks.compact import CompactUNet, CompactUNetConfig
+from amsnet_cli.core.networks.deamnet import DeamNet
+from amsnet_cli.core.networks.dncnn import DnCNN
+from amsnet_cli.core.networks.nafnet import NAFNet
+from amsnet_cli.core.networks.restormer import Restormer
+from amsnet_cli.core.networks.unet import UNet
 
-__all__ = ["CompactUNet", "CompactUNetConfig", "MaskedNetwork"]
+__all__ = [
+    "CompactUNet",
+    "CompactUNetConfig",
+    "DeamNet",
+    "DnCNN",
+    "MaskedNetwork",
+    "NAFNet",
+    "Network",
+    "Restormer",
+    "UNet",
+]
+
+
+class Network(Protocol):
+    """What every network here is, beside an `nn.Module`.
+
+    Attributes:
+        multiple: what the sides of a picture must be multiples of.
+    """
+
+    multiple: int
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Map (B, C, H, W), or (B, C + 1, H, W), float32 to (B, C, H, W) float32."""
+        ...
 
 
 class MaskedNetwork(nn.Module):
@@ -22,7 +53,7 @@ class MaskedNetwork(nn.Module):
         mask_channel: whether the network is told which pixels were hidden.
     """
 
-    def __init__(self, network: CompactUNet, *, fill: Fill, mask_channel: bool) -> None:
+    def __init__(self, network: Network, *, fill: Fill, mask_channel: bool) -> None:
         super().__init__()
         self.network = network
         self.fill: Fill = fill
