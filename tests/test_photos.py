@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -286,4 +287,6 @@ def test_profile_is_srgb():
 
     profile = ImageCms.ImageCmsProfile(io.BytesIO(srgb_profile()))
     assert "sRGB" in ImageCms.getProfileDescription(profile)
-    assert srgb_profile() == srgb_profile()
+    first = srgb_profile()
+    time.sleep(1.1)
+    assert srgb_profile() == first, "no time of making"

@@ -38,8 +38,11 @@ def exif_of_tiff(content: bytes) -> bytes | None:
     try:
         source.load_from_fp(io.BytesIO(content))
         for tag in _DESCRIPTIVE:
-            if tag in source:
-                block[tag] = source[tag]
+            value = source.get(tag)
+            # Cameras fill fields with zero bytes, which other readers stumble over.
+            value = value.strip("\0 ") if isinstance(value, str) else value
+            if value:
+                block[tag] = value
         for directory in _DIRECTORIES:
             block.get_ifd(directory).update(source.get_ifd(directory))
         if not any(block.get_ifd(d) for d in _DIRECTORIES) and set(block) <= {ORIENTATION}:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,10 @@ RAW_SUFFIXES = frozenset(
 
 
 def srgb_profile() -> bytes:
-    """Make an ICC profile for sRGB."""
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    """Make an ICC profile for sRGB, the same bytes whenever it is made."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    # Bytes 24 to 35 of the header are the time of making (ICC.1, 7.2): six 16-bit numbers.
+    return profile[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + profile[36:]
 
 
 def read_raw(path: Path, content: bytes) -> Photo:
