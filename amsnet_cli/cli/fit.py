@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from amsnet_cli.cli import options
 from amsnet_cli.cli.console import (
@@ -151,7 +151,7 @@ class _Watch:
         self.quiet = quiet
         self.last_line = -LINE_EVERY
         self.bars = Progress(
-            BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(),
+            BarColumn(), TextColumn("{task.description}"),
             console=stderr, transient=True, disable=quiet or not stderr.is_terminal,
         )  # fmt: skip
 
