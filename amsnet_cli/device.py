@@ -40,7 +40,7 @@ def computes_bfloat16_fast(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         # Older versions of torch do not tell; float32 is right there in any case.
-        abilities = getattr(torch.cpu, "get_capabilities", dict)()
+        abilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
         return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
     return False
 
