@@ -13,7 +13,7 @@ from amsnet_cli.core.inference import multi_mask_pass, random_replacement, singl
 from amsnet_cli.core.masks import partition_masks
 from amsnet_cli.core.tiling import Tile, plan_tiles, run_tiled
 from amsnet_cli.device import fast_precision, memory_errors
-from amsnet_cli.errors import UsageError
+from amsnet_cli.errors import UsageError, WeightsError
 from amsnet_cli.model import Inference, Model
 from amsnet_cli.photos.photo import Photo, unit_range, with_unit_pixels
 
@@ -65,6 +65,7 @@ def denoise(
 
     Raises:
         UsageError: the options do not fit the model.
+        WeightsError: the network gives NaN; nothing of it is returned.
         DeviceError: out of memory.
     """
     inference = _settle(model, options)
@@ -107,7 +108,7 @@ def denoise_tensor(
         (1, 3, H, W) float32, finite, not clipped, on the CPU.
 
     Raises:
-        FloatingPointError: the network gives NaN even in float32.
+        WeightsError: the network gives NaN even in float32.
     """
     network = model.network.to(device).eval()
     size = (noisy.shape[-2], noisy.shape[-1])
@@ -128,7 +129,9 @@ def denoise_tensor(
             if fast and not result.isfinite().all():
                 result = compute(part)  # in float32
             if not result.isfinite().all():
-                raise FloatingPointError(f"model {model.name} gives NaN")
+                raise WeightsError(
+                    f"model {model.name} gives NaN for this photo", "use other weights with -w"
+                )
             done += 1
             progress(done / total)
             return result

@@ -8,7 +8,7 @@ import torch
 
 from amsnet_cli.core.networks import CompactUNetConfig
 from amsnet_cli.denoising import DenoiseOptions, denoise, denoise_tensor
-from amsnet_cli.errors import DeviceError, UsageError
+from amsnet_cli.errors import DeviceError, UsageError, WeightsError
 from amsnet_cli.evaluation import psnr
 from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model
 from amsnet_cli.photos.photo import Photo
@@ -125,7 +125,7 @@ class TestNaN:
 
     def test_is_never_written(self, tiny, noisy_crop):
         tiny.network.network = Broken(always=True)
-        with pytest.raises(FloatingPointError, match="NaN"):
+        with pytest.raises(WeightsError, match="NaN"):
             denoise(Photo(pixels=noisy_crop), tiny)
 
 

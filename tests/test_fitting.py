@@ -138,3 +138,9 @@ def test_progress_counts_up_to_the_end(tmp_path, folder):
 def test_options_out_of_range(tmp_path, folder, options):
     with pytest.raises(UsageError):
         fit(folder, tmp_path / "m.safetensors", options)
+
+
+def test_however_much_is_hidden_in_training_inference_sees_something(tmp_path, folder):
+    options = FitOptions(minutes=None, steps=1, stride=1, patch=32, hidden_share=0.9)
+    fit(folder, tmp_path / "m.safetensors", options)
+    assert load_model(tmp_path / "m.safetensors").config.inference.n_masks == 2

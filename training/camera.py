@@ -59,7 +59,7 @@ def _with_mean_of(noisy: Tensor, target: Tensor) -> Tensor:
 
     Tone curves and clipping at black move the mean of noise away from the clean value, by an
     amount that depends on the camera and cannot be seen in the picture. A network that guesses it
-    shifts brightness and colour in the shadows of real photos (measured on SIDD: by up to 22/255).
+    shifts brightness and colour in the shadows of real photos.
     So it learns to keep the mean as it is, which is what photographers expect of a denoiser.
     """
     nodes = 24

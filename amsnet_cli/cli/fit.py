@@ -124,7 +124,7 @@ def fit(
         ("--weights", weights, None),
     ):  # fmt: skip
         if value != default:
-            again += f" {option} {value}"
+            again += f" {option} {_quoted(str(value))}"
     again += " --from-scratch" * from_scratch
     if result.interrupted:
         say(f"stopped after {result.steps} steps; the model is saved. Go on with: {again}")
