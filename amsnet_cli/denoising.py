@@ -18,8 +18,8 @@ from amsnet_cli.model import Inference, Model
 from amsnet_cli.photos.photo import Photo, unit_range, with_unit_pixels
 
 AUTO_TILE = 1024
-OVERLAP = 64
-"""Pixels by which tiles overlap; the default network sees 70 to each side."""
+OVERLAP = 72
+"""Pixels by which tiles overlap: more than the default network sees to each side."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from amsnet_cli.core.inference import multi_mask_pass, random_replacement, singl
 from amsnet_cli.core.masks import fill_hidden, partition_masks, random_mask
 from amsnet_cli.core.networks import CompactUNet, CompactUNetConfig, MaskedNetwork
 from amsnet_cli.core.objective import masked_l1, prior_smoothing
+from amsnet_cli.denoising import OVERLAP
 
 sides = st.integers(1, 40)
 strides = st.integers(1, 7)
@@ -208,3 +209,13 @@ def test_default_network_costs_what_its_docstring_says():
     network(torch.zeros(1, 4, side, side))
     assert total / side**2 == 137_760 <= 170_000
     assert "137,760" in CompactUNet.__doc__
+
+
+def test_tiles_overlap_by_more_than_the_default_network_sees():
+    torch.manual_seed(0)
+    network = CompactUNet(CompactUNetConfig())
+    for offset in range(network.multiple):
+        x = torch.rand(1, 4, 192, 192, requires_grad=True)
+        network(x)[0, :, 96 + offset, 96 + offset].sum().backward()
+        rows = x.grad.abs().sum((0, 1, 3)).nonzero() - 96 - offset
+        assert rows.abs().max() < OVERLAP

@@ -18,7 +18,7 @@ class ChannelScale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, width, H, W) to the same shape."""
-        # `var` would be shorter, and five times slower on CPUs.
+        # `var` would be shorter, and is much slower on CPUs.
         variance = (x - x.mean(1, keepdim=True)).square().mean(1, keepdim=True)  # (B, 1, H, W)
         return x * torch.rsqrt(variance + 1e-5) * self.weight[:, None, None]
 
