@@ -124,7 +124,7 @@ def denoise_tensor(
     def run(compute: Callable[[Tile], Tensor]) -> Tensor:
         def safely(part: Tile) -> Tensor:
             nonlocal done
-            with fast_precision(device) as fast:
+            with fast_precision(device, network.network.runs_in_bfloat16) as fast:
                 result = compute(part)
             if fast and not result.isfinite().all():
                 result = compute(part)  # in float32

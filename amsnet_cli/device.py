@@ -46,9 +46,9 @@ def computes_bfloat16_fast(device: torch.device) -> bool:
 
 
 @contextmanager
-def fast_precision(device: torch.device) -> Iterator[bool]:
-    """Let convolutions run in bfloat16 where that is faster; yields whether they do."""
-    fast = computes_bfloat16_fast(device)
+def fast_precision(device: torch.device, allowed: bool = True) -> Iterator[bool]:
+    """Let convolutions run in bfloat16 where `allowed` and faster; yields whether they do."""
+    fast = allowed and computes_bfloat16_fast(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=fast):
         yield fast
 

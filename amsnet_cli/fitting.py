@@ -231,7 +231,7 @@ class _Run:
         for group in self.optimiser.param_groups:
             group["lr"] = options.rate * warm * 0.5 * (1 + math.cos(math.pi * share))
         noisy, hidden, held_out = self._draw(options.batch, ("train", self.step))
-        with fast_precision(self.device):
+        with fast_precision(self.device, self.student.network.runs_in_bfloat16):
             prediction = self.student(noisy, hidden | held_out)
         loss = masked_l1(prediction, noisy, hidden & ~held_out)
         self.optimiser.zero_grad()
@@ -272,7 +272,10 @@ class _Run:
     def _held_out_loss(self) -> float:
         """Masked L1 on held-out pixels of a fixed set of patches under fixed masks."""
         total = 0.0
-        with torch.inference_mode(), fast_precision(self.device):
+        with (
+            torch.inference_mode(),
+            fast_precision(self.device, self.student.network.runs_in_bfloat16),
+        ):
             for i in range(HELD_OUT_PATCHES):
                 noisy, hidden, held_out = self._draw(1, ("held out", i))
                 prediction = self.average(noisy, hidden | held_out)

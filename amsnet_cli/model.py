@@ -18,7 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 
 from amsnet_cli.core.masks import Fill
-from amsnet_cli.core.networks import CompactUNet, CompactUNetConfig, MaskedNetwork
+from amsnet_cli.core.networks import (
+    CompactUNetConfig,
+    MaskedNetwork,
+    PaperNetwork,
+    make_network,
+)
 from amsnet_cli.errors import OutputError, WeightsError
 
 FORMAT = 1
@@ -50,14 +55,14 @@ class ModelConfig:
     """All that a model file says beside its tensors.
 
     Attributes:
-        network: the shape of the network.
+        network: the shape of the default network, or the name of one of the paper's.
         fill: what hidden pixels are replaced by.
         mask_channel: whether the network is given the mask.
         inference: how to run it.
         provenance: what it was made from, and how; for people, never read by the program.
     """
 
-    network: CompactUNetConfig
+    network: CompactUNetConfig | PaperNetwork
     fill: Fill = "mean"
     mask_channel: bool = True
     inference: Inference = Inference()
@@ -80,9 +85,17 @@ class Model:
 
 
 def build_network(config: ModelConfig) -> MaskedNetwork:
-    """Make the network of `config` with fresh weights, drawn from torch's global generator."""
+    """Make the network of `config` with fresh weights, drawn from torch's global generator.
+
+    Raises:
+        ValueError: the network takes no mask channel, or another number of channels.
+    """
+    shape = config.network
+    channels = shape.in_channels if isinstance(shape, CompactUNetConfig) else 3
+    if channels != 3 + config.mask_channel:
+        raise ValueError(f"a network of {channels} channels, mask channel: {config.mask_channel}")
     network = MaskedNetwork(
-        CompactUNet(config.network), fill=config.fill, mask_channel=config.mask_channel
+        make_network(config.network), fill=config.fill, mask_channel=config.mask_channel
     )
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
@@ -159,11 +172,14 @@ def load_model(path: Path, name: str = "") -> Model:
 def _parse(header: dict[str, Any]) -> ModelConfig:
     if header.pop("format") != FORMAT:
         raise ValueError("another file format")
-    shape: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in header.pop("network").items()
-    }
+    network = header.pop("network")
+    if isinstance(network, dict):
+        shape: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in network.items()
+        }
+        network = CompactUNetConfig(**shape)
     return ModelConfig(
-        network=CompactUNetConfig(**shape),
+        network=network,
         inference=Inference(**header.pop("inference")),
         **header,
     )

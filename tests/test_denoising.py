@@ -105,6 +105,7 @@ class Broken(torch.nn.Module):
     """Gives NaN where it computes in bfloat16, as overflowing half precision does."""
 
     multiple = 1
+    runs_in_bfloat16 = True
 
     def __init__(self, always: bool) -> None:
         super().__init__()
@@ -143,6 +144,7 @@ class TestOptions:
 
         class Counting(torch.nn.Module):
             multiple = 1
+            runs_in_bfloat16 = True
 
             def forward(self, x):
                 calls.append(x.shape[0])
@@ -173,6 +175,7 @@ class TestOptions:
 def test_out_of_memory_is_an_error_with_the_way_on(tiny, noisy_crop):
     class Hungry(torch.nn.Module):
         multiple = 1
+        runs_in_bfloat16 = True
 
         def forward(self, x):
             return torch.empty(1 << 48)

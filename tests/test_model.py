@@ -52,6 +52,14 @@ def test_half_precision_halves_the_file(tmp_path):
     assert torch.allclose(full, half, atol=1e-3)
 
 
+def test_the_networks_of_the_paper_are_models_too(tmp_path):
+    config = ModelConfig(network="dncnn", fill="zeros", mask_channel=False)
+    save_model(tmp_path / "m", build_network(config), config)
+    assert load_model(tmp_path / "m").config == config
+    with pytest.raises(ValueError, match="mask channel"):
+        build_network(ModelConfig(network="dncnn", mask_channel=True))
+
+
 def header(**changes) -> dict[str, str]:
     content = {"format": 1, "network": {"widths": [8, 8], "blocks": [1, 1]}, "inference": {}}
     return {"amsnet": json.dumps({**content, **changes})}

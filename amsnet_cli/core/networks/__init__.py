@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +24,14 @@ __all__ = [
     "MaskedNetwork",
     "NAFNet",
     "Network",
+    "PaperNetwork",
     "Restormer",
     "UNet",
+    "make_network",
 ]
+
+PaperNetwork = Literal["restormer", "deamnet", "nafnet", "unet", "dncnn"]
+"""The denoisers of the paper, each of one shape."""
 
 
 class Network(Protocol):
@@ -34,13 +39,26 @@ class Network(Protocol):
 
     Attributes:
         multiple: what the sides of a picture must be multiples of.
+        runs_in_bfloat16: whether its result keeps the depth of photos where its convolutions run in
+            bfloat16: it does where the network adds to the picture instead of making it anew.
     """
 
     multiple: int
+    runs_in_bfloat16: bool
 
     def __call__(self, x: Tensor, /) -> Tensor:
         """Map (B, C, H, W), or (B, C + 1, H, W), float32 to (B, C, H, W) float32."""
         ...
+
+
+def make_network(shape: CompactUNetConfig | PaperNetwork) -> Network:
+    """Make a network with fresh weights, drawn from torch's global generator."""
+    if isinstance(shape, CompactUNetConfig):
+        return CompactUNet(shape)
+    classes: dict[PaperNetwork, type[Network]] = {
+        "restormer": Restormer, "deamnet": DeamNet, "nafnet": NAFNet, "unet": UNet, "dncnn": DnCNN,
+    }  # fmt: skip
+    return classes[shape]()
 
 
 class MaskedNetwork(nn.Module):

@@ -65,6 +65,8 @@ class CompactUNet(nn.Module):
     ================================  ==================================  =======
     """
 
+    runs_in_bfloat16 = True
+
     def __init__(self, config: CompactUNetConfig) -> None:
         super().__init__()
         self.config = config

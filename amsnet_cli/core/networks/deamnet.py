@@ -155,9 +155,11 @@ class DeamNet(nn.Module):
 
     Attributes:
         multiple: what the sides of a picture must be multiples of.
+        runs_in_bfloat16: see `Network`.
     """
 
     multiple = 16
+    runs_in_bfloat16 = False
 
     def __init__(self) -> None:
         super().__init__()

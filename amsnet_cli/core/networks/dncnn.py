@@ -12,9 +12,11 @@ class DnCNN(nn.Module):
 
     Attributes:
         multiple: what the sides of a picture must be multiples of.
+        runs_in_bfloat16: see `Network`.
     """
 
     multiple = 1
+    runs_in_bfloat16 = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -89,9 +89,11 @@ class Restormer(nn.Module):
 
     Attributes:
         multiple: what the sides of a picture must be multiples of.
+        runs_in_bfloat16: see `Network`.
     """
 
     multiple = 8
+    runs_in_bfloat16 = True
 
     def __init__(self) -> None:
         super().__init__()
