@@ -51,6 +51,7 @@ def simulate(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]
     noisy, target = _sharpen(noisy, amount), _sharpen(target, amount)
     noisy, target = (x[..., MARGIN:-MARGIN, MARGIN:-MARGIN].clamp(0, 1) for x in (noisy, target))
     target = _with_mean_of(noisy, target)
+    noisy = torch.where(draw.chance(0.05), target, noisy)  # and what is clean is to stay so
     return _quantise(noisy, draw.chance(0.6).flatten(), draw), target
 
 
@@ -219,9 +220,13 @@ def _reduce_noise(noise: Tensor, draw: _Draw) -> Tensor:
     """What in-camera noise reduction leaves: softer and coarser, colour more so than brightness."""
     luma = noise.mean(1, keepdim=True)
     chroma = noise - luma
-    softened = _blur(luma, draw.uniform(0.2, 1.2)) * draw.uniform(0.7, 1.3)
-    softened = softened + _blur(chroma, draw.uniform(0.2, 2.2)) * draw.uniform(0.15, 1.2)
-    noise = torch.where(draw.chance(0.5), softened, noise)
+    # Coring takes small deviations away and leaves large ones: long tails.
+    power = luma.square().mean((1, 2, 3), keepdim=True)
+    cored = luma * luma.square() / (luma.square() + power * draw.uniform(0.0, 2.0)).clamp_min(1e-12)
+    luma = torch.where(draw.chance(0.5), cored, luma)
+    softened = _blur(luma, draw.uniform(0.3, 1.1)) * draw.uniform(0.7, 1.5)
+    softened = softened + _blur(chroma, draw.uniform(0.2, 2.2)) * draw.log_uniform(0.1, 1.0)
+    noise = torch.where(draw.chance(0.65), softened, noise)
     height, width = noise.shape[-2:]
     grain = draw.normal_like(noise[..., ::4, ::4])
     grain = F.interpolate(grain, (height, width), mode="bilinear")
