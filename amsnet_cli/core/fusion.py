@@ -19,7 +19,7 @@ CELL = 8
 _NODES = 9
 _FEWEST_CELLS = 20
 _QUANTILE = 0.25
-_TOLERANCE = 5.0
+_TOLERANCE = 6.0
 """How many times the power expected at a brightness may be removed before some comes back: the
 noise of photos varies that much, by vignetting, demosaicking and in-camera noise reduction."""
 _CLIPPED = 0.25
@@ -32,12 +32,14 @@ class Removed:
     Attributes:
         power: (2, h, w) mean square of the removed luma and chroma, in [0, 1] units.
         brightness: (h, w) mean of the denoised picture.
+        uniform: (h, w) bool, whether all pixels of the noisy cell are the same: there is no noise.
         telling: (h, w) bool, whether the noise of the picture can be told from the cell: not
             where it is clipped to black or white.
     """
 
     power: Tensor
     brightness: Tensor
+    uniform: Tensor
     telling: Tensor
 
 
@@ -51,12 +53,11 @@ def measure_removed(noisy: Tensor, denoised: Tensor) -> Removed:
     luma, chroma = split(noisy - denoised)
     power = torch.stack([luma.square()[0], chroma.square().sum(0)])  # (2, H, W)
     clipped = ((noisy <= 0) | (noisy >= 1)).all(0, keepdim=True).float()
-    # A cell without any variation has no noise, whatever the network made of it.
     uniform = (_most(noisy) == -_most(-noisy)).all(0)
-    power = torch.where(uniform, 0.0, _mean(power))
     return Removed(
-        power=power,
+        power=torch.where(uniform, 0.0, _mean(power)),
         brightness=_mean(denoised.mean(0, keepdim=True))[0],
+        uniform=uniform,
         telling=_mean(clipped)[0] < _CLIPPED,
     )
 
@@ -79,12 +80,15 @@ def kept_share(removed: Removed) -> Tensor:
         expected = torch.full((_NODES,), torch.nan)
         for i, node in enumerate(nodes):
             near = told[(places - node).abs() < 1 / (_NODES - 1)]
-            if len(near) >= min(_FEWEST_CELLS, len(told)):
+            if len(near) >= _FEWEST_CELLS:
                 expected[i] = near.quantile(_QUANTILE)
+        if not expected.isfinite().any():
+            expected[:] = told.quantile(_QUANTILE)
         limit = _TOLERANCE * _interpolate(expected, removed.brightness * (_NODES - 1))
-        smooth = _blur(power)
-        shares[channel] = torch.where(smooth > limit, (limit / smooth).sqrt(), 1.0)
-    return shares
+        found = _blur(power)
+        # Of the sum of noise and structure the noise's share (Wiener), with the tolerance.
+        shares[channel] = torch.where(found > limit, limit / found, 1.0)
+    return shares.masked_fill(removed.uniform, 0.0)
 
 
 def fuse(noisy: Tensor, denoised: Tensor, shares: Tensor) -> Tensor:
