@@ -6,7 +6,14 @@ import skimage.data
 import torch
 import torch.nn.functional as F
 
-from amsnet_cli.core.fusion import CELL, fuse, kept_share, measure_removed, split
+from amsnet_cli.core.fusion import (
+    CELL,
+    SURELY_STRUCTURE,
+    fuse,
+    measure_removed,
+    noise_share,
+    split,
+)
 
 
 def tensor(picture: np.ndarray) -> torch.Tensor:
@@ -14,10 +21,10 @@ def tensor(picture: np.ndarray) -> torch.Tensor:
 
 
 def fused(noisy: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
-    shares = kept_share(measure_removed(noisy, denoised))
+    shares = noise_share(measure_removed(noisy, denoised), SURELY_STRUCTURE)
     height, width = noisy.shape[1:]
     full = shares.repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)[:, :height, :width]
-    return fuse(noisy, denoised, full)
+    return fuse(noisy, denoised, full[:1], full[1:])
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -77,7 +84,7 @@ def test_luma_and_chroma_are_judged_apart(clean):
     result = fused(noisy, clean)
     kept_luma, kept_chroma = split(result - clean)
     place = np.s_[:, 110:190]
-    assert kept_luma[place].square().mean() > 0.8 * stripes[place].square().mean()
+    assert kept_luma[place].square().mean() > 0.7 * stripes[place].square().mean()
     assert kept_chroma[place].square().mean() < 0.05 * chroma[place].square().mean()
 
 
