@@ -187,11 +187,13 @@ def import_file(
 
     done = import_weights(file, name, bare=bare, force=force, notice=say)
     print_result(done.path)
-    if not quiet:
-        config = dataclasses.asdict(done.config)
-        known = f"is {done.entry.name}" if done.entry else "is"
-        run = _how_to_run(config["inference"], config["fill"])
-        say(f"{file} {known} a {_network(config)}: {run}; {_use(done.name)}")
+    if quiet:
+        return
+    config = dataclasses.asdict(done.config)
+    what = f"{done.entry.name}, a {_network(config)}" if done.entry else f"a {_network(config)}"
+    say(f"{file} is {what}: {_how_to_run(config['inference'], config['fill'])}; {_use(done.name)}")
+    if done.entry is None and "imported_from" in config["provenance"] and not bare:
+        say("if it was trained on clean pictures, import it with --bare: it runs without masks")
 
 
 @app.command()

@@ -304,7 +304,8 @@ def _certificates() -> ssl.SSLContext:
     for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         if bundle := os.environ.get(variable):
             try:
-                context.load_verify_locations(bundle if Path(bundle).is_file() else None, bundle)
+                folder = bundle if Path(bundle).is_dir() else None
+                context.load_verify_locations(None if folder else bundle, folder)
             except OSError as error:
                 raise WeightsError(
                     f"{variable}: no certificates in {bundle} ({error})", "set it to a PEM file"
