@@ -7,6 +7,7 @@ of a network that this program has. Nothing in a foreign file is ever run (see
 
 from __future__ import annotations
 
+import functools
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
@@ -34,6 +35,10 @@ PREFIXES = ("module.", "net.dn.branches.0.")
 """Of DataParallel, and of the checkpoints that the authors of AMSNet published."""
 REFINED: tuple[PaperNetwork, ...] = ("deamnet", "nafnet")
 """Networks that the authors run with random replacement refinement."""
+
+
+Structure = dict[str, tuple[tuple[int, ...], torch.dtype]]
+"""Shape and type of each tensor by its key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +162,10 @@ def _write(
 ) -> ModelConfig:
     """Recognise `source`, write it as a model to `output`, read that back and compare."""
     tensors, header = _read(source)
+    if bad := [key for key, tensor in tensors.items() if not tensor.isfinite().all()]:
+        raise WeightsError(
+            f"{source}: refused: {bad[0]} has values that are not finite", "download it again"
+        )
     if header is not None:
         config = load_model(source).config
         if entry:
@@ -183,10 +192,6 @@ def _write(
         again = {key.removeprefix("network."): tensor for key, tensor in again.items()}
     if model.config != config or not _equal(again, tensors):
         raise WeightsError(f"{output}: reads back differently than it was written", "try again")
-    if bad := [key for key, tensor in again.items() if not tensor.isfinite().all()]:
-        raise WeightsError(
-            f"{source}: refused: {bad[0]} has values that are not finite", "download it again"
-        )
     return config
 
 
@@ -235,20 +240,24 @@ def _stripped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: tensors[whole] for key, whole in keys.items()}
 
 
-def _structure(tensors: Mapping[str, Tensor]) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+def _structure(tensors: Mapping[str, Tensor]) -> Structure:
     return {key: (tuple(tensor.shape), tensor.dtype) for key, tensor in tensors.items()}
+
+
+@functools.cache
+def _known_structures() -> dict[PaperNetwork, Structure]:
+    known: dict[PaperNetwork, Structure] = {}
+    with torch.device("meta"):
+        for name in get_args(PaperNetwork):
+            known[name] = _structure(make_network(name).state_dict())  # type: ignore[attr-defined]
+    return known
 
 
 def _recognise(source: Path, tensors: dict[str, Tensor]) -> PaperNetwork:
     """Find the network that has exactly these tensors."""
-    found = _structure(_stripped(tensors))
-    known = {}
-    for name in get_args(PaperNetwork):
-        with torch.device("meta"):
-            known[name] = _structure(make_network(name).state_dict())  # type: ignore[attr-defined]
-        if known[name] == found:
-            network: PaperNetwork = name
-            return network
+    found, known = _structure(_stripped(tensors)), _known_structures()
+    if matching := [name for name, structure in known.items() if structure == found]:
+        return matching[0]
     nearest = max(known, key=lambda name: len(known[name].keys() & found.keys()))
     expected = known[nearest]
     missing = [key for key in expected if key not in found]

@@ -86,6 +86,8 @@ class File:
         size = path.stat().st_size
         if self.size is not None and size != self.size:
             return f"expected {self.size} bytes, got {size}"
+        if size > self.size_limit:
+            return f"expected about {self.size_about} bytes, got {size}"
         if self.sha256 and (found := sha256_of(path)) != self.sha256:
             return f"expected sha256 {self.sha256}, got {found}"
         if self.git_blob_sha1 and (found := git_blob_sha1_of(path)) != self.git_blob_sha1:
