@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import random
 import signal
@@ -52,18 +51,6 @@ def entry(*sources: str, **changes: object) -> dict[str, object]:
         "bundled": False, "sources": list(sources), "licence": "CC0-1.0", "supervised": False,
         "trained_on": "nothing", "scores": [], "limits": "none", **changes,
     }  # fmt: skip
-
-
-@pytest.fixture
-def publish(tmp_path, monkeypatch):
-    """Make a manifest of one's own, and write entries into it."""
-    path = tmp_path / "manifest.json"
-    monkeypatch.setenv("AMSNET_MANIFEST", str(path))
-
-    def write(*entries: dict[str, object]) -> None:
-        path.write_text(json.dumps({"schema": 2, "weights": entries}))
-
-    return write
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from amsnet_cli.photos.read import read_photo
 from amsnet_cli.weights.checkpoint import read_checkpoint
 from amsnet_cli.weights.manifest import git_blob_sha1_of, load_manifest
 from amsnet_cli.weights.store import find_weights, models_dir, weights_dir
-from tests.test_download import entry, publish  # noqa: F401  a fixture
+from tests.test_download import entry
 from tests.test_official import fill
 
 LIGHTNING_PREFIX = "net.dn.branches.0."
@@ -181,7 +181,7 @@ class TestPublished:
         with pytest.raises(WeightsError, match="git blob sha1 e1ced03a64"):
             import_weights(path, "deamnet-real")
 
-    def test_a_pinned_file_is_known_by_its_digest(self, amsnet, tmp_path, publish, deamnet):  # noqa: F811
+    def test_a_pinned_file_is_known_by_its_digest(self, amsnet, tmp_path, publish, deamnet):
         path = tmp_path / "whatever.pth"
         torch.save(
             prefixed("module.", deamnet.state_dict()), path, _use_new_zipfile_serialization=False

@@ -177,6 +177,9 @@ def fetch(
                 _state_path(part).write_text(state, "utf-8")
             with part.open("ab") as out:
                 done = _stream(response, out, file.size_limit, total, progress)
+            if done > file.size_limit:
+                discard(part)
+                raise SourceError(f"expected at most {file.size_limit} bytes, got more")
     except NoSuchRangeError:
         discard(part)
         raise
@@ -199,14 +202,12 @@ def _stream(
     total: int | None,
     progress: Callable[[int, int | None], None],
 ) -> int:
-    """Append the body; return how many bytes there are now."""
+    """Append the body, hardly beyond `limit`; return how many bytes there are now."""
     done = out.seek(0, os.SEEK_END)
     since, done_then = time.monotonic(), done
     progress(done, total)
-    while block := response.read1(BLOCK):
+    while done <= limit and (block := response.read1(BLOCK)):
         done += len(block)
-        if done > limit:
-            raise SourceError(f"expected at most {limit} bytes, got more")
         out.write(block)
         progress(done, total)
         if time.monotonic() - since > TIMEOUT:
