@@ -82,6 +82,28 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
+def imports_whole() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back until an import of torch is through.
+
+    An interrupt amid it can be swallowed there, and leave half a numpy behind.
+    """
+    asked = False
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+
+    before = {s: signal.signal(s, remember) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if asked:
+        raise KeyboardInterrupt
+
+
+@contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
     """Let Ctrl-C and SIGTERM ask for a stop; a second one interrupts at once.
 

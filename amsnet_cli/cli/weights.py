@@ -17,6 +17,7 @@ from amsnet_cli.cli import options
 from amsnet_cli.cli.console import (
     complain,
     download_bar,
+    imports_whole,
     print_result,
     reports_errors,
     say,
@@ -183,7 +184,8 @@ def import_file(
 
     Nothing in the file is run. It is recognised by its structure and converted.
     """
-    from amsnet_cli.importing import import_weights
+    with imports_whole():
+        from amsnet_cli.importing import import_weights
 
     done = import_weights(file, name, bare=bare, force=force, notice=say)
     print_result(done.path)
@@ -265,7 +267,8 @@ def prune(yes: Yes = False) -> None:
 
 
 def _convert(source: Path, output: Path, entry: Entry) -> None:
-    from amsnet_cli.importing import convert
+    with imports_whole():
+        from amsnet_cli.importing import convert
 
     convert(source, output, entry)
 

@@ -65,6 +65,8 @@ def pull(
     if entry.bundled:
         verify(entry)
         return target
+    if not force and _in_order(entry):  # Also where the store can only be read.
+        return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _alone(target, entry.name, notice):
