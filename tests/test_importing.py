@@ -107,6 +107,18 @@ class TestForms:
     def test_prefixes_are_those_of_the_published_files(self):
         assert LIGHTNING_PREFIX in PREFIXES
 
+    def test_a_whole_training_state(self, tmp_path, dncnn):
+        """With an optimiser and a callback, as Lightning saves by default."""
+        copy = DnCNN()
+        optimiser = torch.optim.Adam(copy.parameters(), 1e-3, amsgrad=True)
+        copy(torch.rand(1, 3, 8, 8)).mean().backward()
+        optimiser.step()
+        content = lightning(dncnn.state_dict())
+        content["optimizer_states"] = [optimiser.state_dict()]
+        content["callbacks"] = {"best": {"score": torch.tensor(37.5, dtype=torch.float64)}}
+        torch.save(content, tmp_path / "net.ckpt")
+        assert import_weights(tmp_path / "net.ckpt").config.network == "dncnn"
+
 
 class TestHowToRun:
     def test_as_the_paper_does_or_bare(self, tmp_path, dncnn, deamnet):
@@ -245,7 +257,9 @@ class TestRefused:
 
     def test_half_precision_is_named(self, tmp_path, dncnn):
         tensors = {key: tensor.half() for key, tensor in dncnn.state_dict().items()}
-        self.refuse(tensors, tmp_path / "net.pt", "torch.HalfStorage")
+        self.refuse(
+            tensors, tmp_path / "net.pt", "expected 64x3x3x3 float32, found 64x3x3x3 float16"
+        )
 
     @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9, 0.999])
     @pytest.mark.parametrize("archive", [True, False])

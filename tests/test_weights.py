@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import os
 import re
@@ -25,7 +26,7 @@ from amsnet_cli.weights.manifest import (
     own_manifest,
     sha256_of,
 )
-from amsnet_cli.weights.records import lock_path
+from amsnet_cli.weights.records import arrival, lock_path, pin, pinned_here
 from amsnet_cli.weights.store import (
     find_weights,
     fitted_models,
@@ -196,6 +197,7 @@ class TestStore:
         pulled = amsnet("weights", "pull", "away")
         assert pulled.exit_code == 0, pulled.stderr
         assert pulled.stdout == amsnet("weights", "path", "far").stdout == f"{far}\n"
+        assert pulled.stderr.count("\n") == 1, "no animation off a terminal"
         assert far.read_bytes() == CONTENT
         assert amsnet("weights", "verify", "far").stdout == "far: ok\n"
         rows = {r["name"]: r for r in json.loads(amsnet("weights", "list", "--json").stdout)}
@@ -231,6 +233,15 @@ class TestStore:
         assert "2 complementary masks" in amsnet("weights", "show", "my cat [1]").stdout
         assert "my cat [1]: readable" in amsnet("weights", "verify").stdout
         assert find_weights(str(tiny_model)) == tiny_model
+
+    def test_a_model_of_one_s_own_goes_first_which_is_said(self, amsnet, far, tiny_model):
+        models_dir().mkdir(parents=True)
+        (models_dir() / "far.safetensors").write_bytes(tiny_model.read_bytes())
+        pulled = amsnet("weights", "pull", "far")
+        assert pulled.exit_code == 0 and "goes first" in pulled.stderr
+        assert find_weights("far").parent == models_dir()
+        amsnet("weights", "remove", "far", "-y")
+        assert find_weights("far") == far
 
     @pytest.mark.parametrize("name", ["nothing", "no/such/file", "gone.safetensors"])
     def test_unknown_names_list_what_there_is(self, name):
@@ -359,6 +370,14 @@ class TestDamagedStore:
         result = amsnet("weights", "verify")
         assert result.exit_code == 4 and "x.safetensors: damaged" in result.stderr
         assert amsnet("weights", "remove", "x", "-y").exit_code == 0
+
+    def test_the_lock_file_bears_many_at_once(self, tmp_path):
+        (tmp_path / "x").write_bytes(b"x")
+        came = arrival(tmp_path / "x", name="x", source="here")
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda i: pin(f"n{i}", came), range(24)))
+        assert len(json.loads(lock_path().read_text())) == 24
+        assert pinned_here("n7") == came
 
     def test_a_broken_lock_file_stops_what_needs_it(self, amsnet, home):
         lock_path().write_text("{broken")

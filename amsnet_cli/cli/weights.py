@@ -159,6 +159,8 @@ def pull(
     if not quiet:
         came = "comes with amsnet" if entry.bundled else "is here"
         say(f"{entry.name} {came}, digest checked; {_use(entry.name)}")
+        if find_weights(entry.name) != path:
+            say(f"{entry.name} is also a model of yours, which goes first until it is removed")
 
 
 @app.command("import")

@@ -22,7 +22,12 @@ PICKLE_LIMIT = 16 << 20
 
 _ORDERED_DICT = "collections.OrderedDict"
 _REBUILD = "torch._utils._rebuild_tensor_v2"
-_ELEMENT = {"torch.FloatStorage": 4, "torch.LongStorage": 8}
+_ELEMENT = {
+    "torch.DoubleStorage": 8, "torch.FloatStorage": 4, "torch.HalfStorage": 2,
+    "torch.BFloat16Storage": 2, "torch.LongStorage": 8, "torch.IntStorage": 4,
+    "torch.ShortStorage": 2, "torch.CharStorage": 1, "torch.ByteStorage": 1,
+    "torch.BoolStorage": 1,
+}  # fmt: skip
 _GLOBALS = {_ORDERED_DICT, _REBUILD, *_ELEMENT}
 
 # What torch.save writes: one folder; the pickle, one record for each storage, a few notes.
@@ -255,9 +260,7 @@ class _Machine:
                         f"a storage of {count} numbers in a file of {self.size} bytes"
                     )
                 return _Storage(key)
-        raise _RefusedError(
-            "it refers to something other than a storage of float32 or int64 numbers"
-        )
+        raise _RefusedError("it refers to something other than a storage of numbers")
 
 
 def _global(argument: str) -> _Global:

@@ -30,8 +30,7 @@ from amsnet_cli.errors import WeightsError
 from amsnet_cli.weights.manifest import File
 
 TIMEOUT = 30.0
-"""Seconds without an answer, or with less than `SLOWEST` of data, until a connection is given
-up."""
+"""Seconds without an answer, or with less than `SLOWEST` bytes, until a connection is given up."""
 SLOWEST = 16 * 1024
 ATTEMPTS = 5
 BACK_OFF = 1.0
@@ -56,7 +55,7 @@ class NoSuchRangeError(TransientError):
     """The server's file is shorter than what was to be continued."""
 
 
-def retrying(action: Callable[[], T], notice: Callable[[str], None]) -> T:
+def retrying(action: Callable[[], T], source: str, notice: Callable[[str], None]) -> T:
     """Call `action` again, after longer and longer pauses, while it fails by a `TransientError`.
 
     Raises:
@@ -69,7 +68,7 @@ def retrying(action: Callable[[], T], notice: Callable[[str], None]) -> T:
             if attempt + 1 == ATTEMPTS:
                 raise SourceError(f"{error}, given up after {ATTEMPTS} attempts") from error
             pause = BACK_OFF * 2**attempt
-            notice(f"{error}; trying again in {pause:.0f} s")
+            notice(f"{source}: {error}; trying again in {pause:.0f} s")
             time.sleep(pause)
     raise AssertionError("unreachable")
 
@@ -107,7 +106,9 @@ def open_url(
     except urllib.error.HTTPError as error:
         with error:
             if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                raise NoSuchRangeError("the server's file ends before") from error
+                raise NoSuchRangeError(
+                    "the server's file is shorter than what came before"
+                ) from error
             kind = TransientError if error.code in _TRANSIENT else SourceError
             raise kind(f"the server answers {error.code} {error.reason}") from error
     except urllib.error.URLError as error:

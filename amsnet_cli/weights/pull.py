@@ -179,11 +179,11 @@ def _download(
     for source in sources:
         attempt = functools.partial(fetch_from, source)
         try:
-            resumed = retrying(attempt, notice)
+            resumed = retrying(attempt, source, notice)
             wrong = file.difference(part)
             if wrong and resumed:  # The earlier bytes may be at fault.
                 discard(part)
-                retrying(attempt, notice)
+                retrying(attempt, source, notice)
                 wrong = file.difference(part)
             if not wrong:
                 return source
@@ -211,7 +211,7 @@ def _install(
         if not entry.file.pinned:
             pin(entry.name, came)
         write_record(target, Record(came=came, sha256=sha256_of(ready)))
-        with ready.open("rb") as file:
+        with ready.open("r+b") as file:
             os.fsync(file.fileno())
         ready.replace(target)
     except WeightsError:
