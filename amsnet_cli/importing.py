@@ -8,6 +8,7 @@ of a network that this program has. Nothing in a foreign file is ever run (see
 from __future__ import annotations
 
 import functools
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
@@ -82,12 +83,15 @@ def import_weights(
     Raises:
         WeightsError: `source` is no file, is not exactly a known network, would run something,
             or is not what the manifest or the lock file says of `name`.
-        UsageError: the name is not one, or is taken.
+        UsageError: the name is not one, or is taken; `bare` where the file or the manifest says
+            how it is run.
         OutputError: a model of that name is there already, or the store cannot be written.
     """
     if not source.is_file():
         what = "not a regular file" if source.exists() else "no such file"
         raise WeightsError(f"{source}: {what}", "name a checkpoint")
+    if not os.access(source, os.R_OK):
+        raise WeightsError(f"{source}: cannot be read", "check its permissions")
     entry = _known(load_manifest(), source, name)
     if entry is None:
         return _import_unknown(source, name or source.stem, bare=bare, force=force)
@@ -153,7 +157,10 @@ def _import_unknown(source: Path, name: str, *, bare: bool, force: bool) -> Impo
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(f"{target}: cannot be written ({error.strerror})") from error
+        raise OutputError(
+            f"{error.filename or target}: {error.strerror}",
+            "make room, or set AMSNET_HOME elsewhere",
+        ) from error
     return Imported(name=name, path=target, config=config, entry=None)
 
 
@@ -167,6 +174,8 @@ def _write(
             f"{source}: refused: {bad[0]} has values that are not finite", "download it again"
         )
     if header is not None:
+        if bare:
+            raise UsageError(f"{source} says itself how it is run", "leave out --bare")
         config = load_model(source).config
         if entry:
             _expect(entry, source, _label(config))

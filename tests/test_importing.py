@@ -89,6 +89,8 @@ class TestForms:
     def test_model_files_of_this_program_come_as_they_are(self, tmp_path, tiny_model):
         done = import_weights(tiny_model, "mine")
         assert done.path.read_bytes() == tiny_model.read_bytes()
+        with pytest.raises(UsageError, match="says itself how it is run"):
+            import_weights(tiny_model, "mine", bare=True, force=True)
 
     def test_the_network_computes_what_it_did(self, tmp_path, dncnn):
         path = tmp_path / "net.pt"

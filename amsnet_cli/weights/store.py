@@ -77,9 +77,9 @@ def model_path(name: str) -> Path:
         UsageError: a model cannot have this name.
     """
     if not name.isprintable() or name.startswith((".", "-")) or set(name) & set('/\\:*?"<>|'):
-        raise UsageError(f"a model cannot be named {name!r}", "choose a plain name")
+        raise UsageError(f"a model cannot be named {name!r}", "give a plain one with --name")
     if not name or name in load_manifest():
-        raise UsageError(f"the name {name!r} is taken", "choose another")
+        raise UsageError(f"the name {name!r} is taken", "give another with --name")
     return models_dir() / f"{name}{SUFFIX}"
 
 
