@@ -40,7 +40,8 @@ class Network(Protocol):
     Attributes:
         multiple: what the sides of a picture must be multiples of.
         padding: what a picture is extended with to such sides.
-        reach: how many pixels to each side of a pixel can change its result; None where all can.
+        reach: how many pixels to each side of a pixel can change its result, at most; None where
+            all can.
         runs_in_bfloat16: whether its result keeps the depth of photos where its convolutions run in
             bfloat16: it does where the network adds to the picture instead of making it anew.
     """
