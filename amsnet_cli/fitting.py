@@ -469,8 +469,9 @@ def _check(options: FitOptions, start: Model | None) -> FitOptions:
         raise UsageError("a fit needs an end", "give --minutes or --steps")
     paper = options.recipe == "paper"
     network = start.config.network if start else options.network
-    batch = options.batch or (2 if paper and network == "restormer" else 4)
-    if min(options.stride, batch, options.infer_stride or 1) < 1:
+    batch = 2 if paper and network == "restormer" else 4
+    batch = batch if options.batch is None else options.batch
+    if min(n for n in (options.stride, options.infer_stride, batch) if n is not None) < 1:
         raise UsageError("strides and batch begin at 1")
     if options.network != "compact" and (start or not paper):
         raise UsageError(
