@@ -511,7 +511,9 @@ def _describe(run: _Run, folder: Path, options: FitOptions) -> ModelConfig:
     # A smaller stride than in training keeps detail, as in the paper. What has learned correlated
     # noise before needs none at all, and keeps more.
     stride = min(options.stride, 2) if paper or run.started_from == SCRATCH else 1
-    variant = {"recipe": "paper", "smoothed": options.smooth} if paper else {}
+    variant: dict[str, Any] = {"recipe": options.recipe} if paper else {}
+    if options.smooth:
+        variant["smoothed"] = True
     return dataclasses.replace(
         run.config,
         inference=Inference(

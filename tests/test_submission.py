@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import time
 from pathlib import Path
 
 import h5py
@@ -114,6 +115,10 @@ class TestDnd:
             assert np.array_equal(crop, cells[0, 1])
         assert len(list(out.rglob("*"))) == 2 * 3 + 2 + 1
         assert "--force" in amsnet(*call).stderr
+        before = {p: p.read_bytes() for p in out.rglob("*.mat")}
+        time.sleep(1.1)  # MATLAB files usually say when they were made
+        assert amsnet(*call, "--force").exit_code == 0
+        assert before == {p: p.read_bytes() for p in out.rglob("*.mat")}, "same seed, same bytes"
 
     @pytest.mark.parametrize(
         ("spoil", "says"),
