@@ -84,6 +84,7 @@ class FitOptions:
         recipe: "paper" trains as the paper does: zeros in hidden pixels, the network not told
             of them, AdamW at a rate that falls from 1e-4 by a cosine, the last weights kept.
         network: which network starts fresh; those of the paper need its recipe.
+        match: pattern of the names of the photos to learn from, such as "*NOISY*".
         smooth: fine-tune with prior smoothing (variant P) instead of hiding pixels; needs a model
             to start from.
         minutes: stop after this long, or None.
@@ -105,6 +106,7 @@ class FitOptions:
 
     recipe: RecipeName = "default"
     network: Literal["compact"] | PaperNetwork = "compact"
+    match: str = "*"
     smooth: bool = False
     minutes: float | None = 10.0
     steps: int | None = None
@@ -211,8 +213,9 @@ def fit(
             f"give --batch {crew.size}, or a multiple of it",
         )
     patches = Patches(
-        folder, side=options.patch, stride=options.stride, hidden_share=options.hidden_share,
-        seed=options.seed, quarter_turns=RECIPES[options.recipe].quarter_turns, notice=notice,
+        folder, match=options.match, side=options.patch, stride=options.stride,
+        hidden_share=options.hidden_share, seed=options.seed,
+        quarter_turns=RECIPES[options.recipe].quarter_turns, notice=notice,
     )  # fmt: skip
     state_path = resume_path(output)
     with memory_errors(device):
@@ -441,7 +444,8 @@ class _Run:
             )
         ours = dataclasses.asdict(self.options)
         budget = {"minutes", "steps"}
-        changed = [k for k in ours if k not in budget and ours[k] != state["options"][k]]
+        theirs = dataclasses.asdict(FitOptions()) | state["options"]
+        changed = [k for k in ours if k not in budget and ours[k] != theirs[k]]
         if changed:
             raise UsageError(
                 f"the interrupted fit had another {', '.join(changed)}", "give the same options"

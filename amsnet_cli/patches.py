@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ class Patches:
 
     Args:
         folder: searched for photos recursively; they are only read.
+        match: pattern of the names of those that count.
         side: of a patch in pixels, a multiple of `stride`; smaller photos are reflected.
         stride: of the pixel-shuffle downsampling.
         hidden_share: how much of each sub-image is hidden at random.
@@ -53,13 +55,14 @@ class Patches:
         skipped: why the others could not.
 
     Raises:
-        PhotoError: no photo can be read.
+        PhotoError: no photo can be read, or none is named so.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
+        match: str = "*",
         side: int,
         stride: int,
         hidden_share: float,
@@ -71,7 +74,11 @@ class Patches:
         self._turns = (0, 1, 2, 3) if quarter_turns else (0, 2)
         self.skipped: list[str] = []
         self._windows: list[_Window] = []
-        paths = find_photos(folder)
+        paths = [path for path in find_photos(folder) if fnmatchcase(path.name, match)]
+        if not paths:
+            raise PhotoError(
+                f"{folder}: no photo in it is named like {match}", "try another --match"
+            )
         rng = np.random.default_rng((seed, 1))
         for path in paths:
             try:

@@ -17,7 +17,7 @@ import torch
 from amsnet_cli.core.networks import CompactUNetConfig, Restormer
 from amsnet_cli.core.objective import prior_smoothing
 from amsnet_cli.denoising import denoise
-from amsnet_cli.errors import UsageError
+from amsnet_cli.errors import PhotoError, UsageError
 from amsnet_cli.fitting import FitOptions, fit
 from amsnet_cli.model import Inference, Model, build_network, load_model
 from amsnet_cli.parallel import Crew
@@ -79,6 +79,15 @@ def test_rate_and_batch_are_the_paper_s(tmp_path, folder, monkeypatch):
     fit(folder, tmp_path / "m.safetensors", options)
     assert rates == pytest.approx([1e-4 * (1 + np.cos(np.pi * k / 4)) / 2 for k in range(4)])
     assert set(counts) == {1, 2}, "held-out patches come one by one"
+
+
+def test_only_photos_of_a_name(tmp_path, folder, noisy_crop):
+    for name in ("0001_NOISY_SRGB_010.png", "0001_GT_SRGB_010.png"):
+        write_photo(Photo(pixels=noisy_crop), folder / name)
+    options = dataclasses.replace(PAPER, steps=1, match="*NOISY*")
+    assert fit(folder, tmp_path / "m.safetensors", options).photos == 1
+    with pytest.raises(PhotoError, match=r"no photo in it is named like \*noisy\*"):
+        fit(folder, tmp_path / "n.safetensors", dataclasses.replace(options, match="*noisy*"))
 
 
 @pytest.mark.parametrize("network", ["dncnn", "deamnet"])

@@ -48,6 +48,13 @@ def fit(
             help="The model's file. (default: in your data folder, named like FOLDER)",
         ),
     ] = None,
+    match: Annotated[
+        str,
+        typer.Option(
+            metavar="PATTERN",
+            help="Learn only from photos named so, such as '*NOISY*' of SIDD Medium.",
+        ),
+    ] = "*",
     recipe: Annotated[
         Literal["default", "paper"],
         typer.Option(
@@ -145,6 +152,7 @@ def fit(
     if minutes is None and steps is None:
         minutes, steps = (None, fitting.PAPER_STEPS) if recipe == "paper" else (10.0, None)
     wishes = fitting.FitOptions(
+        match=match,
         recipe=recipe,
         network=network or ("restormer" if recipe == "paper" and fresh else "compact"),
         smooth=smooth,
@@ -170,7 +178,7 @@ def fit(
     if output.parent != models_dir():
         again += f" -o {_quoted(output)}"
     for option, value, default in (
-        ("--recipe", recipe, "default"), ("--network", network, None),
+        ("--match", match, "*"), ("--recipe", recipe, "default"), ("--network", network, None),
         ("--minutes", minutes, None), ("--steps", steps, None),
         ("--stride", stride, 5), ("--infer-stride", infer_stride, None),
         ("--hidden-share", hidden_share, 0.5), ("--refine", refine, 0.0), ("--patch", patch, None),
