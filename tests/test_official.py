@@ -104,7 +104,7 @@ def test_reach_is_how_far_away_a_pixel_can_change_another(name, column, monkeypa
 def test_every_trainable_tensor_takes_part(name):
     """So that several processes can share the training; DeamNet has some that do nothing."""
     network = NETWORKS[name]()
-    network(torch.rand(1, 3, network.multiple, network.multiple)).sum().backward()
+    network(torch.rand(1, 3, 32, 32)).sum().backward()
     for key, parameter in network.named_parameters():
         assert parameter.requires_grad == (parameter.grad is not None), key
     idle = {n.split(".")[1] for n, p in network.named_parameters() if not p.requires_grad}
