@@ -33,7 +33,7 @@ class TestStart:
         "args",
         [["--help"], ["-h"], ["--version"], ["weights", "list"], ["weights", "verify"],
          ["weights", "path", "photo"], ["weights", "pull", "photo"], ["denoise", "--help"],
-         ["fit", "-h"]],
+         ["fit", "-h"], ["submit", "sidd", "-h"]],
     )  # fmt: skip
     def test_helps_and_weights_never_load_torch(self, args):
         code = (

@@ -105,6 +105,8 @@ class Broken(torch.nn.Module):
     """Gives NaN where it computes in bfloat16, as overflowing half precision does."""
 
     multiple = 1
+    padding = "reflection"
+    reach = 0
     runs_in_bfloat16 = True
 
     def __init__(self, always: bool) -> None:
@@ -144,6 +146,8 @@ class TestOptions:
 
         class Counting(torch.nn.Module):
             multiple = 1
+            padding = "reflection"
+            reach = 0
             runs_in_bfloat16 = True
 
             def forward(self, x):
@@ -175,6 +179,8 @@ class TestOptions:
 def test_out_of_memory_is_an_error_with_the_way_on(tiny, noisy_crop):
     class Hungry(torch.nn.Module):
         multiple = 1
+        padding = "reflection"
+        reach = 0
         runs_in_bfloat16 = True
 
         def forward(self, x):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from amsnet_cli import __version__
-from amsnet_cli.cli import denoise, evaluate, fit, weights
+from amsnet_cli.cli import denoise, evaluate, fit, submit, weights
 
 app = typer.Typer(
     name="amsnet",
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command()(denoise.denoise)
 app.command()(fit.fit)
 app.command()(evaluate.evaluate)
+app.add_typer(submit.app, name="submit")
 app.add_typer(weights.app, name="weights")
 
 

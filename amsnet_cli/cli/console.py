@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import signal
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -107,20 +109,22 @@ def imports_whole() -> Iterator[None]:
 def stop_requests() -> Iterator[Callable[[], bool]]:
     """Let Ctrl-C and SIGTERM ask for a stop; a second one interrupts at once.
 
+    Within a second they count as one: torchrun passes on what the terminal has sent already.
+
     Yields:
         A function that tells whether a stop was asked for.
     """
-    asked = False
+    asked = math.inf
 
     def ask(number: int, frame: FrameType | None) -> None:
         nonlocal asked
-        if asked:
+        if time.monotonic() > asked + 1:
             raise KeyboardInterrupt
-        asked = True
+        asked = min(asked, time.monotonic())
 
     before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked
+        yield lambda: asked < math.inf
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -31,6 +31,7 @@ def denoise(
     ],
     weights: options.Weights = None,
     masks: options.Masks = None,
+    stride: options.InferStride = None,
     repeats: options.Repeats = None,
     refine: options.Refine = None,
     strength: Annotated[
@@ -69,7 +70,13 @@ def denoise(
     where = choose_device(device)
     model = load_model(path, weights or path.stem)
     wishes = DenoiseOptions(
-        n_masks=masks, repeats=repeats, refine=refine, strength=strength, tile=tile_size, seed=seed
+        n_masks=masks,
+        stride=stride,
+        repeats=repeats,
+        refine=refine,
+        strength=strength,
+        tile=tile_size,
+        seed=seed,
     )
     errors: list[AmsnetError] = []
     for source, target in plan:
