@@ -9,7 +9,7 @@ import string
 import time
 import unicodedata
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -26,8 +26,8 @@ from amsnet_cli.photos.write import WRITABLE
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_HOPELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
-"""Errors of a disk that the next photo will meet as well."""
+_HOPELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT})
+"""Why writing fails so that it will for the next photo as well: the disk is full or gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,7 +267,7 @@ def run_jobs(
     write: Callable[[Job, Photo], None],
     threads: int = 1,
     fail_fast: bool = False,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Work through photos; a bad one does not stop the others.
 
     Photos are read ahead and written by threads, beside `work` in this one, at most `threads`
@@ -353,7 +353,10 @@ def _timed(stage: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T,
 
 
 def _stops(outcome: Outcome, *, fail_fast: bool) -> bool:
-    cause = outcome.error and outcome.error.__cause__
-    return outcome.error is not None and (
-        fail_fast or (isinstance(cause, OSError) and cause.errno in _HOPELESS)
+    error = outcome.error
+    if fail_fast or error is None:
+        return error is not None
+    cause = error.__cause__
+    return (
+        isinstance(error, OutputError) and isinstance(cause, OSError) and cause.errno in _HOPELESS
     )

@@ -88,7 +88,8 @@ def denoise(
         A photo of the same depth and metadata, of the same size or that of the crop.
 
     Raises:
-        UsageError: the options do not fit the model, or the crop is not within the photo.
+        UsageError: the options do not fit the model.
+        PhotoError: the crop is not within the photo.
         WeightsError: the network gives NaN; nothing of it is returned.
         DeviceError: out of memory, even with small tiles.
     """

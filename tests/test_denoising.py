@@ -10,7 +10,7 @@ import torch
 from amsnet_cli.core.networks import CompactUNetConfig
 from amsnet_cli.denoising import DenoiseOptions, denoise, denoise_tensor
 from amsnet_cli.device import PeakMemory, cgroup_headrooms
-from amsnet_cli.errors import DeviceError, UsageError, WeightsError
+from amsnet_cli.errors import DeviceError, PhotoError, UsageError, WeightsError
 from amsnet_cli.evaluation import psnr
 from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model
 from amsnet_cli.photos.photo import Photo, upright
@@ -275,7 +275,7 @@ class TestCrop:
 
     @pytest.mark.parametrize("box", [(-1, 0, 5, 5), (0, 0, 0, 5), (190, 0, 5, 5), (0, 155, 5, 6)])
     def test_outside_the_picture_is_an_error(self, tiny, noisy_crop, box):
-        with pytest.raises(UsageError, match="192x160"):
+        with pytest.raises(PhotoError, match="192x160"):
             denoise(Photo(pixels=noisy_crop), tiny, DenoiseOptions(crop=box))
 
 

@@ -22,8 +22,8 @@ def noise_level(picture: Tensor) -> Tensor:
     out whatever changes linearly. Its taps lie `SPACING` pixels apart, since neighbouring pixels of
     cameras share some of their noise, which a tight kernel would not see. Of blocks of `BLOCK`
     pixels the flattest tenth is looked at, told by how much the means of their quarters differ;
-    blocks with much black or white in them are left out, as noise is clipped there. The median absolute
-    deviation forgives the texture that remains.
+    blocks with much black or white in them are left out, as noise is clipped there. The median
+    absolute deviation forgives the texture that remains.
 
     Args:
         picture: (C, H, W) float in [0, 1].

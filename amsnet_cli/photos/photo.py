@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amsnet_cli.errors import UsageError
+from amsnet_cli.errors import PhotoError
 
 Pixels = NDArray[Any]
 """(H, W, C), C = 1 or 3; uint8, uint16 or float32."""
@@ -116,14 +116,14 @@ def stored_box(photo: Photo, region: tuple[int, int, int, int]) -> tuple[int, in
         top, bottom, left, right; the ends are exclusive.
 
     Raises:
-        UsageError: the region is empty or not within the picture.
+        PhotoError: the region is empty or not within the picture.
     """
     height, width = photo.pixels.shape[:2]
     turned = photo.orientation >= 5
     upright = (height, width) if turned else (width, height)
     x, y, across, down = region
     if min(x, y) < 0 or min(across, down) < 1 or x + across > upright[0] or y + down > upright[1]:
-        raise UsageError(
+        raise PhotoError(
             f"{across}x{down} pixels at {x},{y} are not within the picture",
             f"it has {upright[0]}x{upright[1]}",
         )
