@@ -44,6 +44,7 @@ class Crop:
     Attributes:
         left: of the upright picture, in pixels.
         top: likewise.
+        reason: why this part is shown.
         noisy: before.
         denoised: after.
         removed: the difference, amplified, around mid-grey.
@@ -51,6 +52,7 @@ class Crop:
 
     left: int
     top: int
+    reason: str
     noisy: bytes
     denoised: bytes
     removed: bytes
@@ -127,7 +129,9 @@ def look_at(noisy: Photo, denoised: Photo) -> Look:
     """
     before, after = (upright(p.pixels, p.orientation) for p in (noisy, denoised))
     if before.shape[:2] != after.shape[:2]:
-        raise PhotoError(f"{_pixels(before)} and {_pixels(after)} pixels cannot be compared")
+        raise PhotoError(
+            f"{_pixels(before)} and {_pixels(after)} pixels", "compare two versions of one photo"
+        )
     height, width = before.shape[:2]
     ranges = value_range(noisy), value_range(denoised)
     # A grey profile would not fit the three channels shown.
@@ -140,9 +144,14 @@ def look_at(noisy: Photo, denoised: Photo) -> Look:
             lit = 0.05 < b.mean() < 0.95
             spots.append((top, left, float(b.std()), float(np.abs(a - b).mean()), lit))
     smooth = min(spots, key=lambda s: (not s[4], s[2]))
-    detailed = max(spots, key=lambda s: s[2] if s != smooth else -1)
-    changed = max(spots, key=lambda s: s[3] if s not in (smooth, detailed) else -1)
-    places = list(dict.fromkeys(spot[:2] for spot in (smooth, detailed, changed)))
+    detailed = max((s for s in spots if s != smooth), key=lambda s: s[2], default=smooth)
+    rest = [s for s in spots if s not in (smooth, detailed)]
+    changed = max(rest, key=lambda s: s[3], default=smooth)
+    reasons = {spot[:2]: reason for spot, reason in (
+        (changed, "where most changes"), (detailed, "where there is most detail"),
+        (smooth, "where it is smoothest"),
+    )}  # fmt: skip
+    places = list(reversed(reasons))
     areas = [np.s_[top : top + CROP, left : left + CROP] for top, left in places]
     pairs = [(_unit(before[a], *ranges[0]), _unit(after[a], *ranges[1])) for a in areas]
     strongest = max(float(np.quantile(np.abs(a - b), 0.99)) for a, b in pairs)
@@ -155,8 +164,8 @@ def look_at(noisy: Photo, denoised: Photo) -> Look:
         factor=factor,
         crops=[
             Crop(
-                left=left, top=top,
-                noisy=_jpeg(a, profiles[0]), denoised=_jpeg(b, profiles[1]),
+                left=left, top=top, reason=reasons[top, left],
+                noisy=_jpeg(a, profiles[0], 92), denoised=_jpeg(b, profiles[1], 92),
                 removed=_jpeg(0.5 + factor * (a - b), None),
             )
             for (top, left), (a, b) in zip(places, pairs, strict=True)
@@ -258,7 +267,7 @@ def _crop(name: str, crop: Crop, factor: int) -> str:
         f'<figure><div><img src="{_uri(image)}" loading="lazy" alt="{name} at {place}, {what}">'
         f"</div><figcaption>{what}</figcaption></figure>"
         for image, what in (
-            (crop.noisy, f"noisy, 100 % at {place}"),
+            (crop.noisy, f"noisy, 100 %, {crop.reason} ({place})"),
             (crop.denoised, "denoised"),
             (crop.removed, f"removed: noisy minus denoised, times {factor}, grey is nothing"),
         )
@@ -268,12 +277,10 @@ def _crop(name: str, crop: Crop, factor: int) -> str:
 
 def _spread(length: int, window: int, most: int) -> list[int]:
     """Place up to `most` windows evenly along a side."""
-    count = max(1, min(most, length // window))
-    return (
-        [round(i * (length - window) / max(1, count - 1)) for i in range(count)]
-        if (length > window and count > 1)
-        else [max(0, (length - window) // 2)]
-    )
+    if length <= window:
+        return [0]
+    count = min(most, -(-length // window))
+    return [round(i * (length - window) / (count - 1)) for i in range(count)]
 
 
 def _unit(pixels: Pixels, low: float, high: float) -> NDArray[np.float32]:
@@ -303,11 +310,11 @@ def _reduced(pixels: Pixels, low: float, high: float) -> NDArray[np.float32]:
     return np.stack(resized, 2)
 
 
-def _jpeg(unit: NDArray[np.float32], icc: bytes | None) -> bytes:
+def _jpeg(unit: NDArray[np.float32], icc: bytes | None, quality: int = 85) -> bytes:
     pixels = np.rint(unit.clip(0, 1) * 255).astype(np.uint8)
     file = io.BytesIO()
     profile = {"icc_profile": icc} if icc else {}
-    Image.fromarray(pixels).save(file, "JPEG", quality=88, subsampling="4:4:4", **profile)
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling="4:4:4", **profile)
     return file.getvalue()
 
 

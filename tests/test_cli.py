@@ -164,7 +164,7 @@ class TestErrors:
             (lambda t: ["denoise", t / "ok.png", "--crop", "0,0,999,9"], 1, "192x160"),
             (lambda t: ["denoise", t / "ok.png", "--crop", "1,2,3"], 2, "X,Y,WIDTH,HEIGHT"),
             (lambda t: ["denoise", t / "ok.png", "--max-memory", "much"], 2, "2G or 500M"),
-            (lambda t: ["denoise", t / "ok.png", "--max-memory", "1M", "--tile", "auto"], 5, "1M"),
+            (lambda t: ["denoise", t / "ok.png", "--max-memory", "1M"], 5, "allow --max-memory"),
             (lambda t: ["denoise", t / "ok.png", "--name", "{stem}.gif"], 2, "{stem}_clean{ext}"),
             (lambda t: ["denoise", t / "ok.png", "--name", "x{ext}"], 2, "{stem}_clean{ext}"),
             (lambda t: ["denoise", t / "ok.png", "--name", "{stem"], 2, "{stem}_clean{ext}"),
