@@ -111,7 +111,7 @@ def card(tmp_path, tiny_model, noisy_crop, monkeypatch) -> Card:
 
 
 def kill_and_go_on(card: Card, kills: int, seed: int) -> None:
-    """Kill runs at random moments, half of them while a file is written; now and then let one end."""
+    """Kill runs at random moments, half of them while a file is written; let one end at times."""
     rng = np.random.default_rng(seed)
     originals = card.found("card")
     started = time.monotonic()
