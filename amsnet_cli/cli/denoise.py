@@ -158,8 +158,10 @@ def denoise(
     path = find_weights(weights)
     started = time.monotonic()
     with ExitStack() as stack:
-        pipe = Path(stack.enter_context(TemporaryDirectory(prefix="amsnet-")))
-        sources = [_from_stdin(pipe) if text == PIPE else Path(text) for text in inputs]
+        pipe = None
+        if PIPE in (*inputs, output):
+            pipe = Path(stack.enter_context(TemporaryDirectory(prefix="amsnet-")))
+        sources = [_from_stdin(pipe) if pipe and t == PIPE else Path(t) for t in inputs]
         target, into_folder = _target(sources, output, naming, pipe)
         plan = plan_jobs(
             sources, target,
@@ -245,7 +247,7 @@ def denoise(
 class _Show:
     """Tells what becomes of the photos: results on stdout, the rest on stderr."""
 
-    def __init__(self, total: int, pipe: Path, *, as_json: bool, quiet: bool) -> None:
+    def __init__(self, total: int, pipe: Path | None, *, as_json: bool, quiet: bool) -> None:
         self.total, self.pipe, self.as_json, self.quiet = total, pipe, as_json, quiet
         self.outcomes: list[Outcome] = []
         self.looks: dict[Job, Look] = {}
@@ -281,7 +283,8 @@ class _Show:
         if outcome.size and not self.quiet:
             width, height = outcome.size
             seconds = f"{outcome.seconds:.1f} s"
-            say(f"{job.source}: {width}x{height}, {outcome.depth} bit, {model}, {seconds}")
+            name = job.source.name if job.source.parent == self.pipe else job.source
+            say(f"{name}: {width}x{height}, {outcome.depth} bit, {model}, {seconds}")
 
     def interrupted(self) -> None:
         """Say how far it came and how to go on."""
@@ -373,7 +376,7 @@ def _naming(name: str | None, suffix: str | None, file_format: str | None) -> Na
 
 
 def _target(
-    sources: list[Path], output: str | None, naming: Naming, pipe: Path
+    sources: list[Path], output: str | None, naming: Naming, pipe: Path | None
 ) -> tuple[Path | None, bool]:
     """Find out where results go, and whether that is a folder."""
     from amsnet_cli.batch import Naming
@@ -386,7 +389,7 @@ def _target(
                 "nowhere to write to", "say where with -o OUT, or add --suffix _clean to the names"
             )
         return None, True
-    if output == PIPE:
+    if output == PIPE and pipe:
         if several:
             raise UsageError("several photos do not fit into stdout", "choose a folder with -o")
         if sys.stdout.isatty():
