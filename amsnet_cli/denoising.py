@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,13 +12,19 @@ from torch import Tensor
 
 from amsnet_cli.core.inference import multi_mask_pass, random_replacement, single_pass
 from amsnet_cli.core.masks import partition_masks
-from amsnet_cli.core.tiling import Tile, plan_tiles, run_tiled
-from amsnet_cli.device import fast_precision, memory_errors
-from amsnet_cli.errors import UsageError, WeightsError
+from amsnet_cli.core.tiling import Tile, plan_tiles, run_in_bands, run_tiled
+from amsnet_cli.device import (
+    PeakMemory,
+    fast_precision,
+    free_memory,
+    is_out_of_memory,
+    memory_errors,
+    release_memory,
+)
+from amsnet_cli.errors import DeviceError, UsageError, WeightsError
 from amsnet_cli.model import Inference, Model
-from amsnet_cli.photos.photo import Photo, unit_range, with_unit_pixels
+from amsnet_cli.photos.photo import Photo, cropped, stored_box, value_range, with_unit_pixels
 
-AUTO_TILE = 1024
 MAX_OVERLAP = 96
 """Pixels of a sub-image by which tiles overlap at most.
 
@@ -26,6 +33,16 @@ lies farther off hardly counts: with random weights, the paper's U-Net (reach 15
 of the picture's contrast at the very edge of such a tile, where blending leaves nothing of it.
 Networks that pool globally see another mean in each tile, whatever the overlap.
 """
+LARGEST_TILE = {"cpu": 1024, "mps": 1024, "cuda": 2048}
+"""Longest side in pixels that is chosen, however much memory there is."""
+MEMORY_SHARE = 0.5
+"""How much of the free memory a tile may take: operators use some that cannot be foreseen."""
+
+_PROBE = 128
+_SMALL_PICTURE = 512
+"""Side in pixels up to which a picture is one tile without a trial."""
+
+Compute = Callable[[Tile], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +55,9 @@ class DenoiseOptions:
         repeats: sets of masks averaged.
         refine: share of pixels put back by random replacement refinement, 0 for none.
         strength: 0 gives the photo back, 1 is the network's result, linear between.
-        tile: longest side of a tile in pixels; 0 chooses.
+        tile: longest side of a tile in pixels; 0 chooses by the memory that is free.
+        max_memory: bytes that this process may use on the device, None for all that is free.
+        crop: only this region: x, y, width, height in pixels of the upright picture.
         seed: of the masks.
     """
 
@@ -48,6 +67,8 @@ class DenoiseOptions:
     refine: float | None = None
     strength: float = 1.0
     tile: int = 0
+    max_memory: int | None = None
+    crop: tuple[int, int, int, int] | None = None
     seed: int = 0
 
 
@@ -61,6 +82,9 @@ def denoise(
 ) -> Photo:
     """Denoise a photo with a model.
 
+    The whole picture is only held as it is stored; in float32 it is a row of tiles at a time (but
+    for `refine`, which needs it several times over).
+
     Args:
         photo: any depth, grey or RGB; transparency and metadata are passed on.
         model: moved to `device`.
@@ -69,26 +93,43 @@ def denoise(
         progress: called with the share done, in (0, 1].
 
     Returns:
-        A photo of the same size, depth and metadata.
+        A photo of the same depth and metadata, of the same size or that of the crop.
 
     Raises:
         UsageError: the options do not fit the model.
+        PhotoError: the crop is not within the photo.
         WeightsError: the network gives NaN; nothing of it is returned.
-        DeviceError: out of memory.
+        DeviceError: out of memory, even with small tiles.
     """
     inference = _settle(model, options)
-    pixels, low, high = unit_range(photo)
-    noisy = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # (1, C, H, W)
+    low, high = value_range(photo)
+    height, width, channels = photo.pixels.shape
+    box = stored_box(photo, options.crop) if options.crop else (0, height, 0, width)
+
+    def noisy(part: Tile) -> Tensor:
+        pixels = photo.pixels[part.top : part.bottom, part.left : part.right].astype(np.float32)
+        pixels -= low
+        pixels /= high - low
+        return torch.from_numpy(pixels).permute(2, 0, 1)[None].expand(-1, 3, -1, -1)
+
+    def finish(noisy: Tensor, denoised: Tensor) -> Tensor:
+        if options.strength < 1:
+            denoised = denoised.lerp(noisy, 1 - options.strength)
+        return denoised if channels == 3 else denoised.mean(1, keepdim=True)
+
+    result = cropped(photo, box) if options.crop else photo
     with memory_errors(device):
-        denoised = denoise_tensor(
-            noisy.expand(-1, 3, -1, -1), model, inference,
-            device=device, tile=options.tile, seed=options.seed, progress=progress,
+        pixels = np.empty_like(result.pixels)
+        bands = _denoised_bands(
+            noisy, (height, width), Tile(top=box[0], bottom=box[1], left=box[2], right=box[3]),
+            model, inference, finish,
+            device=device, tile=options.tile, max_memory=options.max_memory, reserve=pixels.nbytes,
+            seed=options.seed, progress=progress,
         )  # fmt: skip
-        if noisy.shape[1] == 1:
-            denoised = denoised.mean(1, keepdim=True)
-        blended = denoised.lerp_(noisy, 1 - options.strength) if options.strength < 1 else denoised
-    result = np.ascontiguousarray(blended[0].permute(1, 2, 0).numpy())  # (H, W, C)
-    return with_unit_pixels(photo, result, low, high)
+        for top, band in bands:
+            rows = np.ascontiguousarray(band[0].permute(1, 2, 0).numpy())  # (h, W, C)
+            pixels[top : top + len(rows)] = with_unit_pixels(photo, rows, low, high).pixels
+    return replace(result, pixels=pixels)
 
 
 def denoise_tensor(
@@ -118,64 +159,206 @@ def denoise_tensor(
     Raises:
         WeightsError: the network gives NaN even in float32.
     """
-    network = model.network.to(device).eval()
     size = (noisy.shape[-2], noisy.shape[-1])
+    denoised = torch.empty_like(noisy)
+    bands = _denoised_bands(
+        lambda part: part.of(noisy), size, Tile(top=0, bottom=size[0], left=0, right=size[1]),
+        model, inference, lambda _, denoised: denoised,
+        device=device, tile=tile, max_memory=None, reserve=noisy.nbytes,
+        seed=seed, progress=progress,
+    )  # fmt: skip
+    for top, band in bands:
+        denoised[..., top : top + band.shape[-2], :] = band
+    return denoised
+
+
+def _denoised_bands(
+    noisy: Compute,
+    size: tuple[int, int],
+    wanted: Tile,
+    model: Model,
+    inference: Inference,
+    finish: Callable[[Tensor, Tensor], Tensor],
+    *,
+    device: torch.device,
+    tile: int,
+    max_memory: int | None,
+    reserve: int,
+    seed: int,
+    progress: Callable[[float], None],
+) -> Iterator[tuple[int, Tensor]]:
+    """Denoise a part of a picture and give its rows as they are done.
+
+    Args:
+        noisy: gives the (1, 3, h, w) of a tile, float32 in [0, 1], on the CPU.
+        size: (H, W) of the picture.
+        wanted: the part; what it depends on around it is computed with it.
+        model: moved to `device`.
+        inference: used instead of the model's own.
+        finish: makes the result, (1, C, h, w), of noisy and denoised, for every tile.
+        device: where to compute.
+        tile: longest side of a tile in pixels; 0 chooses.
+        max_memory: see `DenoiseOptions`.
+        reserve: bytes of RAM that the caller is about to fill.
+        seed: of the masks; they are drawn for the whole picture, however it is cut into tiles.
+        progress: called with the share done.
+
+    Yields:
+        The first row, counted from the top of `wanted`, and (1, C, h, w) on the CPU.
+    """
+    network = model.network.to(device).eval()
     single = inference.passes == "single"
     stride = 1 if single else inference.stride
-    align = stride * network.network.multiple
-    overlap = min(network.network.reach or MAX_OVERLAP, MAX_OVERLAP)
-    tiles = plan_tiles(size, tile or AUTO_TILE, overlap * stride, align)
     generator = torch.Generator().manual_seed(seed)
-    repeats = 1 if single else inference.repeats
-    rounds = inference.refine_repeats if inference.refine and not single else 0
-    total, done = len(tiles) * (repeats + rounds), 0
+    repeats = 0 if single else inference.repeats
+    masks = [partition_masks(inference.n_masks, (1, *size), generator) for _ in range(repeats)]
 
-    def run(compute: Callable[[Tile], Tensor]) -> Tensor:
-        def safely(part: Tile) -> Tensor:
-            nonlocal done
-            with fast_precision(device, network.network.runs_in_bfloat16) as fast:
-                result = compute(part)
-            if fast and not result.isfinite().all():
-                result = compute(part)  # in float32
-            if not result.isfinite().all():
-                raise WeightsError(
-                    f"model {model.name} gives NaN for this photo", "use other weights with -w"
-                )
-            done += 1
-            progress(done / total)
+    def denoised(part: Tile) -> Tensor:
+        x = noisy(part).to(device)
+        if single:
+            return single_pass(network, x)
+        total = torch.zeros_like(x)
+        for index in masks:
+            here = part.of(index).to(device)
+            total += multi_mask_pass(network, x, here, inference.n_masks, stride)
+        return total / repeats
+
+    rounds = 0 if single or not inference.refine else inference.refine_repeats
+    tiles = _Tiles(model, size, wanted, stride, device=device, rounds=1 + rounds, progress=progress)
+    tiles.plan(denoised, tile, max_memory=max_memory, reserve=reserve)
+    if not rounds:
+        yield from tiles.bands(lambda part: finish(noisy(part).to(device), denoised(part)))
+        return
+    around = tiles.around
+    start, whole = tiles.picture(denoised), noisy(around)
+    refined = torch.zeros_like(start)
+    for _ in range(rounds):
+        mixed = random_replacement(start, whole, inference.refine, generator)
+        index = partition_masks(inference.n_masks, (1, *around.size), generator)
+
+        def again(part: Tile, mixed: Tensor = mixed, index: Tensor = index) -> Tensor:
+            here = part.relative_to(around)
+            x = here.of(mixed).to(device)
+            return multi_mask_pass(network, x, here.of(index).to(device), inference.n_masks)
+
+        refined += tiles.picture(again)
+    inner = wanted.relative_to(around)
+    yield 0, finish(inner.of(whole), inner.of(refined / rounds))
+
+
+class _Tiles:
+    """The tiles of one picture: as large as the memory allows, made smaller where it does not."""
+
+    def __init__(
+        self,
+        model: Model,
+        size: tuple[int, int],
+        wanted: Tile,
+        stride: int,
+        *,
+        device: torch.device,
+        rounds: int,
+        progress: Callable[[float], None],
+    ) -> None:
+        self.model, self.device, self.wanted = model, device, wanted
+        self.rounds, self.progress, self.done = rounds, progress, 0
+        self.align = stride * model.network.network.multiple
+        reach = model.network.network.reach
+        overlap = stride * min(MAX_OVERLAP if reach is None else reach, MAX_OVERLAP)
+        self.overlap = -(-overlap // self.align) * self.align
+        self.smallest = 2 * self.overlap
+        self.around = Tile(
+            top=max(0, wanted.top - self.overlap) // self.align * self.align,
+            bottom=min(size[0], wanted.bottom + self.overlap),
+            left=max(0, wanted.left - self.overlap) // self.align * self.align,
+            right=min(size[1], wanted.right + self.overlap),
+        )
+
+    def plan(self, compute: Compute, tile: int, *, max_memory: int | None, reserve: int) -> None:
+        """Choose the longest side of tiles, unless `tile` says it.
+
+        Raises:
+            DeviceError: `max_memory` is too little for the smallest.
+        """
+        self.side = tile or LARGEST_TILE[self.device.type]
+        if not tile and (max_memory is not None or max(self.around.size) > _SMALL_PICTURE):
+            self.side = self._side_by_memory(compute, max_memory, reserve)
+        self.tiles = plan_tiles(self.around.size, self.side, self.overlap, self.align)
+        self.side = max(max(tile.size) for tile in self.tiles)
+
+    def bands(self, compute: Compute) -> Iterator[tuple[int, Tensor]]:
+        """Compute the wanted rows; see `_denoised_bands`."""
+        inner = self.wanted.relative_to(self.around)
+        for top, band in run_in_bands(self._counting(compute), self.tiles):
+            first, end = max(top, inner.top), min(top + band.shape[-2], inner.bottom)
+            if first < end:
+                rows = band[..., first - top : end - top, inner.left : inner.right]
+                yield first - inner.top, rows
+
+    def picture(self, compute: Compute) -> Tensor:
+        """Compute all of `around`, (1, C, H, W)."""
+        return run_tiled(self._counting(compute), self.tiles, self.around.size)
+
+    def _counting(self, compute: Compute) -> Compute:
+        def counting(part: Tile) -> Tensor:
+            result = self._fitting(compute, part.within(self.around))
+            self.done += 1
+            self.progress(self.done / (self.rounds * len(self.tiles)))
             return result
 
-        return run_tiled(safely, tiles, size)
+        return counting
 
-    def at(part: Tile, x: Tensor) -> Tensor:
-        return part.of(x).to(device)
+    def _fitting(self, compute: Compute, part: Tile) -> Tensor:
+        """Compute a tile; where memory runs out, in parts half as large, and so from then on."""
+        if max(part.size) <= self.side:
+            try:
+                return self._precisely(compute, part)
+            except (MemoryError, RuntimeError) as error:
+                self.side = max(part.size) // 2
+                if not is_out_of_memory(error) or self.side < self.smallest:
+                    raise
+            release_memory(self.device)
+        parts = plan_tiles(part.size, self.side, self.overlap, self.align)
+        return run_tiled(lambda p: self._fitting(compute, p.within(part)), parts, part.size)
 
-    with torch.no_grad():
-        if single:
-            return run(lambda part: single_pass(network, at(part, noisy)))
-        denoised = torch.zeros_like(noisy)
-        for _ in range(repeats):
-            index = partition_masks(inference.n_masks, (1, *size), generator)
+    def _precisely(self, compute: Compute, part: Tile) -> Tensor:
+        """Compute a tile in the fastest precision that gives numbers."""
+        allowed = self.model.network.network.runs_in_bfloat16
+        with torch.no_grad(), fast_precision(self.device, allowed) as fast:
+            result = compute(part)
+        if fast and not result.isfinite().all():
+            with torch.no_grad():
+                result = compute(part)  # in float32
+        if not result.isfinite().all():
+            raise WeightsError(
+                f"model {self.model.name} gives NaN for this photo", "use other weights with -w"
+            )
+        return result
 
-            def masked(part: Tile, index: Tensor = index) -> Tensor:
-                return multi_mask_pass(
-                    network, at(part, noisy), at(part, index), inference.n_masks, stride
-                )
-
-            denoised += run(masked)
-        denoised /= repeats
-        if not rounds:
-            return denoised
-        refined = torch.zeros_like(noisy)
-        for _ in range(rounds):
-            mixed = random_replacement(denoised, noisy, inference.refine, generator)
-            index = partition_masks(inference.n_masks, (1, *size), generator)
-
-            def remasked(part: Tile, mixed: Tensor = mixed, index: Tensor = index) -> Tensor:
-                return multi_mask_pass(network, at(part, mixed), at(part, index), inference.n_masks)
-
-            refined += run(remasked)
-        return refined / rounds
+    def _side_by_memory(self, compute: Compute, max_memory: int | None, reserve: int) -> int:
+        """Find the largest side that the free memory allows, by what a small tile takes."""
+        height, width = self.around.size
+        side = -(-_PROBE // self.align) * self.align
+        trial = Tile(top=0, bottom=min(height, side), left=0, right=min(width, side))
+        with PeakMemory() as peak:
+            self._precisely(compute, trial.within(self.around))
+        per_pixel = peak.bytes / (trial.bottom * trial.right)
+        free, per_row = free_memory(self.device, max_memory), 0
+        if self.device.type == "cpu":
+            free -= reserve
+            per_row = 2 * 3 * 4 * width  # two rows of tiles, of three float32 channels
+        budget = MEMORY_SHARE * max(0, free)
+        # The positive root of per_pixel * side**2 + per_row * side = budget.
+        root = math.sqrt(per_row**2 + 4 * per_pixel * budget)
+        fitting = int((root - per_row) / (2 * per_pixel))
+        smallest = min(self.smallest, max(height, width))
+        if max_memory is not None and fitting < smallest:
+            needed = (per_pixel * smallest + per_row) * smallest / MEMORY_SHARE - free
+            raise DeviceError(
+                f"{max_memory / 1e9:.2f} GB are too little memory for this photo",
+                f"allow --max-memory {(max_memory + needed) / 1e9 + 0.01:.2f}G",
+            )
+        return min(LARGEST_TILE[self.device.type], max(fitting, self.smallest))
 
 
 def _settle(model: Model, options: DenoiseOptions) -> Inference:

@@ -54,3 +54,10 @@ Tile = Annotated[
         metavar="auto|N", help="Longest side of a tile in pixels; less needs less memory."
     ),
 ]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory", metavar="SIZE", rich_help_panel="Memory and speed",
+        help="What the program may use, as 2G or 500M. (default: what is free)",
+    ),
+]  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pyvips
 from PIL import Image
 
+from amsnet_cli.atomic import write_whole
 from amsnet_cli.errors import OutputError
 from amsnet_cli.photos.exif import is_sound, png_with_exif, tiff_with_exif, with_orientation
 from amsnet_cli.photos.photo import Photo
@@ -87,16 +87,8 @@ def write_photo(photo: Photo, path: Path) -> None:
             "write a JPEG, PNG or WebP, which take it as it is",
         )
     content = _encode(photo, kind)
-    part = path.with_name(f".amsnet-{secrets.token_hex(4)}.part")
     try:
-        try:
-            with part.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(path, content)
     except OSError as error:
         raise OutputError(
             f"{path}: cannot be written ({error.strerror})", "choose another place with -o"
