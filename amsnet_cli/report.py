@@ -65,7 +65,7 @@ class Look:
     Attributes:
         size: width and height of the upright picture.
         noise: estimated before and after, on a scale of 255; nan where it cannot be.
-        noisy: the whole picture, reduced, as a JPEG file.
+        noisy: the whole picture, reduced, as a JPEG file; empty if it is not shown.
         denoised: likewise.
         factor: by which the removed noise is amplified in the crops.
         crops: the smoothest place, the most detailed, and the one that changed most.
@@ -117,12 +117,13 @@ def measure_noise(photo: Photo) -> float:
     return 255 * float(torch.stack(levels).nanmedian())
 
 
-def look_at(noisy: Photo, denoised: Photo) -> Look:
+def look_at(noisy: Photo, denoised: Photo, *, pictures: bool = True) -> Look:
     """Prepare what a page shows of a photo.
 
     Args:
         noisy: before.
         denoised: after, of the same size when both are upright; in any depth.
+        pictures: whether to show it; if not, it is only measured.
 
     Raises:
         PhotoError: the two differ in size.
@@ -133,6 +134,9 @@ def look_at(noisy: Photo, denoised: Photo) -> Look:
             f"{_pixels(before)} and {_pixels(after)} pixels", "compare two versions of one photo"
         )
     height, width = before.shape[:2]
+    noise = (measure_noise(noisy), measure_noise(denoised))
+    if not pictures:
+        return Look(size=(width, height), noise=noise)
     ranges = value_range(noisy), value_range(denoised)
     # A grey profile would not fit the three channels shown.
     profiles = [p.icc if p.pixels.shape[2] == 3 else None for p in (noisy, denoised)]
@@ -158,7 +162,7 @@ def look_at(noisy: Photo, denoised: Photo) -> Look:
     factor = next((f for f in _FACTORS if f * strongest <= 0.4), 1)
     return Look(
         size=(width, height),
-        noise=(measure_noise(noisy), measure_noise(denoised)),
+        noise=noise,
         noisy=_jpeg(_reduced(before, *ranges[0]), profiles[0]),
         denoised=_jpeg(_reduced(after, *ranges[1]), profiles[1]),
         factor=factor,
@@ -205,7 +209,7 @@ def write_report(path: Path, entries: Sequence[Entry], about: str) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    shown = [i for i, entry in enumerate(entries) if entry.look is not None][:MOST_SHOWN]
+    shown = [i for i, entry in enumerate(entries) if entry.look and entry.look.crops]
     looks = sum(entry.look is not None for entry in entries)
     if looks > len(shown):
         about += f" The first {len(shown)} of {looks} are shown."
@@ -228,8 +232,11 @@ def _row(number: int, entry: Entry, *, linked: bool) -> str:
     if entry.look is None:
         return f'<tr><td>{title}</td><td class="failed" colspan="6">{_text(entry.error)}</td></tr>'
     width, height = entry.look.size
+    both = entry.source.exists() and entry.target.exists()
+    replaced = both and entry.source.samefile(entry.target)
     cells = [
-        f"{width}×{height}", _megabytes(entry.source), _megabytes(entry.target),
+        f"{width}×{height}", "–" if replaced else _megabytes(entry.source),
+        _megabytes(entry.target),
         "–" if entry.seconds is None else f"{entry.seconds:.1f} s", *map(_level, entry.look.noise),
     ]  # fmt: skip
     return f"<tr><td>{title}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

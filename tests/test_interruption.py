@@ -117,8 +117,8 @@ def kill_and_go_on(card: Card, kills: int, seed: int) -> None:
     started = time.monotonic()
     assert card.finish("--seed", "1") == 0
     whole = time.monotonic() - started
-    # A process that has not got as far as to listen ends by the signal itself.
-    codes = {signal.SIGINT: {130}, signal.SIGTERM: {143, -15}, signal.SIGKILL: {-9}}
+    # Before the command has begun, a signal ends the process itself; after its end Typer says 130.
+    codes = {signal.SIGINT: {130}, signal.SIGTERM: {143, 130, -15}, signal.SIGKILL: {-9}}
     interrupted = parts_left = 0
     for i in range(kills):
         number = list(codes)[i % 3]
@@ -136,7 +136,7 @@ def kill_and_go_on(card: Card, kills: int, seed: int) -> None:
             with suppress(ProcessLookupError):
                 os.kill(run.pid, number)
         run.join(60)
-        assert run.exitcode in codes[number] | {0}, card.said
+        assert run.exitcode in codes[number] | {0}, f"{i}: {card.said}"
         assert "Traceback" not in card.said
         interrupted += run.exitcode != 0
         results = card.check(originals, parts=True)
@@ -159,7 +159,7 @@ def test_killed_at_random_moments(card):
 
 @pytest.mark.realdata
 def test_killed_at_hundreds_of_random_moments(card):
-    kill_and_go_on(card, 400, seed=1)
+    kill_and_go_on(card, 300, seed=1)
 
 
 def test_a_hangup_is_an_interruption_too(card):

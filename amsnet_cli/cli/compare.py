@@ -34,18 +34,18 @@ def compare(
 
     from amsnet_cli.datasets import pair_photos
     from amsnet_cli.photos.read import read_photo
-    from amsnet_cli.report import Entry, check_report, look_at, write_report
+    from amsnet_cli.report import MOST_SHOWN, Entry, check_report, look_at, write_report
 
     check_report(output, force=force)
     pairs = pair_photos(noisy, clean) if noisy.is_dir() else [(noisy, clean)]
     if any(output.resolve() == path.resolve() for pair in pairs for path in pair):
         raise OutputError(f"{output}: a photo has this name", "choose another for the page")
-    entries = []
+    entries: list[Entry] = []
     with progress_bar(output.name, quiet=quiet) as progress:
         for before, after in pairs:
             photos = read_photo(before), read_photo(after)
             try:
-                look = look_at(*photos)
+                look = look_at(*photos, pictures=len(entries) < MOST_SHOWN)
             except PhotoError as error:
                 raise PhotoError(f"{before} and {after}: {error}") from error
             entries.append(Entry(source=before, target=after, look=look))

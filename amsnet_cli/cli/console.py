@@ -69,14 +69,14 @@ def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        for name in ("SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            # Under nohup it stays ignored.
-            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, _interrupt)
-        # Damaged EXIF is either carried over as it is or refused by name.
-        warnings.filterwarnings("ignore", module="PIL")
         try:
+            for name in ("SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)
+                # Under nohup it stays ignored.
+                if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                    signal.signal(number, _interrupt)
+            # Damaged EXIF is either carried over as it is or refused by name.
+            warnings.filterwarnings("ignore", module="PIL")
             command(*args, **kwargs)
         except AmsnetError as error:
             complain(error)

@@ -32,7 +32,7 @@ from amsnet_cli.errors import OutputError, PhotoError, UsageError
 if TYPE_CHECKING:
     from amsnet_cli.batch import Job, Naming, Outcome
     from amsnet_cli.photos.photo import Photo
-    from amsnet_cli.report import Look
+    from amsnet_cli.report import Entry, Look
 
 PIPE = "-"
 _MANY = "Many photos"
@@ -169,10 +169,10 @@ def denoise(
             into_folder=into_folder, naming=naming, recursive=recursive,
             force=force, skip_existing=skip_existing,
         )  # fmt: skip
-        if plan.left_out:
-            many = f" and {len(plan.left_out) - 1} more" if len(plan.left_out) > 1 else ""
-            say(f"{plan.left_out[0]}{many}: left out, as the result of another photo")
-        show = _Show(len(plan.jobs), pipe, as_json=as_json, quiet=quiet)
+        show = _Show(
+            len(plan.jobs), pipe, as_json=as_json, quiet=quiet, for_report=report is not None
+        )  # fmt: skip
+        show.left_out(plan.left_out)
         if dry_run:
             raise typer.Exit(show.plan(plan.jobs))
         if report:
@@ -189,7 +189,7 @@ def denoise(
         from amsnet_cli.device import choose_device
         from amsnet_cli.model import load_model
         from amsnet_cli.photos.photo import cropped, stored_box, with_depth
-        from amsnet_cli.report import Entry, look_at, measure_noise, write_report
+        from amsnet_cli.report import MOST_SHOWN, look_at, write_report
 
         where = choose_device(device)
         model = load_model(path, weights or path.stem)
@@ -212,11 +212,8 @@ def denoise(
                 clean = denoise_photo(photo, model, wishes, device=where, progress=progress)
             if report or as_json:
                 before = cropped(photo, stored_box(photo, region)) if region else photo
-                if report:
-                    look = show.looks[job] = look_at(before, clean)
-                    show.noise[job] = look.noise
-                else:
-                    show.noise[job] = measure_noise(before), measure_noise(clean)
+                pictures = report is not None and len(show.entries) < MOST_SHOWN
+                show.looks[job] = look_at(before, clean, pictures=pictures)
             return clean
 
         def write(job: Job, photo: Photo) -> None:
@@ -234,14 +231,7 @@ def denoise(
                 show.interrupted()
                 raise
         if report:
-            entries = [
-                Entry(
-                    source=o.job.source, target=o.job.target, look=show.looks.get(o.job),
-                    error=str(o.error or ""), seconds=o.seconds,
-                )
-                for o in show.outcomes if o.status in ("done", "failed")
-            ]  # fmt: skip
-            write_report(report, entries, f"amsnet {__version__}, weights {model.name}.")
+            write_report(report, show.entries, f"amsnet {__version__}, weights {model.name}.")
             say(f"before and after: {report}")
         raise typer.Exit(show.summary(time.monotonic() - started))
 
@@ -249,11 +239,21 @@ def denoise(
 class _Show:
     """Tells what becomes of the photos: results on stdout, the rest on stderr."""
 
-    def __init__(self, total: int, pipe: Path | None, *, as_json: bool, quiet: bool) -> None:
+    def __init__(
+        self, total: int, pipe: Path | None, *, as_json: bool, quiet: bool, for_report: bool
+    ) -> None:
         self.total, self.pipe, self.as_json, self.quiet = total, pipe, as_json, quiet
-        self.outcomes: list[Outcome] = []
+        self.for_report = for_report
+        self.entries: list[Entry] = []
+        self.counts: Counter[str] = Counter()
+        self.codes: set[int] = set()
         self.looks: dict[Job, Look] = {}
-        self.noise: dict[Job, tuple[float, float]] = {}
+
+    def left_out(self, photos: list[Path]) -> None:
+        """Say which photos are none to denoise."""
+        if photos:
+            many = f" and {len(photos) - 1} more" if len(photos) > 1 else ""
+            say(f"{photos[0]}{many}: left out, as the result of another photo")
 
     def plan(self, jobs: list[Job]) -> int:
         """Print what would be done; returns the exit code."""
@@ -270,13 +270,14 @@ class _Show:
 
     def place(self, job: Job) -> str:
         """Say which of several photos this is."""
-        return f"{len(self.outcomes) + 1}/{self.total} " if self.total > 1 else ""
+        return f"{self.counts.total() + 1}/{self.total} " if self.total > 1 else ""
 
     def outcome(self, outcome: Outcome, model: str) -> None:
         """Print what became of a photo."""
-        self.outcomes.append(outcome)
+        self.counts[outcome.status] += 1
         job = outcome.job
         if outcome.error:
+            self.codes.add(outcome.error.exit_code)
             complain(outcome.error)
         if self.as_json:
             self._print_object(job, outcome.status, outcome)
@@ -287,27 +288,34 @@ class _Show:
             seconds = f"{outcome.seconds:.1f} s"
             name = job.source.name if job.source.parent == self.pipe else job.source
             say(f"{name}: {width}x{height}, {outcome.depth} bit, {model}, {seconds}")
+        look = self.looks.pop(job, None)
+        if self.for_report and outcome.status in ("done", "failed"):
+            from amsnet_cli.report import Entry
+
+            entry = Entry(
+                source=job.source, target=job.target, look=look,
+                error=str(outcome.error or ""), seconds=outcome.seconds,
+            )  # fmt: skip
+            self.entries.append(entry)
 
     def interrupted(self) -> None:
         """Say how far it came and how to go on."""
-        done = sum(o.status != "failed" for o in self.outcomes)
+        done = self.counts["done"] + self.counts["skipped"]
         if self.total > 1:
             say(f"{done} of {self.total} photos done; --skip-existing goes on from there")
 
     def summary(self, seconds: float) -> int:
         """Say how it went; returns the exit code."""
-        counts = Counter(o.status for o in self.outcomes)
-        failed = [o.error for o in self.outcomes if o.error]
+        counts, failed = self.counts, self.counts["failed"]
         if self.total != 1 and (failed or not self.quiet):
             parts = [f"{counts['done']} of {self.total} photos denoised"]
             parts += [f"{counts['skipped']} done before"] * bool(counts["skipped"])
-            parts += [f"{counts['failed']} failed"] * bool(counts["failed"])
+            parts += [f"{failed} failed"] * bool(failed)
             parts += [f"{counts['left']} not tried"] * bool(counts["left"])
             say(f"{', '.join(parts)}, in {seconds:.0f} s")
         if failed and counts["done"] + counts["skipped"]:
             return SOME_FAILED
-        codes = {error.exit_code for error in failed}
-        return codes.pop() if len(codes) == 1 else int(bool(codes))
+        return self.codes.pop() if len(self.codes) == 1 else int(failed > 0)
 
     def _give(self, job: Job) -> None:
         if job.target.parent == self.pipe:
@@ -318,10 +326,8 @@ class _Show:
 
     def _print_object(self, job: Job, status: str, outcome: Outcome | None = None) -> None:
         size = outcome.size if outcome and outcome.size else (None, None)
-        before, after = (
-            None if math.isnan(level) else round(level, 2)
-            for level in self.noise.get(job, (math.nan, math.nan))
-        )
+        noise = self.looks[job].noise if job in self.looks else (math.nan, math.nan)
+        before, after = (None if math.isnan(level) else round(level, 2) for level in noise)
         row = {
             "input": PIPE if job.source.parent == self.pipe else str(job.source),
             "output": str(job.target),
