@@ -130,7 +130,8 @@ class FitProgress:
         share: of the budget used, in [0, 1].
         loss: masked L1 on recent training patches, in [0, 1] units.
         held_out: the latest held-out loss, same units.
-        best: the lowest held-out loss so far.
+        best: of the state that would be kept now: the lowest so far, or by the paper's recipe the
+            latest.
         steps_per_second: over the whole run.
         seconds_left: estimate.
     """

@@ -96,7 +96,7 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("--minutes", type=float, default=5.0, help="a fit; smoothing adds a fifth")
-    parser.add_argument("--rate", type=float, default=1e-3, help="the paper's 1e-4 takes hours")
+    parser.add_argument("--rate", type=float, default=3e-4, help="the paper's is 1e-4, for hours")
     parser.add_argument("--networks", nargs="+", default=["compact"], choices=NETWORKS)
     parser.add_argument("--every", type=int, default=1, help="score each n-th picture")
     parser.add_argument("--no-bm3d", action="store_true", help="it takes a minute a megapixel")

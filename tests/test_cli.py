@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from amsnet_cli import __version__
+from amsnet_cli.cli.console import stop_requests
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.raw import srgb_profile
 from amsnet_cli.photos.read import read_photo
@@ -268,6 +269,18 @@ class TestFit:
         assert "--resume" in stderr and "--steps 100000" in stderr and "Traceback" not in stderr
         names = sorted(p.name for p in models_dir().iterdir())
         assert names == ["my shots.safetensors", "my shots.safetensors.resume"]
+
+    def test_signals_within_a_second_ask_once_and_a_later_one_interrupts(self, monkeypatch):
+        now = 10.0
+        monkeypatch.setattr("amsnet_cli.cli.console.time.monotonic", lambda: now)
+        with stop_requests() as stopped:
+            assert not stopped()
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+            assert stopped()
+            now += 2
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
 
     def test_an_interrupted_fit_is_not_lost_by_starting_over(self, amsnet, shots):
         models_dir().mkdir(parents=True)

@@ -29,7 +29,7 @@ def evaluate(
     clean: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[CLEAN]",
+            metavar="CLEAN",
             help="Clean pictures of the same names; without, they are found in NOISY.",
         ),
     ] = None,
