@@ -2,8 +2,8 @@
 
 One process at a time works on an entry. It downloads into a hidden `.part` file, which an
 interruption leaves and the next pull goes on with; hashes what arrived, as it is on the disk, and
-compares it with the digest of the manifest or the one recorded on first use; converts it if it is not of this program's
-format; and only then renames it to its place.
+compares it with the digest of the manifest or the one recorded on first use; converts it if it is
+not of this program's format; and only then renames it to its place.
 """
 
 from __future__ import annotations
