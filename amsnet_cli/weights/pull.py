@@ -81,7 +81,7 @@ def pull(
     except OSError as error:
         raise OutputError(
             f"{error.filename or target}: {error.strerror or error}",
-            "make room, or set AMSNET_WEIGHTS_DIR elsewhere",
+            "make room there, or choose another folder with AMSNET_WEIGHTS_DIR",
         ) from error
     return target
 
