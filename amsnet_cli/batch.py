@@ -11,6 +11,7 @@ import unicodedata
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -135,7 +136,7 @@ def plan_jobs(
 
     jobs: list[Job] = []
     for given in inputs:
-        if given.is_dir():
+        if is_folder(given):
             photos = find_photos(given, recursive=recursive)
             if output is not None and (done := resolved(output)) != resolved(given):
                 photos = [p for p in photos if not resolved(p.parent).is_relative_to(done)]
@@ -151,6 +152,14 @@ def plan_jobs(
     _refuse_clashes(jobs, place)
     settled = _settle(jobs, place, force=force, skip_existing=skip_existing)
     return Plan(jobs=settled, left_out=left_out)
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether a path that can be looked at is a folder."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _without_results(
@@ -192,7 +201,7 @@ def _settle(
     """Look at what is there already: refuse to replace it, pass over it, or replace it."""
     sources = {}
     for job in jobs:
-        if job.source.exists():
+        with suppress(OSError):  # Reading it will say what is wrong.
             entry = job.source.stat()
             sources[entry.st_dev, entry.st_ino] = job.source
     settled, existing = [], []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from amsnet_cli.core.inference import multi_mask_pass, random_replacement, single_pass
 from amsnet_cli.core.masks import partition_masks
+from amsnet_cli.core.networks import MaskedNetwork
 from amsnet_cli.core.tiling import Tile, plan_tiles, run_in_bands, run_tiled
 from amsnet_cli.device import (
     PeakMemory,
@@ -39,6 +41,10 @@ MEMORY_SHARE = 0.5
 """How much of the free memory a tile may take: operators use some that cannot be foreseen."""
 
 _PROBE = 128
+_TRIALS: WeakKeyDictionary[MaskedNetwork, dict[tuple[Inference, torch.device], float]] = (
+    WeakKeyDictionary()
+)
+"""Bytes for each pixel of a tile, as a trial found: it takes as long as a small picture."""
 _SMALL_PICTURE = 512
 """Side in pixels up to which a picture is one tile without a trial."""
 
@@ -224,7 +230,9 @@ def _denoised_bands(
         return total / repeats
 
     rounds = 0 if single or not inference.refine else inference.refine_repeats
-    tiles = _Tiles(model, size, wanted, stride, device=device, rounds=1 + rounds, progress=progress)
+    tiles = _Tiles(
+        model, inference, size, wanted, device=device, rounds=1 + rounds, progress=progress
+    )
     tiles.plan(denoised, tile, max_memory=max_memory, reserve=reserve)
     if not rounds:
         yield from tiles.bands(lambda part: finish(noisy(part).to(device), denoised(part)))
@@ -252,16 +260,17 @@ class _Tiles:
     def __init__(
         self,
         model: Model,
+        inference: Inference,
         size: tuple[int, int],
         wanted: Tile,
-        stride: int,
         *,
         device: torch.device,
         rounds: int,
         progress: Callable[[float], None],
     ) -> None:
-        self.model, self.device, self.wanted = model, device, wanted
+        self.model, self.inference, self.device, self.wanted = model, inference, device, wanted
         self.rounds, self.progress, self.done = rounds, progress, 0
+        stride = 1 if inference.passes == "single" else inference.stride
         self.align = stride * model.network.network.multiple
         reach = model.network.network.reach
         overlap = stride * min(MAX_OVERLAP if reach is None else reach, MAX_OVERLAP)
@@ -338,11 +347,15 @@ class _Tiles:
     def _side_by_memory(self, compute: Compute, max_memory: int | None, reserve: int) -> int:
         """Find the largest side that the free memory allows, by what a small tile takes."""
         height, width = self.around.size
-        side = -(-_PROBE // self.align) * self.align
-        trial = Tile(top=0, bottom=min(height, side), left=0, right=min(width, side))
-        with PeakMemory() as peak:
-            self._precisely(compute, trial.within(self.around))
-        per_pixel = peak.bytes / (trial.bottom * trial.right)
+        trials = _TRIALS.setdefault(self.model.network, {})
+        per_pixel = trials.get((self.inference, self.device))
+        if per_pixel is None:
+            side = -(-_PROBE // self.align) * self.align
+            trial = Tile(top=0, bottom=min(height, side), left=0, right=min(width, side))
+            with PeakMemory() as peak:
+                self._precisely(compute, trial.within(self.around))
+            per_pixel = peak.bytes / (trial.bottom * trial.right)
+            trials[self.inference, self.device] = per_pixel
         free, per_row = free_memory(self.device, max_memory), 0
         if self.device.type == "cpu":
             free -= reserve

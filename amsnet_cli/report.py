@@ -101,7 +101,8 @@ class Entry:
 def measure_noise(photo: Photo) -> float:
     """Estimate the noise of a photo, mean over its channels, on a scale of 255.
 
-    Large photos are looked at in up to 64 windows, evenly spread.
+    Large photos are looked at in up to 64 windows, evenly spread, of which a quarter have less
+    noise than said: others may be full of texture.
 
     Returns:
         nan where there is nothing to estimate it from; see `noise_level`.
@@ -114,7 +115,7 @@ def measure_noise(photo: Photo) -> float:
             window = photo.pixels[top : top + _SAMPLE, left : left + _SAMPLE]
             unit = (window.astype(np.float32) - low) / (high - low)
             levels.append(noise_level(torch.from_numpy(unit).permute(2, 0, 1)).mean())
-    return 255 * float(torch.stack(levels).nanmedian())
+    return 255 * float(torch.stack(levels).nanquantile(0.25))
 
 
 def look_at(noisy: Photo, denoised: Photo, *, pictures: bool = True) -> Look:

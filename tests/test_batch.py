@@ -335,7 +335,7 @@ class TestCommand:
         result = amsnet("denoise", "-r", card, "-o", out, "--dry-run", "--report", out / "x.html")
         assert result.exit_code == 3
         assert f"{card / 'x' / 'b.jpg'} -> {out / 'x' / 'b.jpg'}" in result.stdout.splitlines()
-        assert "gone.png: no such file" in result.stderr
+        assert "gone.png: cannot be read" in result.stderr
         assert sorted(card.parent.rglob("*")) == before
 
     def test_dry_run_never_loads_torch(self, card):
@@ -401,6 +401,23 @@ class TestNames:
         assert (tmp_path / "out" / path.name).is_file()
         assert result.stdout == f"{tmp_path / 'out' / path.name}\n"
         assert "\x1b" not in result.stderr and result.stderr.count("\n") == 1
+
+    def test_that_no_file_can_have(self, amsnet, tmp_path, noisy_png, tiny_model):
+        for name in ("a" * 300 + ".png", "x.png/y.png"):
+            result = amsnet(
+                "denoise",
+                tmp_path / name,
+                noisy_png,
+                "-o",
+                tmp_path / "out",
+                "-w",
+                tiny_model,
+                "-f",
+            )
+            assert result.exit_code in (1, 3), result.stderr
+            assert result.stderr.startswith("error: ")
+            alone = amsnet("denoise", noisy_png, "-o", tmp_path / name, "-w", tiny_model)
+            assert alone.exit_code == 1 and alone.stderr.count("\n") == 1
 
     @pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="names are Unicode there")
     def test_that_are_no_text(self, tmp_path, tiny_model, noisy_crop):

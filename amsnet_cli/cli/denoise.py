@@ -170,11 +170,11 @@ def denoise(
             force=force, skip_existing=skip_existing,
         )  # fmt: skip
         show = _Show(
-            len(plan.jobs), pipe, as_json=as_json, quiet=quiet, for_report=report is not None
+            plan.jobs, pipe, as_json=as_json, quiet=quiet, for_report=report is not None
         )  # fmt: skip
         show.left_out(plan.left_out)
         if dry_run:
-            raise typer.Exit(show.plan(plan.jobs))
+            raise typer.Exit(show.plan())
         if report:
             _check_page(report, plan.jobs, force=force)
         if into_folder and target is not None:
@@ -202,7 +202,12 @@ def denoise(
         def read(job: Job) -> Photo:
             if into_folder and target is not None:
                 _make_folder(job.target.parent, below=target)
-            check_output(job.target, force=force)
+            try:
+                check_output(job.target, force=force)
+            except OSError as error:
+                raise OutputError(
+                    f"{job.target}: {error.strerror}", "choose another OUT"
+                ) from error
             photo = read_photo(job.source)
             check_depth(with_depth(photo, depth) if depth else photo, job.target)
             return photo
@@ -240,9 +245,11 @@ class _Show:
     """Tells what becomes of the photos: results on stdout, the rest on stderr."""
 
     def __init__(
-        self, total: int, pipe: Path | None, *, as_json: bool, quiet: bool, for_report: bool
+        self, jobs: list[Job], pipe: Path | None, *, as_json: bool, quiet: bool, for_report: bool
     ) -> None:
-        self.total, self.pipe, self.as_json, self.quiet = total, pipe, as_json, quiet
+        self.jobs, self.total, self.pipe = jobs, len(jobs), pipe
+        self.numbers = {job: number for number, job in enumerate(jobs, 1)}
+        self.as_json, self.quiet = as_json, quiet
         self.for_report = for_report
         self.entries: list[Entry] = []
         self.counts: Counter[str] = Counter()
@@ -255,22 +262,22 @@ class _Show:
             many = f" and {len(photos) - 1} more" if len(photos) > 1 else ""
             say(f"{photos[0]}{many}: left out, as the result of another photo")
 
-    def plan(self, jobs: list[Job]) -> int:
+    def plan(self) -> int:
         """Print what would be done; returns the exit code."""
         missing = 0
-        for job in jobs:
-            if not job.source.exists():
+        for job in self.jobs:
+            if not os.access(job.source, os.R_OK):
                 missing += 1
-                complain(PhotoError(f"{job.source}: no such file", "check the path"))
+                complain(PhotoError(f"{job.source}: cannot be read", "check the path"))
             elif self.as_json:
                 self._print_object(job, "skipped" if job.skip else "planned")
             else:
                 print_result(f"{job.source} -> {job.target}{', done already' * job.skip}")
-        return 0 if not missing else SOME_FAILED if missing < len(jobs) else 1
+        return 0 if not missing else SOME_FAILED if missing < self.total else 1
 
     def place(self, job: Job) -> str:
         """Say which of several photos this is."""
-        return f"{self.counts.total() + 1}/{self.total} " if self.total > 1 else ""
+        return f"{self.numbers[job]}/{self.total} " if self.total > 1 else ""
 
     def outcome(self, outcome: Outcome, model: str) -> None:
         """Print what became of a photo."""
@@ -387,10 +394,10 @@ def _target(
     sources: list[Path], output: str | None, naming: Naming, pipe: Path | None
 ) -> tuple[Path | None, bool]:
     """Find out where results go, and whether that is a folder."""
-    from amsnet_cli.batch import Naming
+    from amsnet_cli.batch import Naming, is_folder
     from amsnet_cli.photos.write import WRITABLE
 
-    several = len(sources) > 1 or any(source.is_dir() for source in sources)
+    several = len(sources) > 1 or any(is_folder(source) for source in sources)
     if output is None:
         if naming == Naming() or any(source.parent == pipe for source in sources):
             raise UsageError(
@@ -404,15 +411,15 @@ def _target(
             raise UsageError("stdout is a terminal, no place for a photo", "pipe it elsewhere")
         return pipe / f"stdout{Path(naming.name(sources[0])).suffix}", False
     target = Path(output)
-    folder = output.endswith(("/", os.sep)) or target.is_dir() or not target.suffix
+    folder = output.endswith(("/", os.sep)) or is_folder(target) or not target.suffix
     if not several and not folder:
         if naming.template != Naming.template:
             raise UsageError(f"{output}: has a name already", "leave out --name and --suffix")
         if naming.format and target.suffix.lower() != f".{naming.format}":
             raise UsageError(f"{output}: is no {naming.format}", "leave out --format")
         return target, False
-    is_file = target.exists() and not target.is_dir()
-    if is_file or (not target.exists() and target.suffix.lower() in WRITABLE):
+    named_like_a_photo = target.suffix.lower() in WRITABLE and not output.endswith(("/", os.sep))
+    if not is_folder(target) and (named_like_a_photo or target.is_file()):
         raise UsageError(f"{output}: a file, but there may be several photos", "name a folder")
     return target, True
 
