@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from amsnet_cli.core.blend import blend
 from amsnet_cli.core.inference import multi_mask_pass, random_replacement, single_pass
 from amsnet_cli.core.masks import partition_masks
 from amsnet_cli.core.tiling import Tile, plan_tiles, run_tiled
@@ -31,6 +32,9 @@ class DenoiseOptions:
         repeats: sets of masks averaged.
         refine: share of pixels put back by random replacement refinement, 0 for none.
         strength: 0 gives the photo back, 1 is the network's result, linear between.
+        luma: strength for brightness; None is as `strength`.
+        chroma: strength for colour; None is as `strength`.
+        detail: share of lost texture given back, see `core.blend`.
         tile: longest side of a tile in pixels; 0 chooses.
         seed: of the masks.
     """
@@ -39,6 +43,9 @@ class DenoiseOptions:
     repeats: int | None = None
     refine: float | None = None
     strength: float = 1.0
+    luma: float | None = None
+    chroma: float | None = None
+    detail: float = 0.0
     tile: int = 0
     seed: int = 0
 
@@ -78,8 +85,11 @@ def denoise(
         )  # fmt: skip
         if noisy.shape[1] == 1:
             denoised = denoised.mean(1, keepdim=True)
-        blended = denoised.lerp_(noisy, 1 - options.strength) if options.strength < 1 else denoised
-    result = np.ascontiguousarray(blended[0].permute(1, 2, 0).numpy())  # (H, W, C)
+        luma = options.strength if options.luma is None else options.luma
+        chroma = options.strength if options.chroma is None else options.chroma
+        if (luma, chroma, options.detail) != (1, 1, 0):
+            denoised = blend(noisy, denoised, luma, chroma, options.detail)
+    result = np.ascontiguousarray(denoised[0].permute(1, 2, 0).numpy())  # (H, W, C)
     return with_unit_pixels(photo, result, low, high)
 
 

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from amsnet_cli import __version__
+from amsnet_cli.photos.colour import srgb_profile
 from amsnet_cli.photos.photo import Photo
-from amsnet_cli.photos.raw import srgb_profile
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import write_photo
 from amsnet_cli.weights.store import models_dir

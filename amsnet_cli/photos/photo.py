@@ -8,8 +8,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from amsnet_cli.photos import colour
+
 Pixels = NDArray[Any]
 """(H, W, C), C = 1 or 3; uint8, uint16 or float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JpegCoding:
+    """How finely a JPEG file was coded.
+
+    Attributes:
+        luma: 64 quantisation steps of the brightness, row by row; less is finer.
+        chroma: of the colours.
+        progressive: in several scans.
+    """
+
+    luma: tuple[int, ...]
+    chroma: tuple[int, ...]
+    progressive: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +41,14 @@ class Photo:
         exif: a TIFF-structured EXIF block, without the "Exif" prefix; byte for byte as found
             in JPEG, PNG, WebP and AVIF.
         xmp: an XMP packet.
+        iptc: an IPTC-IIM record.
         orientation: the EXIF code, 1 to 8.
         dpi: horizontal and vertical resolution, None where the file does not say.
+        bits: of a channel when written, where fewer than the pixels have: RAW files are
+            developed into float32, which can be below black, but hold no more than 16 bits.
+        jpeg: how the file was coded, if it is a JPEG.
+        lossless: whether the file is a lossless WebP.
+        notes: what was changed in reading, for people.
     """
 
     pixels: Pixels
@@ -33,32 +56,38 @@ class Photo:
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
+    iptc: bytes | None = None
     orientation: int = 1
     dpi: tuple[float, float] | None = None
+    bits: int | None = None
+    jpeg: JpegCoding | None = None
+    lossless: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def depth(self) -> int:
-        """Bits of a channel: 8, 16 or 32."""
-        return 8 * self.pixels.dtype.itemsize
+        """Bits of a channel when written: 8, 16 or 32."""
+        return self.bits or 8 * self.pixels.dtype.itemsize
 
 
 def unit_range(photo: Photo) -> tuple[NDArray[np.float32], float, float]:
-    """Map pixels to [0, 1].
+    """Map pixels to [0, 1] as networks know them: linear light is bent by sRGB's curve.
 
     Returns:
         (H, W, C) float32 in [0, 1], and the low and high value that 0 and 1 stand for: of the
         integer range, or for float pictures 0 and 1, farther apart only where they go beyond.
     """
-    pixels = photo.pixels
-    if pixels.dtype == np.float32:
-        low = min(0.0, float(pixels.min()))
-        high = max(1.0, float(pixels.max()))
-    else:
-        low, high = 0.0, float(np.iinfo(pixels.dtype).max)
-    scaled = pixels.astype(np.float32)
-    scaled -= low
-    scaled /= high - low
-    return scaled, low, high
+    pixels = photo.pixels.astype(np.float32)
+    if photo.pixels.dtype != np.float32:
+        pixels /= np.iinfo(photo.pixels.dtype).max
+    if colour.is_linear(photo.icc):
+        pixels = colour.encode(pixels)
+    if photo.pixels.dtype != np.float32:
+        return pixels, 0.0, 1.0
+    low, high = min(0.0, float(pixels.min())), max(1.0, float(pixels.max()))
+    pixels -= low
+    pixels /= high - low
+    return pixels, low, high
 
 
 def with_unit_pixels(
@@ -74,24 +103,41 @@ def with_unit_pixels(
     """
     pixels *= high - low
     pixels += low
+    if colour.is_linear(photo.icc):
+        pixels = colour.decode(pixels)
     if photo.pixels.dtype != np.float32:
+        largest = np.iinfo(photo.pixels.dtype).max
+        pixels *= largest
         np.rint(pixels, out=pixels)
-        np.clip(pixels, low, high, out=pixels)
+        np.clip(pixels, 0, largest, out=pixels)
     return replace(photo, pixels=pixels.astype(photo.pixels.dtype, copy=False))
 
 
 def with_depth(photo: Photo, depth: int) -> Photo:
-    """Convert to 8 or 16 bits a channel, rounding; float pictures are clipped to [0, 1]."""
-    if depth == photo.depth:
-        return photo
-    dtype, largest = (np.uint8, 255) if depth == 8 else (np.uint16, 65535)
+    """Convert to 8, 16 or 32 bits a channel; integers are rounded, and clipped to [0, 1].
+
+    Args:
+        photo: any depth.
+        depth: 8 and 16 are integers, 32 is float32 with 1 for the largest integer.
+    """
+    if depth == 8 * photo.pixels.dtype.itemsize:
+        return replace(photo, bits=None)
 
     def convert(pixels: Pixels) -> Pixels:
-        if pixels.dtype == np.float32:
-            scaled = np.clip(pixels, 0, 1)
-        else:
-            scaled = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
-        return np.asarray(np.rint(scaled * largest), dtype)
+        scaled = pixels.astype(np.float32)
+        if pixels.dtype != np.float32:
+            scaled /= np.iinfo(pixels.dtype).max
+        if depth == 32:
+            return scaled
+        dtype: type[np.unsignedinteger[Any]] = np.uint8 if depth == 8 else np.uint16
+        np.clip(scaled, 0, 1, out=scaled)
+        scaled *= np.iinfo(dtype).max
+        return np.rint(scaled, out=scaled).astype(dtype)
 
     alpha = None if photo.alpha is None else convert(photo.alpha)
-    return replace(photo, pixels=convert(photo.pixels), alpha=alpha)
+    return replace(photo, pixels=convert(photo.pixels), alpha=alpha, bits=None)
+
+
+def without_metadata(photo: Photo) -> Photo:
+    """Leave out EXIF, XMP and IPTC; the colours, the orientation and the resolution stay."""
+    return replace(photo, exif=None, xmp=None, iptc=None)
