@@ -86,8 +86,8 @@ def matrix_profile(name: str, colours: Chromaticities, curve: tuple[float, ...])
         table += struct.pack(">4sII", key, start + len(body), len(content))
         body += content + b"\0" * (-len(content) % 4)
     header = struct.pack(
-        ">I4xI4s4s4s6H4s4xI16x", start + len(body), 0x04400000, b"mntr", b"RGB ", b"XYZ ",
-        2000, 1, 1, 0, 0, 0, b"acsp", 0,
+        ">I4xI4s4s4s6H4s4xI16xI", start + len(body), 0x04400000, b"mntr", b"RGB ", b"XYZ ",
+        2000, 1, 1, 0, 0, 0, b"acsp", 0, 0,
     )  # fmt: skip
     return (header + _fixed(*_D50)).ljust(128, b"\0") + table + body
 

@@ -49,10 +49,8 @@ def exif_of_tiff(content: bytes, *, raw: bool = False) -> bytes | None:
     kept: Directory = {}
     for tag, item in tree.items():
         if tag in _DESCRIPTIVE if raw else tag not in _LAYOUT:
-            # Cameras fill fields with zero bytes, which other readers stumble over.
-            if isinstance(item, Entry) and not item.value.strip(b"\0 "):
-                continue
             kept[tag] = item
+    kept = _said(kept)
     if not kept or set(kept) == {ORIENTATION}:
         return None
     order = content[:2]
@@ -135,6 +133,15 @@ def tiff_with_exif(content: bytes, exif: bytes | None, iptc: bytes | None = None
     if iptc is not None:
         added[IPTC] = Entry(type=tiff.UNDEFINED, count=len(iptc), value=iptc)
     return tiff.append_tree(content, tiff.read_tree(content) | added)
+
+
+def _said(tree: Directory) -> Directory:
+    """Leave out empty text: cameras write zero bytes, which other readers stumble over."""
+    return {
+        tag: _said(item) if isinstance(item, dict) else item
+        for tag, item in tree.items()
+        if isinstance(item, dict) or item.type != tiff.ASCII or item.value.strip(b"\0 ")
+    }
 
 
 def _with_value(exif: bytes | None, tag: int, value: int | str, *, needed: bool) -> bytes | None:

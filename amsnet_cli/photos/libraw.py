@@ -48,7 +48,7 @@ def develop(
             raise MemoryError(f"{sizes.raw_width}x{sizes.raw_height} pixels")
         balance = np.array(raw.camera_whitebalance)
         balance[3] = balance[3] or balance[1]
-        known = bool((balance > 0).all() and np.isfinite(balance).all() and np.ptp(balance) > 0)
+        known = bool((balance > 0).all() and np.isfinite(balance).all())
         wishes: dict[str, Any] = {"use_camera_wb": True}
         if white_balance == "auto" and not known:
             wishes = {"use_auto_wb": True}

@@ -44,8 +44,8 @@ class Photo:
         iptc: an IPTC-IIM record.
         orientation: the EXIF code, 1 to 8.
         dpi: horizontal and vertical resolution, None where the file does not say.
-        bits: of a channel when written, where fewer than the pixels have: RAW files are
-            developed into float32, which can be below black, but hold no more than 16 bits.
+        bits: of a channel when written, None for as many as the pixels have. RAW files are
+            developed into float32, which can be below black, to be written with 16.
         jpeg: how the file was coded, if it is a JPEG.
         lossless: whether the file is a lossless WebP.
         notes: what was changed in reading, for people.

@@ -85,6 +85,11 @@ def iptc_of(content: bytes) -> bytes | None:
     return None
 
 
+def xmp_chunk(xmp: bytes) -> tuple[bytes, bytes]:
+    """Make the text chunk that XMP belongs in (XMP specification, part 3, 1.1.5)."""
+    return b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp
+
+
 def iptc_chunk(iptc: bytes) -> tuple[bytes, bytes]:
     """Make the text chunk that `iptc_of` reads."""
     text = f"\niptc\n{len(iptc):8}\n{iptc.hex()}\n"

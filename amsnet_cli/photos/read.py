@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import struct
 from dataclasses import replace
@@ -20,7 +21,9 @@ from amsnet_cli.photos.raw import RAW_SUFFIXES, RawOptions, read_raw
 
 RASTER_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".avif"})
 HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
-PHOTO_SUFFIXES = RASTER_SUFFIXES | RAW_SUFFIXES | HEIC_SUFFIXES
+UNWRITABLE_SUFFIXES = RAW_SUFFIXES | HEIC_SUFFIXES
+"""Of photos that become TIFF, as nothing can write them or is free to."""
+PHOTO_SUFFIXES = RASTER_SUFFIXES | UNWRITABLE_SUFFIXES
 FORMATS = "JPEG, PNG, TIFF, WebP, AVIF, HEIC or a camera's RAW format"
 MAX_PIXELS = 1_000_000_000
 LARGEST_EXPANSION = 500
@@ -220,6 +223,9 @@ def _photo(
     if array.dtype == np.float32 and not np.isfinite(array).all():
         raise PhotoError(f"{path}: holds NaN or infinite pixels", "replace them first")
     colours = 3 if image.bands >= 3 else 1
+    icc = _blob(image, "icc-profile-data")
+    if kind == "AVIF" and _is_grey_avif(content) and (icc is None or colour.suits(icc, 1)):
+        colours = 1
     block = exif.exif_of_tiff(content) if kind == "TIFF" else _blob(image, "exif-data")
     block = block and block.removeprefix(b"Exif\0\0")
     orientation = image.get("orientation") if "orientation" in image.get_fields() else 1
@@ -240,7 +246,7 @@ def _photo(
     return Photo(
         pixels=np.ascontiguousarray(array[..., :colours]),
         alpha=np.ascontiguousarray(array[..., -1]) if image.hasalpha() else None,
-        icc=_blob(image, "icc-profile-data"),
+        icc=icc,
         exif=block or None,
         xmp=_blob(image, "xmp-data"),
         iptc=iptc,
@@ -280,6 +286,13 @@ def _is_lossless_webp(content: bytes) -> bool:
             return bool(name == b"VP8L")
         at += 8 + size + size % 2
     return False
+
+
+def _is_grey_avif(content: bytes) -> bool:
+    """Tell whether all pictures in the file, transparency among them, have one channel."""
+    boxes = [match.end() for match in re.finditer(b"av1C", content[:65536])]
+    # AV1 in ISOBMFF, 2.3.3: monochrome is the fifth highest bit of the box's third byte.
+    return bool(boxes) and all(content[at + 2] & 0x10 for at in boxes if at + 2 < len(content))
 
 
 def _blob(image: pyvips.Image, name: str) -> bytes | None:

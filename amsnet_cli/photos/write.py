@@ -149,14 +149,17 @@ def write_photo(photo: Photo, path: Path, *, modified_ns: int | None = None) -> 
 def _encode(photo: Photo, kind: str) -> bytes:
     block = exif.with_orientation(photo.exif, photo.orientation)
     if kind == "PNG":
-        content = _vips(photo).pngsave_buffer(compression=6, keep="xmp:icc")
+        content = _vips(photo).pngsave_buffer(compression=6, keep="icc")
         chunks = [(b"eXIf", block)] if block else []
+        # libvips would compress it into a chunk where other programs do not look.
+        chunks += [png.xmp_chunk(photo.xmp)] if photo.xmp else []
         chunks += [png.iptc_chunk(photo.iptc)] if photo.iptc else []
         return png.with_chunks(content, chunks)
     if kind == "TIFF":
         image = _vips(photo)
         image.set_type(pyvips.GValue.gint_type, "orientation", photo.orientation)
-        predictor = "float" if photo.depth == 32 else "horizontal"
+        # Not every program knows the predictor for float.
+        predictor = "none" if photo.depth == 32 else "horizontal"
         content = image.tiffsave_buffer(compression="deflate", predictor=predictor)
         block = block if block and exif.is_sound(block) else None
         return exif.tiff_with_exif(content, block, photo.iptc)
