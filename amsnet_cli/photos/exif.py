@@ -136,11 +136,15 @@ def tiff_with_exif(content: bytes, exif: bytes | None, iptc: bytes | None = None
 
 
 def _said(tree: Directory) -> Directory:
-    """Leave out empty text: cameras write zero bytes, which other readers stumble over."""
+    """Leave out empty text and what only BigTIFF can hold.
+
+    Cameras fill text with zero bytes, which other readers stumble over.
+    """
     return {
         tag: _said(item) if isinstance(item, dict) else item
         for tag, item in tree.items()
-        if isinstance(item, dict) or item.type != tiff.ASCII or item.value.strip(b"\0 ")
+        if isinstance(item, dict)
+        or (item.type not in (16, 17, 18) and (item.type != tiff.ASCII or item.value.strip(b"\0 ")))
     }
 
 

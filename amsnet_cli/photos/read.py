@@ -14,7 +14,7 @@ import numpy as np
 import pyvips
 
 from amsnet_cli.errors import PhotoError
-from amsnet_cli.photos import colour, exif, jpeg, png
+from amsnet_cli.photos import colour, exif, jpeg, png, tiff
 from amsnet_cli.photos.heic import read_heic
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.raw import RAW_SUFFIXES, RawOptions, read_raw
@@ -144,6 +144,8 @@ def _decode(path: Path, content: bytes, kind: str, fail_on: str) -> Photo:
             f"{path}: not a picture, or damaged ({_reason(error)})", f"expected {FORMATS}"
         ) from error
     _check(path, content, image)
+    if kind == "TIFF":
+        _check_length(path, content)
     notes = []
     if image.interpretation == "cmyk":
         image = _from_cmyk(path, image)
@@ -194,6 +196,19 @@ def _check(path: Path, content: bytes, image: pyvips.Image) -> None:
     colours = 4 if image.interpretation == "cmyk" else image.bands - image.hasalpha()
     if colours not in (1, 3, 4) or image.bands - image.hasalpha() != colours:
         raise PhotoError(f"{path}: {image.bands} channels", "convert it to RGB or grey first")
+
+
+def _check_length(path: Path, content: bytes) -> None:
+    """Refuse a TIFF that was cut short, which libvips fills up without a word."""
+    try:
+        missing = tiff.end_of_pixels(content) - len(content)
+    except tiff.MalformedError as error:
+        raise PhotoError(f"{path}: the picture is damaged ({error})", "copy it again") from error
+    if missing > 0:
+        raise PhotoError(
+            f"{path}: the picture is cut short, {missing} bytes are missing",
+            "copy it again from its source",
+        )
 
 
 def _from_cmyk(path: Path, image: pyvips.Image) -> pyvips.Image:
@@ -291,7 +306,7 @@ def _is_lossless_webp(content: bytes) -> bool:
 def _is_grey_avif(content: bytes) -> bool:
     """Tell whether all pictures in the file, transparency among them, have one channel."""
     boxes = [match.end() for match in re.finditer(b"av1C", content[:65536])]
-    # AV1 in ISOBMFF, 2.3.3: monochrome is the fifth highest bit of the box's third byte.
+    # AV1 in ISOBMFF, 2.3.3: monochrome is the fourth highest bit of the box's third byte.
     return bool(boxes) and all(content[at + 2] & 0x10 for at in boxes if at + 2 < len(content))
 
 

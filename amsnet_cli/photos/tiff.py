@@ -18,8 +18,12 @@ EXIF, GPS, INTEROPERABILITY = 0x8769, 0x8825, 0xA005
 
 ASCII, SHORT, LONG, UNDEFINED = 2, 3, 4, 7
 _SIZES = {
-    1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 129: 1,
-}  # fmt: skip
+    **{1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4},
+    **{16: 8, 17: 8, 18: 8},  # BigTIFF
+    129: 1,  # EXIF 3.0
+}
+_PLACES = ((273, 279), (324, 325))
+"""Tags that say where strips or tiles begin and how long they are."""
 _MAGIC = (42, 0x55, 0x4F52, 0x5352)  # TIFF, Panasonic's RW2, two of Olympus's ORF
 _BIG_MAGIC = 43
 
@@ -125,6 +129,31 @@ def without_entry(content: bytes, tag: int) -> bytes:
     return _with_entries(content + b"\0" * (len(content) % 2), kept, following)
 
 
+def end_of_pixels(content: bytes) -> int:
+    """Return the place behind the last strip or tile that a TIFF file says it has.
+
+    Raises:
+        MalformedError: it does not say where they are.
+    """
+    tree, order = read_tree(content), byte_order(content)
+    for starts_tag, lengths_tag in _PLACES:
+        starts, lengths = tree.get(starts_tag), tree.get(lengths_tag)
+        if isinstance(starts, Entry):
+            places = _numbers(starts, order)
+            sizes = _numbers(lengths, order) if isinstance(lengths, Entry) else []
+            if len(sizes) != len(places):  # old programs leave them out
+                return max(places)
+            return max(start + size for start, size in zip(places, sizes, strict=True))
+    raise MalformedError("no strips or tiles")
+
+
+def _numbers(entry: Entry, order: str) -> list[int]:
+    if entry.type not in (SHORT, LONG, 13, 16, 18):
+        raise MalformedError("no whole numbers")
+    numbers = np.frombuffer(entry.value, f"{order}u{_SIZES[entry.type]}")
+    return [int(number) for number in numbers]
+
+
 def _raw_entries(content: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
     """List the entries of the first directory with their places, and the pointer behind them."""
     order = byte_order(content)
@@ -154,8 +183,8 @@ def _read(content: bytes, order: str, big: bool, start: int, seen: set[int]) -> 
     for tag, entry in _entries(content, order, big, start):
         if tag not in (EXIF, GPS, INTEROPERABILITY):
             tree[tag] = entry
-        elif entry.type in (LONG, 13) and entry.count == 1:
-            (below,) = struct.unpack(order + "I", entry.value)
+        elif entry.type in (LONG, 13, 16, 18) and entry.count == 1:
+            below = _numbers(entry, order)[0]
             if below not in seen:
                 seen.add(below)
                 try:
@@ -167,7 +196,7 @@ def _read(content: bytes, order: str, big: bool, start: int, seen: set[int]) -> 
 
 def _entries(content: bytes, order: str, big: bool, start: int) -> Iterator[tuple[int, Entry]]:
     head, whole, inline = ("Q", "HHQ", 8) if big else ("H", "HHI", 4)
-    (count,) = struct.unpack_from(order + head, content, start)
+    (count,) = struct.unpack(order + head, content[start : start + struct.calcsize(order + head)])
     size = struct.calcsize(order + whole) + inline
     place = start + struct.calcsize(order + head)
     for at in range(place, min(place + size * min(count, 0xFFFF), len(content) - size + 1), size):
