@@ -24,7 +24,7 @@ from tests.test_raw import bayer_dng
 
 ONE_OF_EACH = {
     "jpeg1.jpg", "jpeg2.jpg", "cmyk.jpg", "png8RGBA.png", "png16RGB.png", "palette.png",
-    "tiffuint16RGB.tif", "tifffloat32L.tif", "big.tif", "tiled.tif", "exif.tif", "lossy.webp",
+    "tiff16RGB.tif", "tifffloatL.tif", "big.tif", "tiled.tif", "exif.tif", "lossy.webp",
     "exact.webp", "rgba.avif", "grey.avif",
 }  # fmt: skip
 

@@ -85,7 +85,7 @@ class TestLevels:
             step = 1 / (WHITE - BLACK)
             assert np.abs(light.mean((0, 1))).max() < step
             below = (light < 0).mean((0, 1))
-            assert (0.45 < below).all() and (below < 0.55).all()
+            assert (below > 0.45).all() and (below < 0.55).all()
             skew = ((light - light.mean()) ** 3).mean() / light.std() ** 3
             assert abs(skew) < 0.05
 

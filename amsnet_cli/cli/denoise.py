@@ -80,7 +80,7 @@ def denoise(
     """Denoise photos.
 
     Depth, colour profile, EXIF, XMP, orientation and transparency come through. The suffix of
-    OUT names the format; in a folder photos keep theirs, RAW files become 16-bit TIFF, and HEIC becomes TIFF.
+    OUT names the format; in a folder photos keep theirs, but RAW and HEIC files become TIFF.
     """
     from amsnet_cli.photos.raw import RawOptions
     from amsnet_cli.photos.read import read_photo

@@ -6,13 +6,21 @@ what is left when it is taken from each channel is colour.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 LUMA = (0.2126, 0.7152, 0.0722)
-WINDOW = 7
+WINDOW = 11
 """Side in pixels of the square in which texture is looked for."""
+LEVELS = 16
+"""Of brightness, each with a noise of its own."""
+QUIET_SHARE = 0.25
+"""Of the places of one brightness: these are taken to hold noise alone."""
+SPREAD = 1.3
+"""By which the variance of noise in a window may exceed that of the quiet places."""
 
 
 def blend(
@@ -25,9 +33,8 @@ def blend(
         denoised: the same shape.
         luma: share of the brightness noise that stays away, in [0, 1].
         chroma: share of the colour noise that stays away, in [0, 1]; nothing to grey.
-        detail: share of the lost texture that is given back, in [0, 1]: of the brightness
-            noise removed, where the denoised picture has structure. Less than all of it goes
-            back anywhere, and none where the picture is flat.
+        detail: share of the lost texture that is given back, in [0, 1]; see `texture`. Less
+            than all that was taken goes back anywhere.
 
     Returns:
         (B, C, H, W): `denoised` at 1, 1, 0, and `noisy` at 0, 0, whatever the detail.
@@ -42,18 +49,38 @@ def blend(
 
 
 def texture(denoised: Tensor, removed: Tensor) -> Tensor:
-    """Tell how much of what was removed is likely to be texture (the gain of Wiener's filter).
+    """Tell how much of what was removed is texture.
+
+    What was removed varies more where texture went with the noise. By how much more than in the
+    quietest places of the same brightness gives the gain of Wiener's filter, the best guess of
+    the texture in it.
 
     Args:
         denoised: (B, 1, H, W).
         removed: (B, 1, H, W).
 
     Returns:
-        (B, 1, H, W) in [0, 1): the variance of the denoised picture around each pixel against
-        that of what was removed.
+        (B, 1, H, W) in [0, 1).
     """
-    signal, noise = _variance(denoised), _variance(removed)
-    return signal / (signal + noise).clamp_(min=1e-10)
+    variance = _variance(removed)
+    level = denoised.clamp(0, 1) * (LEVELS - 1)
+    step = max(4, math.isqrt(variance.numel() >> 20))  # enough to know the noise from
+    noise = _noise_by_level(level[..., ::step, ::step], variance[..., ::step, ::step])
+    below = level.long().clamp_(max=LEVELS - 2)
+    expected = SPREAD * torch.lerp(noise[below], noise[below + 1], level - below)
+    return (1 - expected / variance.clamp(min=1e-10)).clamp_(min=0)
+
+
+def _noise_by_level(level: Tensor, variance: Tensor) -> Tensor:
+    """Estimate the noise variance at each whole level, (LEVELS,)."""
+    everywhere = variance.flatten().quantile(QUIET_SHARE)
+    noise = everywhere.repeat(LEVELS)
+    nearest = level.round()
+    for i in range(LEVELS):
+        here = variance[nearest == i]
+        if len(here) >= WINDOW * WINDOW:
+            noise[i] = here.quantile(QUIET_SHARE)
+    return noise
 
 
 def _luma(x: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def read_heic(path: Path, content: bytes) -> Photo:
         array = np.asarray(image)
     except (ValueError, RuntimeError, OSError, EOFError, SyntaxError, MemoryError) as error:
         raise PhotoError(
-            f"{path}: not a picture, damaged or cut short ({error})",
+            f"{path}: not a picture, damaged or cut short ({' '.join(str(error).split())})",
             "copy it again from its source",
         ) from error
     array = array[..., None] if array.ndim == 2 else array

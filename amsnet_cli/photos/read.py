@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyvips
 
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import colour, exif, jpeg, png, tiff
 from amsnet_cli.photos.heic import read_heic
+from amsnet_cli.photos.libvips import pyvips
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.raw import RAW_SUFFIXES, RawOptions, read_raw
 
@@ -65,6 +65,8 @@ def read_photo(path: Path, raw: RawOptions = RawOptions()) -> Photo:
             raise PhotoError(f"{path}: not a picture this program reads", f"expected {FORMATS}")
         photo = read_heic(path, content) if kind == "HEIC" else _read(path, content, kind)
         return _with_fitting_profile(path, content, kind, photo)
+    except UnicodeDecodeError as error:  # pyvips takes all names and messages for text
+        raise PhotoError(f"{path}: damaged", "copy it again from its source") from error
     except MemoryError as error:
         raise PhotoError(f"{path}: does not fit into memory", "cut it into parts") from error
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyvips
 from PIL import Image, ImageFile
 
 from amsnet_cli.errors import OutputError
 from amsnet_cli.photos import exif, jpeg, png
 from amsnet_cli.photos.colour import suits
+from amsnet_cli.photos.libvips import pyvips
 from amsnet_cli.photos.photo import JpegCoding, Photo, with_depth
 
 WRITABLE = {
