@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import collections
 import json
+import os
 import random
 import resource
 import signal
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -23,8 +23,10 @@ from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos.read import read_photo
 
 MEMORY = 3 << 30
-SECONDS_A_FILE = 30
+SECONDS_A_FILE = 60
+"""Of waiting; the machine may be busy."""
 SLOW = 5.0
+"""Seconds of computing that no small file may take."""
 
 
 def mutate(rng: random.Random, content: bytes) -> bytes:
@@ -45,7 +47,8 @@ def mutate(rng: random.Random, content: bytes) -> bytes:
         del out[rng.randrange(len(out)) :]
     elif kind == "zeros":
         at = rng.randrange(len(out))
-        out[at : at + rng.randrange(1, 3000)] = bytes(len(out[at : at + rng.randrange(1, 3000)]))
+        end = min(len(out), at + rng.randrange(1, 3000))
+        out[at:end] = bytes(end - at)
     elif kind == "twice":
         at = rng.randrange(len(out))
         out[at:at] = out[at : at + rng.randrange(1, 3000)]
@@ -74,7 +77,7 @@ def main(folder: Path, seed: int, count: int) -> None:
         path = last / source.name
         path.write_bytes(mutate(rng, source.read_bytes()))
         (last / "number").write_text(str(number))
-        started = time.monotonic()
+        started = sum(os.times()[:4])
         signal.alarm(SECONDS_A_FILE)
         try:
             photo = read_photo(path)
@@ -86,7 +89,7 @@ def main(folder: Path, seed: int, count: int) -> None:
             assert np.isfinite(photo.pixels).all()
             found["read"] += 1
         signal.alarm(0)
-        assert time.monotonic() - started < SLOW, (number, source.name, time.monotonic() - started)
+        assert sum(os.times()[:4]) - started < SLOW, (number, source.name)
         path.unlink()
     print(json.dumps(found))
 

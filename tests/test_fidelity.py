@@ -9,17 +9,23 @@ from __future__ import annotations
 import io
 import os
 import struct
+import sys
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import pyvips
 import tifffile
 from PIL import ExifTags, Image, ImageCms, ImageOps, IptcImagePlugin
 
+from amsnet_cli.errors import OutputError, PhotoError
 from amsnet_cli.photos import colour
+from amsnet_cli.photos.photo import Photo
+from amsnet_cli.photos.read import read_photo
+from amsnet_cli.photos.write import write_photo
 from tests.test_photos import MAKER_NOTE, XMP, exif_block
 
 SIZE = (40, 56)
@@ -292,7 +298,7 @@ def facts_of(path: Path) -> dict[str, object]:
             "icc": tags.get(34675), "xmp": bytes(tags.get(700, b"")), "iptc": tags.get(33723),
             "orientation": int(tags.get(274, 1)), "dpi": np.divide(*tags.get(282, (1, 1))),
             "exif": tags.get(271), "software": tags.get(305),
-            "gps": tags.get(34853, {}).get("GPSLatitude"),
+            "gps": tags.get(34853, {}).get("GPSLatitude", ())[::2],  # numerators, over 1
             "maker note": tags.get(34665, {}).get("MakerNote"),
             "other tags": (tags.get(316), tags.get(42112), tags.get(306)),
         }  # fmt: skip
@@ -378,3 +384,118 @@ def test_fidelity(amsnet, tiny_model, tmp_path):
     print()
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+
+
+FORMATS = (".jpg", ".png", ".tif", ".webp", ".avif")
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_camera_s_jpeg_tells_the_same_in_every_format(amsnet, tiny_model, tmp_path, suffix):
+    source, target = tmp_path / "x.jpg", tmp_path / f"y{suffix}"
+    jpeg("RGB", quality=95)(source)
+    result = amsnet("denoise", source, "-o", target, "-w", tiny_model, "--strength", 0)
+    assert result.exit_code == 0, result.stderr
+    before, after = facts_of(source), facts_of(target)
+    turned = suffix == ".avif"
+    assert after["orientation"] == (1 if turned else 6)
+    for name in ("icc", "xmp", "exif"):
+        assert after[name] == before[name], name
+    assert after["maker note"] == MAKER_NOTE
+    assert np.allclose(np.ravel(after["gps"])[[0, -1]], (48, 30)), "degrees and seconds"
+    if suffix in (".webp", ".avif"):
+        assert "no place for its IPTC record" in result.stderr
+    elif suffix == ".tif":
+        assert after["iptc"] == IPTC
+    pixels, expected = pixels_of(target), pixels_of(source)
+    expected = np.rot90(expected, -1) if turned else expected
+    assert np.abs(pixels.astype(int) - expected).mean() < 1.5
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_stripped_photos_tell_nothing_but_colours_and_which_way_is_up(
+    amsnet, tiny_model, tmp_path, suffix
+):
+    source, target = tmp_path / "x.jpg", tmp_path / f"y{suffix}"
+    jpeg("RGB", quality=95)(source)
+    call = ["denoise", source, "-o", target, "-w", tiny_model, "--strip-metadata"]
+    assert amsnet(*call).exit_code == 0
+    facts = facts_of(target)
+    assert not any(facts[n] for n in ("exif", "gps", "maker note", "xmp", "iptc", "software"))
+    assert facts["icc"] == PROFILES["Display P3"]
+    assert facts["orientation"] == (1 if suffix == ".avif" else 6)
+    content = target.read_bytes()
+    assert not any(secret in content for secret in (b"Canon", b"Photographer", b"amsnet"))
+
+
+def test_float_and_16_bits_are_written_on_request(amsnet, tiny_model, tmp_path):
+    png(np.uint8, 3)(tmp_path / "x.png")
+    for depth, dtype in ((8, np.uint8), (16, np.uint16), (32, np.float32)):
+        target = tmp_path / f"{depth}.tif"
+        call = ["denoise", tmp_path / "x.png", "-o", target, "-w", tiny_model, "--strength", 0]
+        result = amsnet(*call, "--depth", depth)
+        assert result.exit_code == 0 and f"{depth} bit" in result.stderr
+        pixels = tifffile.imread(target)
+        assert pixels.dtype == dtype
+        largest = 1 if depth == 32 else np.iinfo(dtype).max
+        assert np.abs(pixels / largest - smooth(np.uint8, 3) / 255).max() < 1e-5
+
+
+def test_damage_in_the_middle_of_a_jpeg_is_said(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "x.jpg", quality=95)
+    content = bytearray((tmp_path / "x.jpg").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 2] = b"\xff\xd5"  # a marker that has no place there
+    (tmp_path / "x.jpg").write_bytes(content)
+    assert "parts of the file are damaged" in read_photo(tmp_path / "x.jpg").notes
+
+
+def test_a_gain_map_that_stays_behind_is_said(tmp_path):
+    frames = [Image.new("RGB", (8, 8)), Image.new("L", (4, 4))]
+    frames[0].save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=frames[1:])
+    assert "gain map" in read_photo(tmp_path / "x.jpg").notes[0]
+
+
+def test_what_webp_and_jpeg_cannot_hold_by_size(tmp_path):
+    long = Photo(pixels=np.zeros((1, 16384, 3), np.uint8))
+    with pytest.raises(OutputError, match="WEBP holds 16383 pixels a side"):
+        write_photo(long, tmp_path / "x.webp")
+    write_photo(long, tmp_path / "x.avif")
+    with pytest.raises(OutputError, match="JPEG holds 65500"):
+        write_photo(replace(long, pixels=np.zeros((65501, 1, 3), np.uint8)), tmp_path / "x.jpg")
+
+
+def write_heic(path: Path, pixels: np.ndarray) -> None:
+    import pillow_heif
+
+    mode = "RGB" if pixels.dtype == np.uint8 else "RGB;16"
+    image = pillow_heif.from_bytes(mode, pixels.shape[1::-1], pixels.tobytes())
+    image.save(
+        path, quality=95, chroma=444, exif=b"Exif\0\0" + exif_block(1), xmp=XMP,
+        icc_profile=PROFILES["Display P3"],
+    )  # fmt: skip
+
+
+class TestHeic:
+    def test_without_the_extra_it_is_named(self, tmp_path, monkeypatch):
+        (tmp_path / "x.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+        monkeypatch.setitem(sys.modules, "pillow_heif", None)
+        with pytest.raises(PhotoError, match=r'pip install "amsnet\[heic\]"'):
+            read_photo(tmp_path / "x.heic")
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+    def test_with_it_all_comes_through(self, amsnet, tiny_model, tmp_path, dtype):
+        pytest.importorskip("pillow_heif", reason="the heic extra is not installed")
+        source = tmp_path / "IMG_1.HEIC"
+        pixels = smooth(dtype, 3)
+        write_heic(source, pixels)
+        call = ["denoise", source, "-o", tmp_path / "out", "-w", tiny_model, "--strength", 0]
+        assert amsnet(*call).exit_code == 0
+        after = tifffile.imread(tmp_path / "out" / "IMG_1.tif")
+        assert after.dtype == dtype and np.unique(after).size > (500 if dtype == np.uint16 else 100)
+        assert np.abs(after.astype(int) - pixels).mean() < 0.02 * np.iinfo(dtype).max
+        facts = facts_of(tmp_path / "out" / "IMG_1.tif")
+        assert facts["maker note"] == MAKER_NOTE and facts["xmp"] == XMP
+        assert facts["icc"] == PROFILES["Display P3"]
+        source.write_bytes(source.read_bytes()[:-200])
+        assert amsnet("denoise", source, "-o", tmp_path / "cut.tif").exit_code == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import resource
@@ -19,7 +20,7 @@ from PIL import Image
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos.read import read_photo
 from tests.conftest import SHARED
-from tests.test_fidelity import CASES, png_chunk
+from tests.test_fidelity import CASES, png_chunk, smooth, write_heic
 from tests.test_raw import bayer_dng
 
 ONE_OF_EACH = {
@@ -37,6 +38,8 @@ def samples(tmp_path) -> Path:
     for case in CASES:
         if case.name in ONE_OF_EACH:
             case.make(folder / case.name)
+    if importlib.util.find_spec("pillow_heif"):
+        write_heic(folder / "iphone.heic", smooth(np.uint8, 3))
     (folder / "sensor.dng").write_bytes(bayer_dng(np.full((64, 96), 600, np.uint16)))
     return folder
 
@@ -63,8 +66,9 @@ def test_thousands_of_mutated_files(samples):
     """Prints how many were read and refused."""
     raws = SHARED / "raw"
     if raws.is_dir():
-        for name in ("RAW_KODAK_DC50.KDC", "canon_eos_6d.dng"):
-            (samples / name).write_bytes((raws / name).read_bytes())
+        photo = next((SHARED / "polyu100" / "noisy").glob("*.jpg"))
+        for path in (raws / "RAW_KODAK_DC50.KDC", raws / "canon_eos_6d.dng", photo):
+            (samples / path.name).write_bytes(path.read_bytes())
     totals = {"read": 0, "refused": 0}
     for seed in range(10_000, 20_000, 1000):
         for outcome, count in fuzz(samples, seed, 1000).items():

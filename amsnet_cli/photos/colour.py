@@ -6,6 +6,7 @@ Profiles follow ICC.1:2022 (version 4): a matrix and three tone curves.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -136,17 +137,31 @@ def encode(linear: NDArray[Any]) -> NDArray[np.float32]:
     Args:
         linear: any shape and range; 0 and 1 stay where they are.
     """
-    size = np.abs(linear, dtype=np.float32)
-    bent = np.where(size <= 0.0031308, 12.92 * size, 1.055 * size ** np.float32(1 / 2.4) - 0.055)
-    result: NDArray[np.float32] = np.copysign(bent.astype(np.float32, copy=False), linear)
-    return result
+
+    def bend(x: NDArray[np.float32]) -> NDArray[Any]:
+        return np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** np.float32(1 / 2.4) - 0.055)
+
+    return _bent(linear, bend)
 
 
 def decode(encoded: NDArray[Any]) -> NDArray[np.float32]:
     """Undo `encode`."""
-    size = np.abs(encoded, dtype=np.float32)
-    bent = np.where(size <= 0.04045, size / 12.92, ((size + 0.055) / 1.055) ** np.float32(2.4))
-    result: NDArray[np.float32] = np.copysign(bent.astype(np.float32, copy=False), encoded)
+
+    def bend(x: NDArray[np.float32]) -> NDArray[Any]:
+        return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** np.float32(2.4))
+
+    return _bent(encoded, bend)
+
+
+def _bent(
+    values: NDArray[Any], bend: Callable[[NDArray[np.float32]], NDArray[Any]]
+) -> NDArray[np.float32]:
+    """Apply a curve for positive values to all, bit by bit to need little memory."""
+    result = np.array(values, np.float32)
+    flat = result.reshape(-1)
+    for start in range(0, flat.size, 1 << 20):
+        part = flat[start : start + (1 << 20)]
+        part[:] = np.copysign(bend(np.abs(part)), part)
     return result
 
 
