@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from amsnet_cli.photos import exif, jpeg, png, tiff
+from amsnet_cli.photos.read import read_photo
+from amsnet_cli.photos.write import write_photo
 from tests.test_fidelity import IPTC
 from tests.test_photos import MAKER_NOTE, exif_block
 
@@ -129,6 +131,16 @@ class TestIptc:
             jpeg.iptc_of(content)
         jpeg.iptc_in_resources(b"8BIM" + noise)
         png.iptc_of(b"\x89PNG\r\n\x1a\n" + noise)
+
+
+@pytest.mark.parametrize("quality", [20, 75, 95, 98])
+def test_a_jpeg_is_as_fine_as_it_was_but_at_least_of_quality_95(tmp_path, quality):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    for name, how in (("x.jpg", quality), ("fine.jpg", max(quality, 95))):
+        Image.fromarray(pixels).save(tmp_path / name, quality=how)
+    write_photo(read_photo(tmp_path / "x.jpg"), tmp_path / "y.jpg")
+    after, fine = (jpeg.coding_of((tmp_path / n).read_bytes()) for n in ("y.jpg", "fine.jpg"))
+    assert after == fine
 
 
 @pytest.mark.parametrize("quality", [1, 30, 75, 95, 100])

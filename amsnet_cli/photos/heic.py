@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
 
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos.exif import with_orientation
+from amsnet_cli.photos.limits import check_size
 from amsnet_cli.photos.photo import Photo
+
+# Partly of libheif, partly what pillow-heif's own code stumbles over.
+_MALFORMED = (
+    *(ValueError, RuntimeError, OSError, EOFError, SyntaxError, MemoryError),
+    *(LookupError, TypeError, AttributeError, struct.error),
+)
 
 
 def read_heic(path: Path, content: bytes) -> Photo:
@@ -32,8 +40,9 @@ def read_heic(path: Path, content: bytes) -> Photo:
         ) from error
     try:
         image = pillow_heif.open_heif(content, convert_hdr_to_8bit=False)
+        check_size(path, content, image.size, 8)
         array = np.asarray(image)
-    except (ValueError, RuntimeError, OSError, EOFError, SyntaxError, MemoryError) as error:
+    except _MALFORMED as error:
         raise PhotoError(
             f"{path}: not a picture, damaged or cut short ({' '.join(str(error).split())})",
             "copy it again from its source",

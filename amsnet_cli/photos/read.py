@@ -16,6 +16,7 @@ from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import colour, exif, jpeg, png, tiff
 from amsnet_cli.photos.heic import read_heic
 from amsnet_cli.photos.libvips import pyvips
+from amsnet_cli.photos.limits import check_size
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.raw import RAW_SUFFIXES, RawOptions, read_raw
 
@@ -25,10 +26,6 @@ UNWRITABLE_SUFFIXES = RAW_SUFFIXES | HEIC_SUFFIXES
 """Of photos that become TIFF, as nothing can write them or is free to."""
 PHOTO_SUFFIXES = RASTER_SUFFIXES | UNWRITABLE_SUFFIXES
 FORMATS = "JPEG, PNG, TIFF, WebP, AVIF, HEIC or a camera's RAW format"
-MAX_PIXELS = 1_000_000_000
-LARGEST_EXPANSION = 500
-"""Decoded bytes to a byte of the file, beyond `HARMLESS` bytes: no noisy photo has as many."""
-HARMLESS = 200_000_000
 
 _DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32, "double": np.float32}
 _ODD_COLOURS = ("lab", "labq", "labs", "xyz", "yxy", "lch", "hsv", "cmc")
@@ -172,17 +169,7 @@ def _decode(path: Path, content: bytes, kind: str, fail_on: str) -> Photo:
 
 def _check(path: Path, content: bytes, image: pyvips.Image) -> None:
     sample = {"uchar": 1, "ushort": 2, "float": 4}.get(image.format, 8)
-    expanded = image.width * image.height * image.bands * sample
-    if expanded > HARMLESS and expanded > LARGEST_EXPANSION * len(content):
-        raise PhotoError(
-            f"{path}: {len(content)} bytes claim to hold {image.width}x{image.height} pixels",
-            "this is no photo",
-        )
-    if image.width * image.height > MAX_PIXELS:
-        raise PhotoError(
-            f"{path}: {image.width}x{image.height} pixels are more than can be denoised",
-            "cut it into parts",
-        )
+    check_size(path, content, (image.width, image.height), image.bands * sample)
     if image.get_n_pages() > 1:
         raise PhotoError(
             f"{path}: {image.get_n_pages()} pages or frames", "save the one you want on its own"

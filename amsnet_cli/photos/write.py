@@ -171,7 +171,8 @@ def _encode_with_pillow(photo: Photo, kind: str, block: bytes | None) -> bytes:
     planes = [photo.pixels] if photo.alpha is None else [photo.pixels, photo.alpha[..., None]]
     pixels = np.concatenate(planes, 2)
     xmp, iptc = photo.xmp, photo.iptc
-    options: dict[str, Any] = {"quality": _QUALITY[kind]}
+    # A JPEG's quality is in its tables, which Pillow would scale by it.
+    options: dict[str, Any] = {} if kind == "JPEG" else {"quality": _QUALITY[kind]}
     if kind == "JPEG":
         block, xmp, iptc = (
             b if b and len(b) <= _JPEG_SEGMENT else None for b in (block, xmp, iptc)
