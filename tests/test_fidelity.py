@@ -440,6 +440,45 @@ def test_float_and_16_bits_are_written_on_request(amsnet, tiny_model, tmp_path):
         assert np.abs(pixels / largest - smooth(np.uint8, 3) / 255).max() < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("options", "change"),
+    [
+        ({"photometric": "rgb", "planarconfig": "separate"}, lambda x: x.transpose(2, 0, 1)),
+        ({"photometric": "miniswhite"}, lambda x: 255 - x[..., 0]),
+        ({"photometric": "rgb", "compression": "zlib", "predictor": True}, lambda x: x),
+    ],
+)
+def test_tiffs_of_other_layouts_are_read_right(tmp_path, options, change):
+    pixels = smooth(np.uint8, 3)
+    tifffile.imwrite(tmp_path / "x.tif", change(pixels).copy(), **options)
+    read = read_photo(tmp_path / "x.tif").pixels
+    assert np.array_equal(read, pixels[..., : read.shape[2]])
+
+
+def test_tiffs_of_other_colours_are_read_right_or_refused(tmp_path):
+    path, image = tmp_path / "x.tif", Image.fromarray(smooth(np.uint8, 3))
+    image.quantize(16).save(path)
+    read = read_photo(path)
+    assert np.array_equal(read.pixels, np.asarray(image.quantize(16).convert("RGB")))
+    assert "palette" in read.notes[0]
+    for mode in ("YCbCr", "LAB"):
+        image.convert(mode).save(path)
+        with pytest.raises(PhotoError, match=r"x\.tif"):
+            read_photo(path)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_no_resolution_is_made_up(tmp_path, suffix):
+    Image.fromarray(smooth(np.uint8, 3)).save(tmp_path / f"x{suffix}")
+    photo = read_photo(tmp_path / f"x{suffix}")
+    assert photo.dpi is None
+    write_photo(photo, tmp_path / f"y{suffix}")
+    with Image.open(tmp_path / f"y{suffix}") as image:
+        assert image.info.get("dpi", (1, 1)) == (1, 1)
+        assert np.abs(np.asarray(image).astype(int) - photo.pixels).mean() < 1.5
+    assert read_photo(tmp_path / f"y{suffix}").dpi is None
+
+
 def test_damage_in_the_middle_of_a_jpeg_is_said(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "x.jpg", quality=95)

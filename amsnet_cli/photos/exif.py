@@ -20,6 +20,7 @@ _DESCRIPTIVE = frozenset(
 )
 """What says something of a RAW file's picture: the rest is of its sensor, or a thumbnail's."""
 
+_RESOLUTION = (0x011A, 0x011B, 0x0128)
 _LAYOUT = frozenset(
     {
         *range(0x00FE, 0x0104), 0x0106, 0x0107, 0x0108, 0x0109, 0x010A, 0x0111, 0x0115, 0x0116,
@@ -114,13 +115,16 @@ def with_software(exif: bytes | None, note: str) -> bytes | None:
     return _with_value(exif, SOFTWARE, f"{before}; {note}" if before else note, needed=True)
 
 
-def tiff_with_exif(content: bytes, exif: bytes | None, iptc: bytes | None = None) -> bytes:
+def tiff_with_exif(
+    content: bytes, exif: bytes | None, iptc: bytes | None = None, *, resolution: bool = True
+) -> bytes:
     """Give a TIFF file the tags of an EXIF block and an IPTC record.
 
     Args:
         content: a TIFF file of one picture; its pixels stay where they are.
         exif: an EXIF block; its orientation is left to the file.
         iptc: an IPTC-IIM record.
+        resolution: whether to keep the file's resolution, which libvips writes in any case.
 
     Raises:
         MalformedError: the block has no directory.
@@ -132,7 +136,10 @@ def tiff_with_exif(content: bytes, exif: bytes | None, iptc: bytes | None = None
         added = {t: item for t, item in tree.items() if t not in _LAYOUT and t != ORIENTATION}
     if iptc is not None:
         added[IPTC] = Entry(type=tiff.UNDEFINED, count=len(iptc), value=iptc)
-    return tiff.append_tree(content, tiff.read_tree(content) | added)
+    own = tiff.read_tree(content)
+    if not resolution:
+        own = {tag: item for tag, item in own.items() if tag not in _RESOLUTION}
+    return tiff.append_tree(content, own | added)
 
 
 def _said(tree: Directory) -> Directory:

@@ -15,7 +15,7 @@ IPTC_LIMIT = 65000
 """Bytes of an IPTC record that fit into one segment."""
 
 _SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
-_DQT, _SOS, _APP2, _APP13 = 0xDB, 0xDA, 0xE2, 0xED
+_DQT, _SOS, _APP0, _APP2, _APP13 = 0xDB, 0xDA, 0xE0, 0xE2, 0xED
 _PHOTOSHOP = b"Photoshop 3.0\0"
 _IPTC_RESOURCE = 0x0404
 
@@ -55,6 +55,14 @@ def coding_of(content: bytes) -> JpegCoding | None:
     luma, *chroma = (tables[number] for number in chosen)
     finest = tuple(map(min, *chroma)) if len(chroma) > 1 else (chroma or [luma])[0]
     return JpegCoding(luma=luma, chroma=finest, progressive=progressive)
+
+
+def has_resolution(content: bytes) -> bool:
+    """Tell whether the JFIF header has a resolution, and not only an aspect ratio."""
+    return any(
+        marker == _APP0 and payload[:5] == b"JFIF\0" and payload[7:8] in (b"\1", b"\2")
+        for marker, _, payload in segments(content)
+    )
 
 
 def has_further_pictures(content: bytes) -> bool:

@@ -29,6 +29,13 @@ def chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += 12 + length
 
 
+def without_resolution(content: bytes) -> bytes:
+    """Remove the pHYs chunk that libvips writes even where there is no resolution."""
+    kept = [chunk for chunk in chunks(content) if chunk[0] not in (b"IHDR", b"pHYs")]
+    header_end = _SIGNATURE + 25
+    return with_chunks(content[:header_end], kept)
+
+
 def with_chunks(content: bytes, added: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Insert chunks behind the header chunk."""
     new = b""

@@ -27,7 +27,9 @@ UNWRITABLE_SUFFIXES = RAW_SUFFIXES | HEIC_SUFFIXES
 PHOTO_SUFFIXES = RASTER_SUFFIXES | UNWRITABLE_SUFFIXES
 FORMATS = "JPEG, PNG, TIFF, WebP, AVIF, HEIC or a camera's RAW format"
 
-_DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32, "double": np.float32}
+_DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
+_PALETTE, _YCBCR = 3, 6
+"""TIFF's photometric interpretations."""
 _ODD_COLOURS = ("lab", "labq", "labs", "xyz", "yxy", "lch", "hsv", "cmc")
 _SIGNATURES = {
     b"\xff\xd8\xff": "JPEG",
@@ -144,7 +146,7 @@ def _decode(path: Path, content: bytes, kind: str, fail_on: str) -> Photo:
         ) from error
     _check(path, content, image)
     if kind == "TIFF":
-        _check_length(path, content)
+        _check_tiff(path, content)
     notes = []
     if image.interpretation == "cmyk":
         image = _from_cmyk(path, image)
@@ -157,10 +159,8 @@ def _decode(path: Path, content: bytes, kind: str, fail_on: str) -> Photo:
             "copy it again from its source",
         ) from error
     array = array.reshape(image.height, image.width, image.bands)
-    if "palette" in image.get_fields():
+    if "palette" in image.get_fields() or (kind == "TIFF" and _photometric(content) == _PALETTE):
         notes.append("palette turned into RGB")
-    if image.format == "double":
-        notes.append("64-bit pixels turned into 32-bit float")
     if kind == "JPEG" and jpeg.has_further_pictures(content):
         notes.append("further pictures in the file, such as a preview or gain map, are left out")
     photo = _photo(path, content, kind, image, array)
@@ -187,8 +187,17 @@ def _check(path: Path, content: bytes, image: pyvips.Image) -> None:
         raise PhotoError(f"{path}: {image.bands} channels", "convert it to RGB or grey first")
 
 
-def _check_length(path: Path, content: bytes) -> None:
-    """Refuse a TIFF that was cut short, which libvips fills up without a word."""
+def _photometric(content: bytes) -> int | None:
+    return tiff.number_of(content, 262)
+
+
+def _check_tiff(path: Path, content: bytes) -> None:
+    """Refuse a TIFF that libvips would get wrong without a word.
+
+    One that was cut short it fills up; YCbCr it takes for RGB, unless it is JPEG.
+    """
+    if _photometric(content) == _YCBCR and tiff.number_of(content, 259) not in (6, 7):
+        raise PhotoError(f"{path}: YCbCr colours that are not JPEG", "convert it to RGB first")
     try:
         missing = tiff.end_of_pixels(content) - len(content)
     except tiff.MalformedError as error:
@@ -246,7 +255,12 @@ def _photo(
     elif kind == "TIFF":
         resources = exif.tag_of_tiff(content, exif.PHOTOSHOP) or b""
         iptc = exif.tag_of_tiff(content, exif.IPTC) or jpeg.iptc_in_resources(resources)
-    per_millimetre = (image.xres, image.yres)
+    # Where a file does not say, libvips gives one pixel a millimetre or 72 an inch.
+    says_resolution = (image.xres, image.yres) != (1.0, 1.0)
+    if kind == "JPEG":
+        says_resolution = jpeg.has_resolution(content) or block is not None
+    elif kind == "PNG":
+        says_resolution = any(name == b"pHYs" for name, _ in png.chunks(content))
     return Photo(
         pixels=np.ascontiguousarray(array[..., :colours]),
         alpha=np.ascontiguousarray(array[..., -1]) if image.hasalpha() else None,
@@ -255,8 +269,7 @@ def _photo(
         xmp=_blob(image, "xmp-data"),
         iptc=iptc,
         orientation=orientation,
-        # One pixel a millimetre is what libvips says for want of a value.
-        dpi=None if per_millimetre == (1.0, 1.0) else (image.xres * 25.4, image.yres * 25.4),
+        dpi=(image.xres * 25.4, image.yres * 25.4) if says_resolution else None,
         jpeg=jpeg.coding_of(content) if kind == "JPEG" else None,
         lossless=kind == "WEBP" and _is_lossless_webp(content),
     )

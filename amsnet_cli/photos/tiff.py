@@ -147,6 +147,15 @@ def end_of_pixels(content: bytes) -> int:
     raise MalformedError("no strips or tiles")
 
 
+def number_of(content: bytes, tag: int) -> int | None:
+    """Return the first number of a tag in a TIFF file's first directory."""
+    try:
+        entry = read_tree(content).get(tag)
+        return _numbers(entry, byte_order(content))[0] if isinstance(entry, Entry) else None
+    except MalformedError:
+        return None
+
+
 def _numbers(entry: Entry, order: str) -> list[int]:
     if entry.type not in (SHORT, LONG, 13, 16, 18):
         raise MalformedError("no whole numbers")

@@ -150,6 +150,8 @@ def _encode(photo: Photo, kind: str) -> bytes:
     block = exif.with_orientation(photo.exif, photo.orientation)
     if kind == "PNG":
         content = _vips(photo).pngsave_buffer(compression=6, keep="icc")
+        if photo.dpi is None:
+            content = png.without_resolution(content)
         chunks = [(b"eXIf", block)] if block else []
         # libvips would compress it into a chunk where other programs do not look.
         chunks += [png.xmp_chunk(photo.xmp)] if photo.xmp else []
@@ -162,7 +164,7 @@ def _encode(photo: Photo, kind: str) -> bytes:
         predictor = "none" if photo.depth == 32 else "horizontal"
         content = image.tiffsave_buffer(compression="deflate", predictor=predictor)
         block = block if block and exif.is_sound(block) else None
-        return exif.tiff_with_exif(content, block, photo.iptc)
+        return exif.tiff_with_exif(content, block, photo.iptc, resolution=photo.dpi is not None)
     return _encode_with_pillow(photo, kind, block)
 
 
