@@ -108,6 +108,37 @@ class TestTiff:
         assert np.array_equal(tifffile.imread(path), pixels)
 
 
+class TestRaw:
+    """Where cameras keep EXIF in RAW files that are no TIFF; files made by the formats' layout."""
+
+    def test_fujifilm(self):
+        file = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(file, "JPEG", exif=b"Exif\0\0" + exif_block())
+        head = b"FUJIFILMCCD-RAW 0201".ljust(84, b"\0")
+        place = struct.pack(">II", 200, len(file.getvalue()))
+        raf = (head + place).ljust(200, b"\0") + file.getvalue()
+        assert exif.exif_of_raw(raf) == exif_block()
+
+    def test_canon_cr3(self):
+        def box(name: bytes, directory: tiff.Directory) -> bytes:
+            content = tiff.append_tree(b"II*\0\0\0\0\0", directory)
+            return struct.pack(">I4s", len(content) + 8, name) + content
+
+        text = tiff.Entry(type=2, count=6, value=b"Canon\0")
+        speed = tiff.Entry(type=3, count=1, value=struct.pack("<H", 1600))
+        north = tiff.Entry(type=2, count=2, value=b"N\0")
+        cr3 = struct.pack(">I8s8x", 20, b"ftypcrx ") + box(b"CMT1", {271: text, 256: speed})
+        cr3 += box(b"CMT2", {34855: speed}) + box(b"CMT4", {1: north})
+        read = loaded(exif.exif_of_raw(cr3))
+        assert dict(read) == {271: "Canon", 34665: read[34665], 34853: read[34853]}
+        assert read.get_ifd(0x8769)[34855] == 1600 and read.get_ifd(0x8825)[1] == "N"
+
+    @given(st.binary(max_size=300))
+    def test_any_bytes_are_taken_without_a_crash(self, noise):
+        for head in (b"", b"FUJIFILMCCD-RAW ", b"\0\0\0\x14ftypcrx ", b"\0\0\0\x14ftypcrx CMT1"):
+            exif.exif_of_raw(head + noise)
+
+
 class TestIptc:
     @given(st.binary(min_size=1, max_size=3000))
     def test_there_and_back(self, record):

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import struct
 
-from amsnet_cli.photos import tiff
+from amsnet_cli.photos import jpeg, tiff
 from amsnet_cli.photos.tiff import Directory, Entry, MalformedError
 
 ORIENTATION, SOFTWARE = 0x0112, 0x0131
+_APP1 = 0xE1
+_CR3_HEAD = 1 << 20
+"""Bytes in which a CR3 file has its metadata."""
 XMP, IPTC, PHOTOSHOP = 0x02BC, 0x83BB, 0x8649
 """Tags of a TIFF file that hold what other files keep outside of EXIF."""
 
@@ -57,6 +60,47 @@ def exif_of_tiff(content: bytes, *, raw: bool = False) -> bytes | None:
     order = content[:2]
     header = order + struct.pack(tiff.byte_order(content) + "HI", 42, 0)
     return tiff.append_tree(header, kept)
+
+
+def exif_of_raw(content: bytes) -> bytes | None:
+    """Collect camera, exposure, place and author from a RAW file.
+
+    Most are TIFF files. Fujifilm's RAF holds a JPEG with the EXIF, whose place is in its header;
+    Canon's CR3 holds the directories as TIFF files of their own, in boxes of ISO 14496-12.
+
+    Returns:
+        An EXIF block, or None where there is nothing to keep.
+    """
+    if content.startswith(b"FUJIFILMCCD-RAW ") and len(content) > 92:
+        place, length = struct.unpack_from(">II", content, 84)
+        return exif_of_jpeg(content[place : place + length])
+    if content[4:12] == b"ftypcrx ":
+        return _exif_of_boxes(content[:_CR3_HEAD])
+    return exif_of_tiff(content, raw=True)
+
+
+def exif_of_jpeg(content: bytes) -> bytes | None:
+    """Return a JPEG file's EXIF block as it is."""
+    for marker, _, payload in jpeg.segments(content):
+        if marker == _APP1 and payload.startswith(b"Exif\0\0"):
+            return payload[6:]
+    return None
+
+
+def _exif_of_boxes(content: bytes) -> bytes | None:
+    parts: list[Directory] = []
+    for name in (b"CMT1", b"CMT2", b"CMT4"):  # the first directory, EXIF, GPS
+        at = content.find(name)
+        size = struct.unpack_from(">I", content, at - 4)[0] if at >= 4 else 8
+        block = content[at + 4 : at - 4 + size]
+        try:
+            parts.append(tiff.reordered(tiff.read_tree(block), tiff.byte_order(block), "<"))
+        except MalformedError:
+            parts.append({})
+    first, exposure, place = parts
+    tree = {tag: item for tag, item in first.items() if tag in _DESCRIPTIVE}
+    tree |= {tag: part for tag, part in ((tiff.EXIF, exposure), (tiff.GPS, place)) if part}
+    return tiff.append_tree(b"II*\0\0\0\0\0", _said(tree)) if tree else None
 
 
 def tag_of_tiff(content: bytes, tag: int) -> bytes | None:

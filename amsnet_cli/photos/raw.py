@@ -13,7 +13,7 @@ import numpy as np
 
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import colour
-from amsnet_cli.photos.exif import IPTC, XMP, exif_of_tiff, tag_of_tiff, with_orientation
+from amsnet_cli.photos.exif import IPTC, XMP, exif_of_raw, tag_of_tiff, with_orientation
 from amsnet_cli.photos.photo import Photo
 
 RAW_SUFFIXES = frozenset(
@@ -94,7 +94,7 @@ def read_raw(path: Path, content: bytes, options: RawOptions = RawOptions()) -> 
     return Photo(
         pixels=light if linear else colour.encode(light),
         icc=colour.linear_rec2020_profile() if linear else colour.srgb_profile(),
-        exif=with_orientation(exif_of_tiff(content, raw=True), 1),
+        exif=with_orientation(exif_of_raw(content), 1),
         xmp=tag_of_tiff(content, XMP),
         iptc=tag_of_tiff(content, IPTC),
         bits=16,

@@ -164,6 +164,8 @@ def _decode(path: Path, content: bytes, kind: str, fail_on: str) -> Photo:
     if kind == "JPEG" and jpeg.has_further_pictures(content):
         notes.append("further pictures in the file, such as a preview or gain map, are left out")
     photo = _photo(path, content, kind, image, array)
+    if kind == "JPEG" and photo.xmp and b"HasExtendedXMP" in photo.xmp:
+        notes.append("XMP beyond its first part, such as a depth map, is left out")
     return replace(photo, notes=tuple(notes))
 
 
