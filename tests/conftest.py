@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -43,6 +44,18 @@ def amsnet():
         return result
 
     return run
+
+
+@pytest.fixture
+def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Write entries into a weights manifest of one's own, and use it."""
+    path = tmp_path / "manifest.json"
+    monkeypatch.setenv("AMSNET_MANIFEST", str(path))
+
+    def write(*entries: dict[str, object]) -> None:
+        path.write_text(json.dumps({"schema": 2, "weights": entries}))
+
+    return write
 
 
 @pytest.fixture(scope="session")

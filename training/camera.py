@@ -3,8 +3,8 @@
 A photo is taken back to what a sensor would have recorded, gets the sensor's noise, and is
 developed again as a camera would: Bayer mosaic, demosaicking, white balance, colour matrix,
 tone curve, noise reduction, resampling, sharpening, JPEG. The noise-free twin is developed
-alike, but for noise reduction and JPEG, and is the target once its mean brightness follows the
-noisy one's. Every parameter is drawn anew for each patch, over a wide range, so that many
+alike, but for noise reduction and JPEG, and is the target once its brightness follows the noisy
+one's. Every parameter is drawn anew for each patch, over a wide range, so that many
 cameras, phones and converters lie inside it.
 
 Sources for the ranges: shot and read noise after Brooks et al., "Unprocessing Images for
@@ -25,6 +25,11 @@ from torch import Tensor
 
 MARGIN = 16
 """Pixels that `develop` spoils at the borders; draw patches this much larger on each side."""
+
+
+_SHADES = 16
+_FEWEST = 64
+"""Pixels of one shade from which a median is taken."""
 
 
 def simulate(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -50,30 +55,40 @@ def simulate(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]
     amount = draw.uniform(0.2, 1.2) * draw.chance(0.25)
     noisy, target = _sharpen(noisy, amount), _sharpen(target, amount)
     noisy, target = (x[..., MARGIN:-MARGIN, MARGIN:-MARGIN].clamp(0, 1) for x in (noisy, target))
-    target = _with_mean_of(noisy, target)
+    target = _with_centre_of(noisy, target)
+    noisy = torch.where(draw.chance(0.05), target, noisy)  # and what is clean is to stay so
     return _quantise(noisy, draw.chance(0.6).flatten(), draw), target
 
 
-def _with_mean_of(noisy: Tensor, target: Tensor) -> Tensor:
-    """Shift each brightness of `target` to the mean of the noisy pixels there, by channel.
+def _with_centre_of(noisy: Tensor, target: Tensor) -> Tensor:
+    """Shift each brightness of `target` to the centre of the noisy pixels there, by channel.
 
-    Tone curves and clipping at black move the mean of noise away from the clean value, by an
-    amount that depends on the camera and cannot be seen in the picture. A network that guesses it
-    shifts brightness and colour in the shadows of real photos.
-    So it learns to keep the mean as it is, which is what photographers expect of a denoiser.
+    Clipping at black lifts the mean of noise and drags its median down; a concave tone curve lowers
+    the mean and leaves the median. How far depends on the camera and can only be guessed from a
+    picture; networks that guess darken the shadows of real photos. So the target is what can be
+    seen: the larger of mean and median. (SIDD's phones: 3.0/255 rms from the clean brightness with
+    the mean, 1.1 with the median but far too dark in the shadows, where the mean is right.)
     """
-    nodes = 24
-    place = target.flatten(2) * (nodes - 1)  # (B, 3, H*W)
-    lower = place.floor().clamp_max(nodes - 2)
-    upper_share = place - lower
-    below = lower.long()
-    residual = (noisy - target).flatten(2)
-    sums, weights = (torch.zeros(*target.shape[:2], nodes) for _ in range(2))
-    for index, share in ((below, 1 - upper_share), (below + 1, upper_share)):
-        sums.scatter_add_(2, index, share * residual)
-        weights.scatter_add_(2, index, share)
-    shift = sums / weights.clamp_min(1e-6)
-    shift = torch.lerp(shift.gather(2, below), shift.gather(2, below + 1), upper_share)
+    batch, channels = target.shape[:2]
+    clean, residual = target.flatten(2), (noisy - target).flatten(2)  # (B, 3, H*W)
+    place = clean * _SHADES
+    shade = place.long().clamp_max(_SHADES - 1)
+    counts = torch.zeros(batch, channels, _SHADES).scatter_add_(2, shade, torch.ones_like(clean))
+    sums = torch.zeros_like(counts).scatter_add_(2, shade, residual)
+    mean = sums / counts.clamp_min(1)
+    # Sorted by shade first and residual second, the median is in the middle of each shade's run.
+    order = (shade + 0.25 * residual.clamp(-1, 1) + 0.5).argsort(2)
+    middle = (counts.cumsum(2) - 0.5 * counts).long().clamp_max(clean.shape[2] - 1)
+    median = residual.gather(2, order.gather(2, middle))
+    shift = torch.where(counts >= _FEWEST, torch.maximum(mean, median), mean)
+    # Shades without a pixel are never read alone, and next to nothing between others.
+    lower = (place - 0.5).floor().clamp(0, _SHADES - 2).long()
+    share = (place - 0.5 - lower).clamp(0, 1)
+    there = (counts > 0).float()
+    low, high = shift.gather(2, lower), shift.gather(2, lower + 1)
+    low_weight = (1 - share) * there.gather(2, lower)
+    high_weight = share * there.gather(2, lower + 1)
+    shift = (low * low_weight + high * high_weight) / (low_weight + high_weight).clamp_min(1e-6)
     return (target + shift.reshape(target.shape)).clamp(0, 1)
 
 
@@ -219,9 +234,13 @@ def _reduce_noise(noise: Tensor, draw: _Draw) -> Tensor:
     """What in-camera noise reduction leaves: softer and coarser, colour more so than brightness."""
     luma = noise.mean(1, keepdim=True)
     chroma = noise - luma
-    softened = _blur(luma, draw.uniform(0.2, 1.2)) * draw.uniform(0.7, 1.3)
-    softened = softened + _blur(chroma, draw.uniform(0.2, 2.2)) * draw.uniform(0.15, 1.2)
-    noise = torch.where(draw.chance(0.5), softened, noise)
+    # Coring takes small deviations away and leaves large ones: long tails.
+    power = luma.square().mean((1, 2, 3), keepdim=True)
+    cored = luma * luma.square() / (luma.square() + power * draw.uniform(0.0, 2.0)).clamp_min(1e-12)
+    luma = torch.where(draw.chance(0.5), cored, luma)
+    softened = _blur(luma, draw.uniform(0.3, 1.1)) * draw.uniform(0.7, 1.5)
+    softened = softened + _blur(chroma, draw.uniform(0.2, 2.2)) * draw.log_uniform(0.1, 1.0)
+    noise = torch.where(draw.chance(0.65), softened, noise)
     height, width = noise.shape[-2:]
     grain = draw.normal_like(noise[..., ::4, ::4])
     grain = F.interpolate(grain, (height, width), mode="bilinear")

@@ -1,32 +1,48 @@
-"""Turn a training state into weights that ship.
+"""Turn a training state, or a fitted model, into weights that ship.
 
     python -m training.export --state pretrain.pt --name photo
+    python -m training.export --model fitted.safetensors --name sidd
 
-Writes the averaged network in half precision into the package, and prints the size and sha256
-that belong into `weights_manifest.json`.
+Writes the network in half precision into the package, and its size, sha256 and how to run it into
+the entry of `weights_manifest.json`. Scores, limits and what it was trained on are for people.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 from pathlib import Path
 
 import torch
 
 import amsnet_cli
 from amsnet_cli.core.networks import CompactUNetConfig
-from amsnet_cli.model import Inference, ModelConfig, build_network, save_model
-from amsnet_cli.weights.store import sha256_of
+from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model, save_model
+from amsnet_cli.weights.manifest import sha256_of
+
+PACKAGE = Path(amsnet_cli.__file__).parent
 
 
 def main() -> None:
-    """Parse, convert, save."""
+    """Parse, convert, save, enter."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--state", type=Path, required=True, help="written by training.pretrain")
-    parser.add_argument("--name", default="photo")
+    start = parser.add_mutually_exclusive_group(required=True)
+    start.add_argument("--state", type=Path, help="written by training.pretrain")
+    start.add_argument("--model", type=Path, help="written by amsnet fit")
+    parser.add_argument("--name", default="photo", help="of the bundled entry to replace")
     args = parser.parse_args()
 
-    state = torch.load(args.state, map_location="cpu", weights_only=True)
+    model = load_model(args.model) if args.model else trained(args.state)
+    path = PACKAGE / "weights" / "bundled" / f"{args.name}.safetensors"
+    save_model(path, model.network, model.config, torch.float16)
+    enter(PACKAGE.parent / "weights_manifest.json", args.name, path, model.config)
+    print(f"{path}: {path.stat().st_size} bytes, sha256 {sha256_of(path)}")
+
+
+def trained(state_path: Path) -> Model:
+    """Make a model of a pretraining's averaged network."""
+    state = torch.load(state_path, map_location="cpu", weights_only=True)
     config = ModelConfig(
         network=CompactUNetConfig(),
         inference=Inference(passes="single", n_masks=4, stride=1, repeats=2),
@@ -34,10 +50,19 @@ def main() -> None:
     )
     network = build_network(config)
     network.load_state_dict(state["average"])
-    bundled = Path(amsnet_cli.__file__).parent / "weights" / "bundled"
-    path = bundled / f"{args.name}.safetensors"
-    save_model(path, network, config, torch.float16)
-    print(f'"size": {path.stat().st_size},\n"sha256": "{sha256_of(path)}",')
+    return Model(network=network, config=config, name=state_path.stem)
+
+
+def enter(manifest: Path, name: str, path: Path, config: ModelConfig) -> None:
+    """Write what a bundled file is into its entry."""
+    content = json.loads(manifest.read_text("utf-8"))
+    [entry] = [e for e in content["weights"] if e["name"] == name and e["bundled"]]
+    entry["file"] = {
+        "name": path.name, "size": path.stat().st_size, "sha256": sha256_of(path)
+    }  # fmt: skip
+    entry["fill"], entry["mask_channel"] = config.fill, config.mask_channel
+    entry["inference"] = dataclasses.asdict(config.inference)
+    manifest.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

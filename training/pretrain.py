@@ -29,6 +29,7 @@ from amsnet_cli.core.inference import single_pass
 from amsnet_cli.core.masks import random_mask
 from amsnet_cli.core.networks import CompactUNet, CompactUNetConfig, MaskedNetwork
 from training.camera import MARGIN, simulate
+from training.patterns import with_pattern
 
 HIDDEN_SHARES = (0.0, 0.0, 0.25, 0.5)
 EMA_DECAY = 0.999
@@ -36,6 +37,10 @@ WARM_UP = 200
 GRADIENT_NORM = 0.2
 """Twice what is usual after warm-up; together with the short memory of AdamW's second moment it
 keeps single patches of extreme noise from throwing the training off."""
+FLOOR = 0.5 / 255
+"""Root mean square error below which a patch counts as done."""
+PATTERNS = 0.1
+"""Share of patches with a drawn pattern."""
 SHARED_SCALES = (1.0, 3.0)
 """Photos are reduced by a random factor in this range before the simulated camera sees them."""
 
@@ -76,6 +81,8 @@ class CameraPairs(Dataset[tuple[Tensor, Tensor, Tensor]]):
         crop = cv2.resize(
             photo[y : y + cut, x : x + cut], (size, size), interpolation=cv2.INTER_AREA
         )
+        if rng.random() < PATTERNS:
+            crop = with_pattern(crop, rng)
         crop = np.rot90(crop, int(rng.integers(4)))
         return np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)
 
@@ -149,7 +156,9 @@ def main() -> None:
         noisy, target, hidden = (x.to(device) for x in batch)
         with torch.autocast(device.type, torch.bfloat16):
             prediction = student(noisy, hidden)
-        loss = (prediction - target).abs().mean()
+        # The root for each patch, so that strong noise does not drown mild noise.
+        squares = (prediction - target).square().mean((1, 2, 3))
+        loss = (squares + FLOOR**2).sqrt().mean()
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), GRADIENT_NORM)

@@ -82,6 +82,28 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
+def imports_whole() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back until an import of torch is through.
+
+    An interrupt amid it can be swallowed there, and leave half a numpy behind.
+    """
+    asked = False
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+
+    before = {s: signal.signal(s, remember) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if asked:
+        raise KeyboardInterrupt
+
+
+@contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
     """Let Ctrl-C and SIGTERM ask for a stop; a second one interrupts at once.
 
@@ -121,19 +143,28 @@ def progress_bar(what: str, *, quiet: bool) -> Iterator[Callable[[float], None]]
 
 
 @contextmanager
-def download_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+def download_bar(what: str, *, quiet: bool) -> Iterator[Callable[[int, int | None], None]]:
     """Show bytes, rate and time left on a terminal; elsewhere nothing.
 
     Yields:
-        A function to call with bytes done and bytes in all.
+        A function to call with bytes done and bytes in all, or None where no one says.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(
         *columns, TransferSpeedColumn(), TimeRemainingColumn(),
-        console=stderr, transient=True, disable=not stderr.is_terminal,
+        console=stderr, transient=True, disable=quiet or not stderr.is_terminal,
     ) as bars:  # fmt: skip
-        task = bars.add_task(escape(what), total=None)
-        yield lambda done, size: bars.update(task, completed=done, total=size)
+        task = bars.add_task(escape(what), total=None, visible=False)
+        started = False
+
+        def show(done: int, size: int | None) -> None:
+            nonlocal started
+            if not started:  # What an earlier pull has left does not count as speed.
+                bars.reset(task, completed=done, visible=True)
+                started = True
+            bars.update(task, completed=done, total=size)
+
+        yield show
 
 
 def print_result(line: str | Path) -> None:

@@ -34,7 +34,8 @@ def evaluate(
     quiet: options.Quiet = False,
 ) -> None:
     """Score weights on pictures whose clean versions are known: PSNR and SSIM."""
-    from amsnet_cli.weights.store import find_weights, sha256_of
+    from amsnet_cli.weights.manifest import sha256_of
+    from amsnet_cli.weights.store import find_weights
 
     tile_size = parse_tile(tile)
     path = find_weights(weights)

@@ -74,15 +74,15 @@ def fit(
     saves the model as it is and a state that --resume goes on from.
     """
     from amsnet_cli.photos.find import find_photos
-    from amsnet_cli.weights.manifest import load_manifest
-    from amsnet_cli.weights.store import SUFFIX, find_weights, models_dir
+    from amsnet_cli.weights.manifest import SUFFIX, load_manifest
+    from amsnet_cli.weights.store import find_weights, models_dir
 
     if weights and from_scratch:
         raise UsageError("--weights and --from-scratch exclude each other", "give one of them")
     find_photos(folder)  # Says what is wrong with the folder before the long part begins.
     name = folder.resolve().name
     if output is None:
-        if not name or name in load_manifest().entries:
+        if not name or name in load_manifest():
             raise UsageError(f"a model cannot be named {name or '/'!r}", "choose a file with -o")
         output = models_dir() / f"{name}{SUFFIX}"
     elif output.suffix != SUFFIX:

@@ -1,7 +1,11 @@
-"""`weights_manifest.json`: the weights this version knows, and what each was made from."""
+"""`weights_manifest.json`: the weights this version knows, and what each was made from.
+
+`weights_manifest.schema.json` beside it describes the format; `docs/weights.md` explains it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -11,9 +15,84 @@ from typing import Any
 
 from amsnet_cli.errors import WeightsError
 
+SUFFIX = ".safetensors"
+
 _PACKAGE = Path(__file__).parent.parent
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
+_DIGESTS = {"sha256": re.compile(r"[0-9a-f]{64}"), "git_blob_sha1": re.compile(r"[0-9a-f]{40}")}
+_INFERENCE = {"passes", "n_masks", "stride", "repeats", "refine", "refine_repeats"}
+_KINDS: dict[str, type] = {
+    "name": str, "aliases": list, "title": str, "purpose": str, "network": str, "fill": str,
+    "mask_channel": bool, "inference": dict, "file": dict, "bundled": bool, "sources": list,
+    "licence": str, "supervised": bool, "trained_on": str, "scores": list, "limits": str,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """A file as it was published.
+
+    Attributes:
+        name: exactly as at its sources.
+        size: in bytes, or None where nobody has published it.
+        size_about: in bytes, where `size` is None.
+        sha256: 64 lower-case hexadecimal digits, or None.
+        git_blob_sha1: git's name of the content, 40 such digits, or None.
+    """
+
+    name: str
+    size: int | None = None
+    size_about: int | None = None
+    sha256: str | None = None
+    git_blob_sha1: str | None = None
+
+    def __post_init__(self) -> None:
+        if not _FILE_NAME.fullmatch(self.name):
+            raise ValueError(f"malformed file name {self.name!r}")
+        sizes = [s for s in (self.size, self.size_about) if s is not None]
+        if len(sizes) != 1 or type(sizes[0]) is not int or sizes[0] <= 0:
+            raise ValueError(f"{self.name} needs either a size or a size_about")
+        if self.sha256 and self.git_blob_sha1:
+            raise ValueError(f"{self.name} has two digests")
+        for kind, form in _DIGESTS.items():
+            digest = getattr(self, kind)
+            if digest is not None and not form.fullmatch(digest):
+                raise ValueError(f"malformed {kind} of {self.name}")
+
+    @property
+    def pinned(self) -> bool:
+        """Whether its content can be checked."""
+        return bool(self.sha256 or self.git_blob_sha1)
+
+    @property
+    def expected_size(self) -> int:
+        """In bytes, exactly or about."""
+        size = self.size or self.size_about
+        assert size is not None
+        return size
+
+    @property
+    def size_limit(self) -> int:
+        """How many bytes a download may have at most."""
+        return self.size or 2 * self.expected_size
+
+    def difference(self, path: Path) -> str:
+        """Say how a file on disk differs from the published one.
+
+        Returns:
+            What was expected and what was found; empty if they agree in all that is known.
+        """
+        size = path.stat().st_size
+        if self.size is not None and size != self.size:
+            return f"expected {self.size} bytes, got {size}"
+        if size > self.size_limit:
+            return f"expected about {self.size_about} bytes, got {size}"
+        if self.sha256 and (found := sha256_of(path)) != self.sha256:
+            return f"expected sha256 {self.sha256}, got {found}"
+        if self.git_blob_sha1 and (found := git_blob_sha1_of(path)) != self.git_blob_sha1:
+            return f"expected git blob sha1 {self.git_blob_sha1}, got {found}"
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +101,18 @@ class Entry:
 
     Attributes:
         name: lower case letters, digits and dashes.
+        aliases: other names of the same form.
         title: one line for people.
-        size: of the file, in bytes.
-        sha256: of the file, 64 lower-case hexadecimal digits.
+        purpose: what they are for.
+        network: "compact", the default network, or one of the paper's.
+        fill: what hidden pixels are replaced by.
+        mask_channel: whether the network is given the mask.
+        inference: how to run it: fields of `amsnet_cli.model.Inference`.
+        file: as it is published; one that is not safetensors is converted when it is pulled.
         bundled: whether the file comes with the package.
-        sources: addresses it can be downloaded from, tried in turn.
-        licence: an SPDX expression.
+        sources: addresses it can be downloaded from, tried in turn: the file itself, or a
+            Google Drive folder that has a file of this exact name.
+        licence: an SPDX expression, or NOASSERTION where the publisher says nothing.
         supervised: whether clean pictures were seen in training.
         trained_on: what it saw.
         scores: set, protocol and figures.
@@ -35,9 +120,14 @@ class Entry:
     """
 
     name: str
+    aliases: tuple[str, ...]
     title: str
-    size: int
-    sha256: str
+    purpose: str
+    network: str
+    fill: str
+    mask_channel: bool
+    inference: dict[str, Any]
+    file: File
     bundled: bool
     sources: tuple[str, ...]
     licence: str
@@ -47,9 +137,9 @@ class Entry:
     limits: str
 
     @property
-    def file_name(self) -> str:
-        """Name of the file in the package, the store and a mirror."""
-        return f"{self.name}.safetensors"
+    def converted(self) -> bool:
+        """Whether the published file has to be converted before it can be used."""
+        return not self.file.name.endswith(SUFFIX)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,47 +149,109 @@ class Manifest:
     default: str
     entries: dict[str, Entry]
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._names()
+
     def entry(self, name: str) -> Entry:
-        """Look an entry up, or raise a `WeightsError` that lists what there is."""
+        """Look an entry up by name or alias.
+
+        Raises:
+            WeightsError: there is none; the message lists what there is.
+        """
         try:
-            return self.entries[name]
+            return self._names()[name]
         except KeyError:
             known = ", ".join(self.entries)
             raise WeightsError(f"no weights named {name}", f"there are: {known}") from None
 
+    def _names(self) -> dict[str, Entry]:
+        return {n: e for e in self.entries.values() for n in (e.name, *e.aliases)}
+
 
 def bundled_path(entry: Entry) -> Path:
     """Where the package keeps the file of a bundled entry."""
-    return _PACKAGE / "weights" / "bundled" / entry.file_name
+    return _PACKAGE / "weights" / "bundled" / entry.file.name
 
 
-def load_manifest() -> Manifest:
-    """Read the manifest that `AMSNET_MANIFEST` names, or this version's own.
+def own_manifest() -> Manifest:
+    """Read the manifest that comes with this version.
 
     Raises:
         WeightsError: it cannot be read, or an entry is malformed.
     """
-    own = _PACKAGE / "weights_manifest.json"  # in an installed package
-    if not own.exists():  # in a source tree
-        own = _PACKAGE.parent / "weights_manifest.json"
-    path = Path(os.environ.get("AMSNET_MANIFEST") or own)
+    path = _PACKAGE / "weights_manifest.json"  # in an installed package
+    if not path.exists():  # in a source tree
+        path = _PACKAGE.parent / "weights_manifest.json"
+    return _read(path)
+
+
+def load_manifest() -> Manifest:
+    """Read this version's manifest, and add the entries of the one that `AMSNET_MANIFEST` names.
+
+    The default and all that comes with the program stay what they are: a manifest of one's own
+    can only add.
+
+    Raises:
+        WeightsError: one cannot be read, an entry is malformed, or a name is taken.
+    """
+    own = own_manifest()
+    if not (more := os.environ.get("AMSNET_MANIFEST")):
+        return own
+    added = _read(Path(more))
+    for entry in added.entries.values():
+        if entry.bundled:
+            raise WeightsError(f"{more}: only this program's own manifest has bundled weights")
+        if taken := [n for n in (entry.name, *entry.aliases) if n in own]:
+            raise WeightsError(f"{more}: the name {taken[0]} is taken", "choose another")
+    return Manifest(default=own.default, entries={**own.entries, **added.entries})
+
+
+def _read(path: Path) -> Manifest:
     try:
         content = json.loads(path.read_text("utf-8"))
+        if content["schema"] != 2:
+            raise ValueError(f"schema {content['schema']}, this version reads 2")
         entries = [_entry(raw) for raw in content["weights"]]
-        manifest = Manifest(default=content["default"], entries={e.name: e for e in entries})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{path}: not a weights manifest ({error})") from error
-    if path != own and any(e.bundled for e in entries):
-        raise WeightsError(f"{path}: only this program's own manifest has bundled weights")
-    return manifest
+        names = [n for e in entries for n in (e.name, *e.aliases)]
+        if twice := {n for n in names if names.count(n) > 1}:
+            raise ValueError(f"several weights named {min(twice)}")
+        return Manifest(default=content.get("default", ""), entries={e.name: e for e in entries})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise WeightsError(f"{path}: not a weights manifest ({reason})") from error
 
 
 def _entry(raw: dict[str, Any]) -> Entry:
-    entry = Entry(**{**raw, "sources": tuple(raw["sources"]), "scores": tuple(raw["scores"])})
-    if not _NAME.fullmatch(entry.name):
-        raise ValueError(f"malformed name {entry.name!r}")
-    if not _DIGEST.fullmatch(entry.sha256):
-        raise ValueError(f"malformed sha256 of {entry.name}")
-    if entry.size <= 0:
-        raise ValueError(f"malformed size of {entry.name}")
+    for key, kind in _KINDS.items():
+        if not isinstance(raw[key], kind):
+            raise ValueError(f"{key} of {raw['name']!r} is not a {kind.__name__}")
+    lists = {key: tuple(raw[key]) for key in ("aliases", "sources", "scores")}
+    entry = Entry(**{**raw, **lists, "file": File(**raw["file"])})
+    for name in (entry.name, *entry.aliases):
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"malformed name {name!r}")
+    if extra := entry.inference.keys() - _INFERENCE:
+        raise ValueError(f"unknown {min(extra)} in the inference of {entry.name}")
+    if entry.converted and (entry.fill != "zeros" or entry.mask_channel):
+        raise ValueError(f"{entry.name}: a checkpoint runs with zeros and without a mask channel")
+    if entry.bundled and (entry.converted or not entry.file.sha256):
+        raise ValueError(f"bundled {entry.name} is not a safetensors file with a sha256")
     return entry
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def git_blob_sha1_of(path: Path) -> str:
+    """Hash a file as git names its content: the SHA-1 of "blob SIZE", a zero byte and the data."""
+    with path.open("rb") as file:
+        digest = hashlib.sha1(b"blob %d\0" % os.fstat(file.fileno()).st_size)
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,17 +1,54 @@
-"""Where weights and fitted models lie, and how a name becomes a file."""
+"""Where weights and models lie, and how a name becomes a file."""
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 import platformdirs
 
-from amsnet_cli.errors import WeightsError
-from amsnet_cli.weights.manifest import Entry, bundled_path, load_manifest
+from amsnet_cli.errors import UsageError, WeightsError
+from amsnet_cli.weights.manifest import (
+    SUFFIX,
+    Entry,
+    bundled_path,
+    load_manifest,
+    own_manifest,
+    sha256_of,
+)
+from amsnet_cli.weights.records import read_record, record_path
 
-SUFFIX = ".safetensors"
+HEADER_LIMIT = 16 << 20
+PART_AGE = 3600.0
+"""Seconds since its last change after which a `.part` file is taken for abandoned."""
+
+State = Literal["bundled", "pulled", "available", "fitted", "imported", "damaged"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holding:
+    """Weights or a model that a name stands for.
+
+    Attributes:
+        name: what to give to `-w`.
+        state: "available" can be pulled; "damaged" cannot be read as a model.
+        path: the file, or None where there is none yet.
+        size: in bytes, about where it is not known exactly.
+        entry: of the manifest; None for what was fitted or imported here.
+        header: what the model file says of itself; empty for those of the manifest.
+    """
+
+    name: str
+    state: State
+    path: Path | None
+    size: int
+    entry: Entry | None = None
+    header: dict[str, Any] = field(default_factory=dict)
 
 
 def weights_dir() -> Path:
@@ -30,25 +67,76 @@ def models_dir() -> Path:
 
 def entry_path(entry: Entry) -> Path:
     """Where the file of an entry lies, or would."""
-    return bundled_path(entry) if entry.bundled else weights_dir() / entry.file_name
+    return bundled_path(entry) if entry.bundled else weights_dir() / f"{entry.name}{SUFFIX}"
+
+
+def model_path(name: str) -> Path:
+    """Where a fitted or imported model of this name lies, or would.
+
+    Raises:
+        UsageError: a model cannot have this name.
+    """
+    if not name.isprintable() or name.startswith((".", "-")) or set(name) & set('/\\:*?"<>|'):
+        raise UsageError(f"a model cannot be named {name!r}", "give a plain one with --name")
+    if not name or name in load_manifest():
+        raise UsageError(f"the name {name!r} is taken", "give another with --name")
+    return models_dir() / f"{name}{SUFFIX}"
 
 
 def fitted_models() -> dict[str, Path]:
-    """Fitted models by name, in the order of their names."""
-    return {path.stem: path for path in sorted(models_dir().glob(f"*{SUFFIX}"))}
+    """Fitted and imported models by name, in the order of their names."""
+    return {p.stem: p for p in _files(models_dir()) if p.suffix == SUFFIX}
+
+
+def inventory() -> list[Holding]:
+    """All that can be used or pulled: the manifest's entries, then what is fitted or imported.
+
+    Raises:
+        WeightsError: the manifest or a folder of the store cannot be read.
+    """
+    holdings = []
+    here = set(_files(weights_dir()))
+    for entry in load_manifest().entries.values():
+        path = entry_path(entry)
+        there = entry.bundled or path in here
+        holdings.append(
+            Holding(
+                name=entry.name,
+                state="bundled" if entry.bundled else "pulled" if there else "available",
+                path=path if there else None,
+                size=path.stat().st_size if there else entry.file.expected_size,
+                entry=entry,
+            )
+        )
+    for name, path in fitted_models().items():
+        state: State = "fitted"
+        try:
+            header = model_header(path)
+        except WeightsError:
+            header, state = {}, "damaged"
+        if "imported_from" in header.get("provenance", {}):
+            state = "imported"
+        holdings.append(
+            Holding(name=name, state=state, path=path, size=path.stat().st_size, header=header)
+        )
+    return holdings
 
 
 def find_weights(name: str | None) -> Path:
     """Turn what the user gave as weights into a file that exists.
 
     Args:
-        name: a file (it has a folder or ends in .safetensors), a fitted model or a name of the
-            manifest, looked up in this order; None for the default.
+        name: a file (it has a folder or ends in .safetensors), a fitted or imported model or a
+            name of the manifest, looked up in this order; None for the default, which comes
+            with the program: nothing in the store or the environment can break or replace it.
 
     Raises:
         WeightsError: there is nothing of that name, or it has not been pulled yet.
     """
-    if name and (name.endswith(SUFFIX) or Path(name).name != name):
+    own = own_manifest()
+    if name is None:
+        return _entry_file(own.entry(own.default))
+    if name.endswith(SUFFIX) or Path(name).name != name:
         path = Path(name)
         if not path.is_file():
             raise WeightsError(f"{path}: no such file", "see: amsnet weights list")
@@ -56,11 +144,105 @@ def find_weights(name: str | None) -> Path:
     fitted = fitted_models()
     if name in fitted:
         return fitted[name]
-    manifest = load_manifest()
-    if name is not None and name not in manifest.entries:
+    manifest = own if name in own else load_manifest()
+    if name not in manifest:
         known = ", ".join([*fitted, *manifest.entries])
         raise WeightsError(f"no weights or fitted model named {name}", f"there are: {known}")
-    entry = manifest.entry(name or manifest.default)
+    return _entry_file(manifest.entry(name))
+
+
+def model_header(path: Path) -> dict[str, Any]:
+    """Read what a model file says of itself, without loading it: see `amsnet_cli.model`.
+
+    Raises:
+        WeightsError: it is not a model of this program, or cut short.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > HEADER_LIMIT:
+                raise ValueError("no header")
+            tensors = json.loads(file.read(length))
+        header = json.loads(tensors.pop("__metadata__")["amsnet"])
+        end = max(tensor["data_offsets"][1] for tensor in tensors.values())
+        if path.stat().st_size != 8 + length + end or not isinstance(header, dict):
+            raise ValueError("cut short")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(
+            f"{path}: damaged, or not an amsnet model", "fit or import it again"
+        ) from error
+    return header
+
+
+def verify(entry: Entry) -> None:
+    """Compare the file of an entry with the manifest, or with what was recorded when it came.
+
+    Raises:
+        WeightsError: it is missing, or not what it was.
+    """
+    path = entry_path(entry)
+    again = "install amsnet again" if entry.bundled else f"run: amsnet weights pull {entry.name}"
+    if not path.is_file():
+        raise WeightsError(f"weights {entry.name} are not here", again)
+    if entry.file.pinned and not entry.converted:
+        try:
+            wrong = entry.file.difference(path)
+        except OSError as error:
+            wrong = f"cannot be read ({error.strerror})"
+        if wrong:
+            raise WeightsError(f"{path}: damaged: {wrong}", again)
+    else:
+        _compare_with_record(path, again)
+
+
+def verify_model(path: Path) -> str:
+    """Check a fitted or imported model.
+
+    Returns:
+        What could be checked: an imported one's digest, a fitted one's structure.
+
+    Raises:
+        WeightsError: it is damaged.
+    """
+    model_header(path)
+    if not record_path(path).exists():
+        return "readable (no digest is recorded of fitted models)"
+    _compare_with_record(path, "import it again")
+    return "ok"
+
+
+def remove(path: Path) -> None:
+    """Delete a pulled, imported or fitted file and its record."""
+    path.unlink()
+    record_path(path).unlink(missing_ok=True)
+
+
+def leftovers() -> list[Path]:
+    """Find what nothing will use any more.
+
+    Parts that broke off an hour ago or more, records without their file, and pulled weights that
+    no manifest names.
+    """
+    entries = load_manifest().entries.values()
+    wanted = {entry_path(entry) for entry in entries}
+    found = []
+    for path in [*_files(weights_dir()), *_files(models_dir())]:
+        part = path.name.startswith(".") and path.name.endswith((".part", ".part.json"))
+        record = path.suffix == ".json" and not path.name.startswith(".")
+        if part:
+            gone = time.time() - path.stat().st_mtime > PART_AGE
+        elif record:
+            gone = _is_record(path) and not path.with_suffix(SUFFIX).exists()
+        else:
+            # Others may keep files in a folder of weights: only what was pulled goes.
+            pulled = path.parent == weights_dir() and path.suffix == SUFFIX
+            gone = pulled and path not in wanted and _is_record(record_path(path))
+        if gone:
+            found.append(path)
+    return found
+
+
+def _entry_file(entry: Entry) -> Path:
     path = entry_path(entry)
     if not path.is_file():
         if entry.bundled:
@@ -71,25 +253,30 @@ def find_weights(name: str | None) -> Path:
     return path
 
 
-def sha256_of(path: Path) -> str:
-    """Hash a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def verify(entry: Entry) -> None:
-    """Compare the file of an entry with the manifest.
-
-    Raises:
-        WeightsError: it is missing, or not what the manifest says.
-    """
-    path = entry_path(entry)
-    again = "install amsnet again" if entry.bundled else f"run: amsnet weights pull {entry.name}"
-    if not path.is_file():
-        raise WeightsError(f"weights {entry.name} are not here", again)
+def _compare_with_record(path: Path, again: str) -> None:
+    record = read_record(path)
+    if record is None:
+        raise WeightsError(f"{path}: nothing is recorded of where it came from", again)
     found = sha256_of(path)
-    if found != entry.sha256:
-        raise WeightsError(f"{path}: damaged: expected sha256 {entry.sha256}, got {found}", again)
+    if found != record.sha256:
+        raise WeightsError(f"{path}: damaged: expected sha256 {record.sha256}, got {found}", again)
+
+
+def _is_record(path: Path) -> bool:
+    try:
+        return read_record(path.with_suffix(SUFFIX)) is not None
+    except WeightsError:
+        return False
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Files of a folder, sorted; none if it does not exist."""
+    try:
+        paths = sorted(folder.iterdir())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise WeightsError(
+            f"{folder}: cannot be read ({error.strerror})", "mend it, or set AMSNET_HOME elsewhere"
+        ) from error
+    yield from (path for path in paths if path.is_file())

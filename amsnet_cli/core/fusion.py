@@ -1,0 +1,168 @@
+"""Fusion with the noisy pixel: how much of what was removed stays away.
+
+A network takes fine texture for noise now and then: a mesh, a weave, print. No clean picture is
+needed to notice: noise of one brightness is everywhere about as strong, so where more was removed
+than in the quietest places of that brightness, structure went with it. There the noisy pixels come
+back, in brightness and colour apart.
+
+Brightness is the luma of Rec. ITU-R BT.709, a weighted sum of the channels as they are coded; what
+is left when it is taken from each channel is colour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CELL = 8
+"""Side in pixels of the cells in which removed power is measured."""
+SURELY_STRUCTURE = 6.0
+"""How many times the noise's power must have been removed for some to come back in any case: the
+noise of photos itself varies up to that, by vignetting, demosaicking and in-camera noise
+reduction."""
+LIKELY_STRUCTURE = 1.3
+"""The same for those who want texture back and take some noise with it."""
+_LUMA = (0.2126, 0.7152, 0.0722)
+_SHADES = 9
+_FEWEST_CELLS = 20
+_QUIET = 0.25
+"""Share of the cells of one brightness that are taken to hold noise alone."""
+_CLIPPED = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removed:
+    """What was removed from a picture, by cells of CELL x CELL pixels; the last may be smaller.
+
+    Attributes:
+        power: (2, h, w) mean square of the removed brightness and colour, in [0, 1] units.
+        brightness: (h, w) mean of the denoised picture.
+        uniform: (h, w) bool, whether all noisy pixels are the same: there is no noise.
+        telling: (h, w) bool, whether the picture's noise can be told from the cell: not where it is
+            clipped to black or white.
+    """
+
+    power: Tensor
+    brightness: Tensor
+    uniform: Tensor
+    telling: Tensor
+
+
+def measure_removed(noisy: Tensor, denoised: Tensor) -> Removed:
+    """Measure how much was removed in each cell.
+
+    Args:
+        noisy: (C, H, W) float32 in [0, 1], with C = 1 or 3.
+        denoised: the same shape.
+    """
+    luma, chroma = split(noisy - denoised)
+    power = _mean(torch.cat([luma.square(), chroma.square().mean(0, keepdim=True)]))
+    uniform = (_most(noisy) == -_most(-noisy)).all(0)
+    clipped = ((noisy <= 0) | (noisy >= 1)).all(0, keepdim=True).float()
+    return Removed(
+        power=torch.where(uniform, 0.0, power),
+        brightness=_mean(split(denoised)[0])[0],
+        uniform=uniform,
+        telling=_mean(clipped)[0] < _CLIPPED,
+    )
+
+
+def stacked(rows: list[Removed]) -> Removed:
+    """Put the cells of a picture's parts, each below the one before, together."""
+    return Removed(
+        power=torch.cat([r.power for r in rows], 1),
+        brightness=torch.cat([r.brightness for r in rows]),
+        uniform=torch.cat([r.uniform for r in rows]),
+        telling=torch.cat([r.telling for r in rows]),
+    )
+
+
+def noise_share(removed: Removed, tolerance: float) -> Tensor:
+    """Tell how much of what was removed was noise.
+
+    Args:
+        removed: of the whole picture.
+        tolerance: how many times the quiet places' power is still noise; `SURELY_STRUCTURE` or
+            `LIKELY_STRUCTURE`.
+
+    Returns:
+        (2, h, w) float32 in [0, 1], of brightness and colour: 1 up to the tolerance, from there the
+        noise's share in the sum of noise and structure (the gain of Wiener's filter). All 0 where
+        there is nothing to tell noise from, as on a page of black and white print.
+    """
+    shares = torch.zeros_like(removed.power)
+    places = removed.brightness[removed.telling]
+    if not len(places):
+        return shares
+    shades = torch.linspace(0, 1, _SHADES)
+    for which, power in enumerate(removed.power):
+        told = power[removed.telling]
+        noise = torch.full((_SHADES,), torch.nan)
+        for i, shade in enumerate(shades):
+            near = told[(places - shade).abs() < 1 / (_SHADES - 1)]
+            if len(near) >= _FEWEST_CELLS:
+                noise[i] = _quantile(near, _QUIET)
+        if not noise.isfinite().any():
+            noise[:] = _quantile(told, _QUIET)
+        limit = tolerance * _read(noise, removed.brightness * (_SHADES - 1))
+        found = _blur(power)
+        shares[which] = torch.where(found > limit, limit / found, 1.0)
+    return shares.masked_fill(removed.uniform, 0.0)
+
+
+def fuse(noisy: Tensor, denoised: Tensor, luma: Tensor, chroma: Tensor) -> Tensor:
+    """Give back what does not stay away; linear in both shares.
+
+    Args:
+        noisy: (C, H, W) float32.
+        denoised: the same shape.
+        luma: (1, H, W) share in [0, 1] of the removed brightness that stays away.
+        chroma: the same of the removed colour; nothing to grey.
+
+    Returns:
+        (C, H, W): `denoised` where both are 1, `noisy` where both are 0.
+    """
+    brightness, colour = split(noisy - denoised)
+    return denoised + (1 - luma) * brightness + (1 - chroma) * colour
+
+
+def split(picture: Tensor) -> tuple[Tensor, Tensor]:
+    """Split (C, H, W) into brightness, (1, H, W), and what is left of each channel, (C, H, W)."""
+    if picture.shape[0] == 1:
+        return picture, torch.zeros_like(picture)
+    luma = torch.einsum("chw,c->hw", picture, picture.new_tensor(_LUMA))[None]
+    return luma, picture - luma
+
+
+def _mean(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x[None], CELL, ceil_mode=True, count_include_pad=False)[0]
+
+
+def _most(x: Tensor) -> Tensor:
+    return F.max_pool2d(x[None], CELL, ceil_mode=True)[0]
+
+
+def _blur(cells: Tensor) -> Tensor:
+    """Binomial 3x3 over (h, w), edges repeated."""
+    taps = torch.tensor([0.25, 0.5, 0.25])
+    padded = F.pad(cells[None, None], (1, 1, 1, 1), mode="replicate")
+    return F.conv2d(padded, torch.outer(taps, taps)[None, None])[0, 0]
+
+
+def _quantile(values: Tensor, share: float) -> Tensor:
+    """As torch's, for any number of values."""
+    return values.kthvalue(1 + int(share * (len(values) - 1))).values
+
+
+def _read(values: Tensor, places: Tensor) -> Tensor:
+    """Read `values` at `places`, linearly; NaNs are passed over, the ends go on level."""
+    known = torch.nonzero(values.isfinite()).flatten()
+    if len(known) == 1:
+        return values[known].expand_as(places)
+    at = torch.searchsorted(known.float(), places.contiguous()).clamp(1, len(known) - 1)
+    low, high = known[at - 1], known[at]
+    share = ((places - low) / (high - low)).clamp(0, 1)
+    return torch.lerp(values[low], values[high], share)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+import torch.nn.functional as F
+
+from amsnet_cli.core.fusion import (
+    CELL,
+    SURELY_STRUCTURE,
+    fuse,
+    measure_removed,
+    noise_share,
+    split,
+)
+
+
+def tensor(picture: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float() / 255
+
+
+def fused(noisy: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
+    shares = noise_share(measure_removed(noisy, denoised), SURELY_STRUCTURE)
+    height, width = noisy.shape[1:]
+    full = shares.repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)[:, :height, :width]
+    return fuse(noisy, denoised, full[:1], full[1:])
+
+
+def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(10 * torch.log10(1 / (a - b).square().mean()))
+
+
+@pytest.fixture(scope="module")
+def clean() -> torch.Tensor:
+    return 0.1 + 0.8 * tensor(skimage.data.coffee()[:320, :320])
+
+
+def noise_like(x: torch.Tensor, sigma: float) -> torch.Tensor:
+    return sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("sigma", [2, 8, 30])
+def test_a_perfect_denoiser_is_believed(clean, sigma):
+    noisy = clean + noise_like(clean, sigma / 255)
+    assert psnr(fused(noisy, clean), clean) > 50
+
+
+def test_removed_structure_comes_back(clean):
+    mesh = torch.zeros_like(clean)
+    rows, columns = torch.arange(160)[:, None], torch.arange(160)
+    mesh[:, 80:240, 80:240] = 0.06 * ((rows % 3 == 0) ^ (columns % 3 == 0)).float()
+    truth = clean + mesh
+    noisy = truth + noise_like(truth, 3 / 255)
+    result = fused(noisy, clean)  # a denoiser that takes the mesh for noise, and is right elsewhere
+    inside, outside = np.s_[:, 96:224, 96:224], np.s_[:, :64]
+    assert psnr(clean[inside], truth[inside]) < psnr(noisy[inside], truth[inside]) - 5
+    assert psnr(result[inside], truth[inside]) > psnr(noisy[inside], truth[inside]) - 1.5
+    assert psnr(result[outside], truth[outside]) > 45
+
+
+def test_what_cannot_be_told_stays_as_it_is():
+    page = torch.ones(3, 128, 128)
+    page[:, 40:44, 20:100] = 0  # black and white print
+    smeared = F.avg_pool2d(page[None], 3, stride=1, padding=1)[0]
+    assert torch.equal(fused(page, smeared), page)
+
+
+def test_graphics_with_flat_colours_stay_as_they_are():
+    rng = np.random.default_rng(0)
+    picture = np.kron(rng.uniform(0.2, 0.8, (8, 8, 3)), np.ones((40, 40, 1)))
+    picture = torch.from_numpy(picture).permute(2, 0, 1).float()
+    smeared = F.avg_pool2d(picture[None], 5, stride=1, padding=2, count_include_pad=False)[0]
+    assert psnr(smeared, picture) < 40
+    assert psnr(fused(picture, smeared), picture) > 60
+
+
+def test_luma_and_chroma_are_judged_apart(clean):
+    noisy = clean + noise_like(clean, 5 / 255)
+    luma, chroma = split(noisy - clean)
+    stripes = torch.zeros_like(luma)
+    stripes[:, 100:200] = 0.1 * torch.sign(torch.sin(torch.arange(320) * 2.0))
+    noisy = noisy + stripes
+    result = fused(noisy, clean)
+    kept_luma, kept_chroma = split(result - clean)
+    place = np.s_[:, 110:190]
+    assert kept_luma[place].square().mean() > 0.7 * stripes[place].square().mean()
+    assert kept_chroma[place].square().mean() < 0.05 * chroma[place].square().mean()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 5), (8, 8), (17, 33)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_size(size, channels):
+    generator = torch.Generator().manual_seed(1)
+    noisy, denoised = (torch.rand((channels, *size), generator=generator) for _ in range(2))
+    result = fused(noisy, denoised)
+    assert result.shape == noisy.shape
+    assert result.isfinite().all()
+    low, high = torch.minimum(noisy, denoised).amin(), torch.maximum(noisy, denoised).amax()
+    assert result.min() >= 2 * low - high

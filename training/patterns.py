@@ -1,0 +1,84 @@
+"""Drawn patterns: fine regular structure that photos of nature lack and denoisers take for noise.
+
+Meshes, gratings, halftone screens, checks and lettering, in two colours, slightly bent, laid over
+part of a photo.
+"""
+
+from __future__ import annotations
+
+import string
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+_LETTERS = string.ascii_letters + string.digits
+
+
+def with_pattern(photo: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Lay a random pattern over a random part of a photo.
+
+    Args:
+        photo: (H, W, 3) uint8.
+        rng: decides everything.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    height, width = photo.shape[:2]
+    draw = (_waves, _waves, _checks, _lettering)[rng.integers(4)]
+    ink = draw(height, width, rng)[..., None]  # (H, W, 1) in [0, 1]
+    under = photo.astype(np.float32)
+    if rng.random() < 0.5:  # as woven into the scene: darker and lighter by a factor
+        patterned = under * (1 - rng.uniform(0.1, 0.9) * ink)
+    else:
+        paper, colour = rng.uniform(0, 255, (2, 3))
+        patterned = paper + (colour - paper) * ink
+    y, x = (np.sort(rng.integers(-side // 2, side * 3 // 2, 2)) for side in (height, width))
+    where = np.zeros((height, width, 1), np.float32)
+    where[max(0, y[0]) : max(0, y[1]), max(0, x[0]) : max(0, x[1])] = 1
+    mixed = under + where * rng.uniform(0.3, 1.0) * (patterned - under)
+    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+
+
+def _bent_grid(height: int, width: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates turned by any angle and bent a little, as on cloth or by perspective."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    angle = rng.choice([0.0, rng.uniform(0, np.pi)])
+    u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    bend = rng.uniform(-1e-3, 1e-3, 2) * (rng.random() < 0.5)
+    return u + bend[0] * v * v, v + bend[1] * u * u
+
+
+def _waves(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Stripes, meshes and screens of dots, soft or hard, from two pixels a period upwards."""
+    u, v = _bent_grid(height, width, rng)
+    period = np.exp(rng.uniform(np.log(2.1), np.log(14), 2))
+    phase = rng.uniform(0, 2 * np.pi, 2)
+    first, second = (
+        np.sin(2 * np.pi * u / period[0] + phase[0]),
+        np.sin(2 * np.pi * v / (period[0] if rng.random() < 0.6 else period[1]) + phase[1]),
+    )
+    wave = (first, first * second, np.maximum(first, second))[rng.integers(3)]
+    hardness = np.exp(rng.uniform(-1, 2.5))
+    return 0.5 + 0.5 * np.tanh(hardness * (wave - rng.uniform(-0.6, 0.6)))
+
+
+def _checks(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    u, v = _bent_grid(height, width, rng)
+    side = np.exp(rng.uniform(np.log(1.2), np.log(12)))
+    squares = ((np.floor(u / side) + np.floor(v / side)) % 2).astype(np.float32)
+    return cv2.GaussianBlur(squares, (0, 0), rng.uniform(0.3, 1.0))
+
+
+def _lettering(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    page = Image.new("L", (width, height))
+    size = float(np.exp(rng.uniform(np.log(7), np.log(40))))
+    font = ImageFont.load_default(size)
+    lines = (
+        "".join(rng.choice(list(_LETTERS + "     "), 1 + int(2.5 * width / size)))
+        for _ in range(1 + int(height / size))
+    )
+    ImageDraw.Draw(page).multiline_text((0, 0), "\n".join(lines), fill=255, font=font, spacing=2)
+    return np.asarray(page, np.float32) / 255
