@@ -88,7 +88,7 @@ def denoise(
         luma = options.strength if options.luma is None else options.luma
         chroma = options.strength if options.chroma is None else options.chroma
         if (luma, chroma, options.detail) != (1, 1, 0):
-            denoised = blend(noisy, denoised, luma, chroma, options.detail)
+            denoised = blend(noisy[0], denoised[0], luma, chroma, options.detail)[None]
     result = np.ascontiguousarray(denoised[0].permute(1, 2, 0).numpy())  # (H, W, C)
     return with_unit_pixels(photo, result, low, high)
 
