@@ -196,7 +196,7 @@ def test_a_sparse_file_of_a_terabyte(tmp_path):
     with path.open("wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n")
         file.truncate(1 << 40)
-    with pytest.raises(PhotoError, match=r"sparse\.png"):
+    with pytest.raises(PhotoError, match="more than a photo has"):
         read_photo(path)
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from amsnet_cli.errors import PhotoError
 
 MAX_PIXELS = 1_000_000_000
+MAX_BYTES = 8_000_000_000
+"""Of a file: more than a thousand million pixels of 16 bits take."""
 LARGEST_EXPANSION = 500
 """Decoded bytes to a byte of the file, beyond `HARMLESS` bytes: no noisy photo has as many."""
 HARMLESS = 200_000_000

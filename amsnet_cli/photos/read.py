@@ -16,7 +16,7 @@ from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import colour, exif, jpeg, png, tiff
 from amsnet_cli.photos.heic import read_heic
 from amsnet_cli.photos.libvips import pyvips
-from amsnet_cli.photos.limits import check_size
+from amsnet_cli.photos.limits import MAX_BYTES, check_size
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.raw import RAW_SUFFIXES, RawOptions, read_raw
 
@@ -81,6 +81,8 @@ def read_file(path: Path) -> bytes:
             before = os.fstat(file.fileno())
             if not stat.S_ISREG(before.st_mode):
                 raise PhotoError(f"{path}: not a regular file")
+            if before.st_size > MAX_BYTES:
+                raise PhotoError(f"{path}: {before.st_size} bytes are more than a photo has")
             content = file.read(before.st_size + 1)
             after = os.fstat(file.fileno())
     except FileNotFoundError as error:
@@ -184,8 +186,7 @@ def _check(path: Path, content: bytes, image: pyvips.Image) -> None:
         raise PhotoError(
             f"{path}: pixels of type {image.format}", "save it with 8, 16 or float bits"
         )
-    colours = 4 if image.interpretation == "cmyk" else image.bands - image.hasalpha()
-    if colours not in (1, 3, 4) or image.bands - image.hasalpha() != colours:
+    if image.bands - image.hasalpha() not in ((4,) if image.interpretation == "cmyk" else (1, 3)):
         raise PhotoError(f"{path}: {image.bands} channels", "convert it to RGB or grey first")
 
 
