@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from amsnet_cli.fitting import FitOptions, fit
     from amsnet_cli.model import Model, load_model, save_model
     from amsnet_cli.photos.photo import Photo
+    from amsnet_cli.photos.raw import RawOptions
     from amsnet_cli.photos.read import read_photo
     from amsnet_cli.photos.write import write_photo
     from amsnet_cli.weights.store import find_weights
@@ -34,6 +35,7 @@ _HOMES = {
     "FitOptions": "fitting",
     "Model": "model",
     "Photo": "photos.photo",
+    "RawOptions": "photos.raw",
     "denoise": "denoising",
     "find_weights": "weights.store",
     "fit": "fitting",
@@ -51,6 +53,7 @@ __all__ = [
     "FitOptions",
     "Model",
     "Photo",
+    "RawOptions",
     "denoise",
     "find_weights",
     "fit",

@@ -12,10 +12,15 @@ _LEFTOVER = re.compile(r"\.amsnet-[0-9a-f]{8}\.part")
 _HOUR = 3600.0
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, *, modified_ns: int | None = None) -> None:
     """Write a file; what was there before is replaced once the new one is complete.
 
     A process that is killed meanwhile leaves a hidden `.amsnet-*.part` beside it.
+
+    Args:
+        path: where.
+        content: all of it.
+        modified_ns: the file's time in nanoseconds since 1970; now, if None.
 
     Raises:
         OSError: it cannot be written; nothing has changed.
@@ -26,6 +31,8 @@ def write_whole(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if modified_ns is not None:
+            os.utime(part, ns=(modified_ns, modified_ns))
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from amsnet_cli.core.fusion import CELL, fuse, measure_removed, share_that_stays, smoothed, stacked
 from amsnet_cli.core.inference import multi_mask_pass, random_replacement, single_pass
 from amsnet_cli.core.masks import partition_masks
 from amsnet_cli.core.networks import MaskedNetwork
@@ -25,7 +26,15 @@ from amsnet_cli.device import (
 )
 from amsnet_cli.errors import DeviceError, UsageError, WeightsError
 from amsnet_cli.model import Inference, Model
-from amsnet_cli.photos.photo import Photo, cropped, stored_box, value_range, with_unit_pixels
+from amsnet_cli.photos.photo import (
+    Photo,
+    Pixels,
+    cropped,
+    stored_box,
+    unit_limits,
+    unit_part,
+    with_unit_pixels,
+)
 
 MAX_OVERLAP = 96
 """Pixels of a sub-image by which tiles overlap at most.
@@ -48,6 +57,9 @@ _TRIALS: WeakKeyDictionary[MaskedNetwork, dict[tuple[Inference, torch.device], f
 _SMALL_PICTURE = 512
 """Side in pixels up to which a picture is one tile without a trial."""
 
+_ROWS = 32 * CELL
+"""Rows that are fused at a time."""
+
 Compute = Callable[[Tile], Tensor]
 
 
@@ -60,7 +72,11 @@ class DenoiseOptions:
         stride: of the pixel-shuffle downsampling around the masks.
         repeats: sets of masks averaged.
         refine: share of pixels put back by random replacement refinement, 0 for none.
-        strength: 0 gives the photo back, 1 is the network's result, linear between.
+        strength: 0 gives the photo back, 1 is the network's result, linear between; None is 1
+            where only noise was removed, and less where structure went with it (`core.fusion`).
+        luma: strength for brightness; None is as `strength`.
+        chroma: strength for colour; None is as `strength`.
+        detail: share of lost texture given back, in [0, 1].
         tile: longest side of a tile in pixels; 0 chooses by the memory that is free.
         max_memory: bytes that this process may use on the device, None for all that is free.
         crop: only this region: x, y, width, height in pixels of the upright picture.
@@ -71,7 +87,10 @@ class DenoiseOptions:
     stride: int | None = None
     repeats: int | None = None
     refine: float | None = None
-    strength: float = 1.0
+    strength: float | None = None
+    luma: float | None = None
+    chroma: float | None = None
+    detail: float = 0.0
     tile: int = 0
     max_memory: int | None = None
     crop: tuple[int, int, int, int] | None = None
@@ -108,34 +127,53 @@ def denoise(
         DeviceError: out of memory, even with small tiles.
     """
     inference = _settle(model, options)
-    low, high = value_range(photo)
+    low, high = unit_limits(photo)
     height, width, channels = photo.pixels.shape
     box = stored_box(photo, options.crop) if options.crop else (0, height, 0, width)
 
     def noisy(part: Tile) -> Tensor:
-        pixels = photo.pixels[part.top : part.bottom, part.left : part.right].astype(np.float32)
-        pixels -= low
-        pixels /= high - low
-        return torch.from_numpy(pixels).permute(2, 0, 1)[None].expand(-1, 3, -1, -1)
-
-    def finish(noisy: Tensor, denoised: Tensor) -> Tensor:
-        if options.strength < 1:
-            denoised = denoised.lerp(noisy, 1 - options.strength)
-        return denoised if channels == 3 else denoised.mean(1, keepdim=True)
+        stored = photo.pixels[part.top : part.bottom, part.left : part.right]
+        unit = torch.from_numpy(unit_part(photo, stored, low, high))
+        return unit.permute(2, 0, 1)[None].expand(-1, 3, -1, -1)
 
     result = cropped(photo, box) if options.crop else photo
     with memory_errors(device):
         pixels = np.empty_like(result.pixels)
         bands = _denoised_bands(
             noisy, (height, width), Tile(top=box[0], bottom=box[1], left=box[2], right=box[3]),
-            model, inference, finish,
+            model, inference,
             device=device, tile=options.tile, max_memory=options.max_memory, reserve=pixels.nbytes,
             seed=options.seed, progress=progress,
         )  # fmt: skip
         for top, band in bands:
-            rows = np.ascontiguousarray(band[0].permute(1, 2, 0).numpy())  # (h, W, C)
+            colours = band[0] if channels == 3 else band[0].mean(0, keepdim=True)
+            rows = np.ascontiguousarray(colours.permute(1, 2, 0).numpy())  # (h, W, C)
             pixels[top : top + len(rows)] = with_unit_pixels(photo, rows, low, high).pixels
+        _give_back(result, pixels, options, low, high)
     return replace(result, pixels=pixels)
+
+
+def _give_back(
+    photo: Photo, pixels: Pixels, options: DenoiseOptions, low: float, high: float
+) -> None:
+    """Give back what the options say of what was removed, in `pixels`, some rows at a time."""
+    luma = options.strength if options.luma is None else options.luma
+    chroma = options.strength if options.chroma is None else options.chroma
+    if (luma, chroma, options.detail) == (1, 1, 0):
+        return
+
+    def rows(stored: Pixels, start: int) -> Tensor:
+        part = unit_part(photo, stored[start : start + _ROWS], low, high)
+        return torch.from_numpy(part).permute(2, 0, 1)
+
+    starts = range(0, len(pixels), _ROWS)
+    removed = stacked([measure_removed(rows(photo.pixels, y), rows(pixels, y)) for y in starts])
+    stays = share_that_stays(removed, luma, chroma, options.detail)
+    for y in starts:
+        shares = smoothed(stays, y, *pixels[y : y + _ROWS].shape[:2])
+        fused = fuse(rows(photo.pixels, y), rows(pixels, y), shares[:1], shares[1:])
+        part = np.ascontiguousarray(fused.permute(1, 2, 0).numpy())  # (h, W, C)
+        pixels[y : y + _ROWS] = with_unit_pixels(photo, part, low, high).pixels
 
 
 def denoise_tensor(
@@ -169,7 +207,7 @@ def denoise_tensor(
     denoised = torch.empty_like(noisy)
     bands = _denoised_bands(
         lambda part: part.of(noisy), size, Tile(top=0, bottom=size[0], left=0, right=size[1]),
-        model, inference, lambda _, denoised: denoised,
+        model, inference,
         device=device, tile=tile, max_memory=None, reserve=noisy.nbytes,
         seed=seed, progress=progress,
     )  # fmt: skip
@@ -184,7 +222,6 @@ def _denoised_bands(
     wanted: Tile,
     model: Model,
     inference: Inference,
-    finish: Callable[[Tensor, Tensor], Tensor],
     *,
     device: torch.device,
     tile: int,
@@ -201,7 +238,6 @@ def _denoised_bands(
         wanted: the part; what it depends on around it is computed with it.
         model: moved to `device`.
         inference: used instead of the model's own.
-        finish: makes the result, (1, C, h, w), of noisy and denoised, for every tile.
         device: where to compute.
         tile: longest side of a tile in pixels; 0 chooses.
         max_memory: see `DenoiseOptions`.
@@ -210,7 +246,7 @@ def _denoised_bands(
         progress: called with the share done.
 
     Yields:
-        The first row, counted from the top of `wanted`, and (1, C, h, w) on the CPU.
+        The first row, counted from the top of `wanted`, and (1, 3, h, w) on the CPU.
     """
     network = model.network.to(device).eval()
     single = inference.passes == "single"
@@ -235,7 +271,7 @@ def _denoised_bands(
     )
     tiles.plan(denoised, tile, max_memory=max_memory, reserve=reserve)
     if not rounds:
-        yield from tiles.bands(lambda part: finish(noisy(part).to(device), denoised(part)))
+        yield from tiles.bands(denoised)
         return
     around = tiles.around
     start, whole = tiles.picture(denoised), noisy(around)
@@ -251,7 +287,7 @@ def _denoised_bands(
 
         refined += tiles.picture(again)
     inner = wanted.relative_to(around)
-    yield 0, finish(inner.of(whole), inner.of(refined / rounds))
+    yield 0, inner.of(refined / rounds)
 
 
 class _Tiles:

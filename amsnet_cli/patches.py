@@ -16,6 +16,7 @@ from torch import Tensor
 from amsnet_cli.core.downsampling import pd_down
 from amsnet_cli.core.masks import random_mask
 from amsnet_cli.errors import PhotoError
+from amsnet_cli.photos.colour import is_linear
 from amsnet_cli.photos.find import find_photos
 from amsnet_cli.photos.photo import Pixels, unit_range
 from amsnet_cli.photos.read import read_photo
@@ -125,7 +126,7 @@ class Patches:
     def _add(self, path: Path, most: int, rng: np.random.Generator) -> None:
         """Read a photo and keep all of it, or windows of `most` pixels together."""
         photo = read_photo(path)
-        if photo.pixels.dtype == np.float32:
+        if photo.pixels.dtype == np.float32 or is_linear(photo.icc):
             pixels, scale = unit_range(photo)[0], 1.0
         else:
             pixels, scale = photo.pixels, float(np.iinfo(photo.pixels.dtype).max)

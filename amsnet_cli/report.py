@@ -21,7 +21,7 @@ from PIL import Image
 from amsnet_cli.atomic import write_whole
 from amsnet_cli.core.noise import noise_level
 from amsnet_cli.errors import OutputError, PhotoError
-from amsnet_cli.photos.photo import Photo, Pixels, upright, value_range
+from amsnet_cli.photos.photo import Photo, Pixels, upright
 
 OVERVIEW = 1280
 """Longest side of the whole picture as shown, in pixels."""
@@ -107,7 +107,7 @@ def measure_noise(photo: Photo) -> float:
     Returns:
         nan where there is nothing to estimate it from; see `noise_level`.
     """
-    low, high = value_range(photo)
+    low, high = _value_range(photo)
     height, width = photo.pixels.shape[:2]
     levels = []
     for top in _spread(height, _SAMPLE, _SAMPLES):
@@ -138,7 +138,7 @@ def look_at(noisy: Photo, denoised: Photo, *, pictures: bool = True) -> Look:
     noise = (measure_noise(noisy), measure_noise(denoised))
     if not pictures:
         return Look(size=(width, height), noise=noise)
-    ranges = value_range(noisy), value_range(denoised)
+    ranges = _value_range(noisy), _value_range(denoised)
     # A grey profile would not fit the three channels shown.
     profiles = [p.icc if p.pixels.shape[2] == 3 else None for p in (noisy, denoised)]
     spots = []
@@ -289,6 +289,13 @@ def _spread(length: int, window: int, most: int) -> list[int]:
         return [0]
     count = min(most, -(-length // window))
     return [round(i * (length - window) / (count - 1)) for i in range(count)]
+
+
+def _value_range(photo: Photo) -> tuple[float, float]:
+    """Tell which stored values are shown black and white."""
+    if photo.pixels.dtype == np.float32:
+        return min(0.0, float(photo.pixels.min())), max(1.0, float(photo.pixels.max()))
+    return 0.0, float(np.iinfo(photo.pixels.dtype).max)
 
 
 def _unit(pixels: Pixels, low: float, high: float) -> NDArray[np.float32]:

@@ -8,11 +8,12 @@ import torch.nn.functional as F
 
 from amsnet_cli.core.fusion import (
     CELL,
-    SURELY_STRUCTURE,
     fuse,
     measure_removed,
-    noise_share,
+    share_that_stays,
+    smoothed,
     split,
+    stacked,
 )
 
 
@@ -21,10 +22,9 @@ def tensor(picture: np.ndarray) -> torch.Tensor:
 
 
 def fused(noisy: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
-    shares = noise_share(measure_removed(noisy, denoised), SURELY_STRUCTURE)
-    height, width = noisy.shape[1:]
-    full = shares.repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)[:, :height, :width]
-    return fuse(noisy, denoised, full[:1], full[1:])
+    stays = share_that_stays(measure_removed(noisy, denoised), None, None, 0.0)
+    stays = smoothed(stays, 0, *noisy.shape[1:])
+    return fuse(noisy, denoised, stays[:1], stays[1:])
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -98,3 +98,21 @@ def test_any_size(size, channels):
     assert result.isfinite().all()
     low, high = torch.minimum(noisy, denoised).amin(), torch.maximum(noisy, denoised).amax()
     assert result.min() >= 2 * low - high
+
+
+@pytest.mark.parametrize("rows", [CELL, 3 * CELL, 200])
+def test_some_rows_at_a_time_give_the_same(clean, rows):
+    noisy = clean[:, :150] + noise_like(clean[:, :150], 0.05)
+    denoised = F.avg_pool2d(noisy[None], 3, stride=1, padding=1)[0]
+    whole = fused(noisy, denoised)
+    starts = range(0, 150, rows)
+
+    def part(x: torch.Tensor, top: int) -> torch.Tensor:
+        return x[:, top : top + rows]
+
+    removed = stacked([measure_removed(part(noisy, y), part(denoised, y)) for y in starts])
+    stays = share_that_stays(removed, None, None, 0.0)
+    for y in starts:
+        shares = smoothed(stays, y, *part(noisy, y).shape[1:])
+        mine = fuse(part(noisy, y), part(denoised, y), shares[:1], shares[1:])
+        assert torch.allclose(mine, part(whole, y), atol=1e-6)

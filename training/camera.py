@@ -27,6 +27,7 @@ MARGIN = 16
 """Pixels that `develop` spoils at the borders; draw patches this much larger on each side."""
 
 
+_STEP = 0.02
 _SHADES = 16
 _FEWEST = 64
 """Pixels of one shade from which a median is taken."""
@@ -136,7 +137,13 @@ def _photograph(clean: Tensor, draw: _Draw) -> tuple[Tensor, Tensor]:
     noisy, target = developed
     noisy = target + _reduce_noise(noisy - target, draw)
     contrast = draw.uniform(0.0, 0.8)
-    return _tone(noisy, gamma, contrast), _tone(target, gamma, contrast)
+    developed_target = _tone(target, gamma, contrast)
+    # The curve makes noise lopsided, which networks come to expect of all noise; RENOIR's is even.
+    # So for some cameras the curve is straight as far as the noise reaches.
+    slope = (_tone(target + _STEP, gamma, contrast) - developed_target) / _STEP
+    even = developed_target + slope * (noisy - target)
+    developed_noisy = torch.where(draw.chance(0.4), even, _tone(noisy, gamma, contrast))
+    return developed_noisy, developed_target
 
 
 def _tone(linear: Tensor, gamma: Tensor, contrast: Tensor) -> Tensor:

@@ -11,9 +11,10 @@ import sys
 import time
 from collections import Counter
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -60,14 +61,42 @@ def denoise(
     repeats: options.Repeats = None,
     refine: options.Refine = None,
     strength: Annotated[
-        float, typer.Option(min=0, max=1, help="0 leaves the photo as it is, 1 denoises fully.")
-    ] = 1.0,
+        str,
+        typer.Option(
+            metavar="SHARE",
+            help="0 leaves the photo as it is, 1 denoises fully; auto is 1 where only noise goes, "
+            "and less where structure would go with it.",
+        ),
+    ] = "auto",
+    luma: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Strength for brightness noise. (default: --strength)"),
+    ] = None,
+    chroma: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Strength for colour noise. (default: --strength)"),
+    ] = None,
+    detail: Annotated[
+        float, typer.Option(min=0, max=1, help="Give texture back, where there is some.")
+    ] = 0.0,
+    raw: Annotated[
+        Literal["auto", "camera", "linear"],
+        typer.Option(
+            help="RAW files: camera develops with the camera's white balance, auto also estimates "
+            "one where the file has none; linear stays in linear light, for further editing."
+        ),
+    ] = "auto",
+    highlights: Annotated[
+        Literal["clip", "blend", "rebuild"],
+        typer.Option(help="RAW files: clip blown highlights to white, blend or rebuild them."),
+    ] = "clip",
     crop: Annotated[
         str | None,
         typer.Option(metavar="X,Y,W,H", help="Only this region, in pixels, for a quick look."),
     ] = None,
     depth: Annotated[
-        int | None, typer.Option(help="Write 8 or 16 bits a channel. (default: as the photo)")
+        int | None,
+        typer.Option(help="Write 8, 16 or 32 (float) bits a channel. (default: as the photo)"),
     ] = None,
     file_format: Annotated[
         str | None,
@@ -85,6 +114,13 @@ def denoise(
             "(default: {stem}{ext})",
         ),
     ] = None,
+    strip_metadata: Annotated[
+        bool,
+        typer.Option("--strip-metadata", help="Write no EXIF, XMP and IPTC; colours stay right."),
+    ] = False,
+    keep_time: Annotated[
+        bool, typer.Option("--keep-time", help="Give the output the photo's time of modification.")
+    ] = False,
     force: options.Force = False,
     seed: options.Seed = 0,
     recursive: Annotated[
@@ -141,20 +177,22 @@ def denoise(
     """Denoise photos.
 
     Depth, colour profile, EXIF, XMP, orientation and transparency come through. The suffix of
-    OUT names the format; in a folder photos keep theirs, and RAW files become 16-bit TIFF.
+    OUT names the format; in a folder photos keep theirs, but RAW and HEIC files become TIFF.
     """
     from amsnet_cli.batch import Outcome, plan_jobs, run_jobs
+    from amsnet_cli.photos.raw import RawOptions
     from amsnet_cli.photos.read import read_photo
-    from amsnet_cli.photos.write import check_depth, check_output, write_photo
+    from amsnet_cli.photos.write import check_depth, check_output, not_kept, write_photo
     from amsnet_cli.weights.store import find_weights
 
-    if depth not in (None, 8, 16):
-        raise UsageError(f"--depth {depth}: photos have 8 or 16 bits", "use --depth 8 or 16")
+    if depth not in (None, 8, 16, 32):
+        raise UsageError(f"--depth {depth}: no such depth", "use --depth 8, 16 or 32")
     if force and skip_existing:
         raise UsageError("--force and --skip-existing exclude each other", "give one of them")
     if output == PIPE and (as_json or dry_run):
         raise UsageError("stdout is for the photo", "choose a file with -o")
     tile_size, memory, region = parse_tile(tile), parse_memory(max_memory), parse_crop(crop)
+    share = parse_strength(strength)
     naming = _naming(name, suffix, file_format)
     path = find_weights(weights)
     started = time.monotonic()
@@ -188,16 +226,23 @@ def denoise(
         from amsnet_cli.denoising import denoise as denoise_photo
         from amsnet_cli.device import choose_device
         from amsnet_cli.model import load_model
-        from amsnet_cli.photos.photo import cropped, stored_box, with_depth
+        from amsnet_cli.photos.exif import with_software
+        from amsnet_cli.photos.photo import cropped, stored_box, without_metadata
         from amsnet_cli.report import MOST_SHOWN, look_at, write_report
 
         where = choose_device(device)
         model = load_model(path, weights or path.stem)
         wishes = DenoiseOptions(
-            n_masks=masks, stride=stride, repeats=repeats, refine=refine, strength=strength,
-            tile=tile_size,
-            max_memory=memory, crop=region, seed=seed,
+            n_masks=masks, stride=stride, repeats=repeats, refine=refine,
+            strength=share, luma=luma, chroma=chroma, detail=detail,
+            tile=tile_size, max_memory=memory, crop=region, seed=seed,
         )  # fmt: skip
+        settings = {"strength": share, "luma": luma, "chroma": chroma, "detail": detail or None}
+        note = f"amsnet {__version__} ({path.stem}" + "".join(
+            f", {setting} {value:g}" for setting, value in settings.items() if value is not None
+        )
+        development = RawOptions(development=raw, highlights=highlights)
+        modified: dict[Job, int] = {}
 
         def read(job: Job) -> Photo:
             if into_folder and target is not None:
@@ -208,21 +253,32 @@ def denoise(
                 raise OutputError(
                     f"{job.target}: {error.strerror}", "choose another OUT"
                 ) from error
-            photo = read_photo(job.source)
-            check_depth(with_depth(photo, depth) if depth else photo, job.target)
+            photo = read_photo(job.source, development)
+            if keep_time:
+                modified[job] = job.source.stat().st_mtime_ns
+            if depth:
+                photo = replace(photo, bits=depth)
+            if strip_metadata:
+                photo = without_metadata(photo)
+            check_depth(photo, job.target)
             return photo
 
         def work(job: Job, photo: Photo) -> Photo:
+            if not quiet:
+                for change in (*photo.notes, *not_kept(photo, job.target)):
+                    say(f"{job.source}: {change}")
             with progress_bar(f"{show.place(job)}{job.source.name}", quiet=quiet) as progress:
                 clean = denoise_photo(photo, model, wishes, device=where, progress=progress)
             if report or as_json:
                 before = cropped(photo, stored_box(photo, region)) if region else photo
                 pictures = report is not None and len(show.entries) < MOST_SHOWN
                 show.looks[job] = look_at(before, clean, pictures=pictures)
+            if not strip_metadata:
+                clean = replace(clean, exif=with_software(clean.exif, f"{note})"))
             return clean
 
         def write(job: Job, photo: Photo) -> None:
-            write_photo(with_depth(photo, depth) if depth else photo, job.target)
+            write_photo(photo, job.target, modified_ns=modified.get(job))
 
         threads = jobs if jobs is not None else 0 if memory else 1
         outcomes = run_jobs(
@@ -356,6 +412,19 @@ def parse_tile(tile: str) -> int:
     if not tile.isdecimal():
         raise UsageError(f"--tile {tile}: neither auto nor a number of pixels", "use --tile auto")
     return int(tile)
+
+
+def parse_strength(strength: str) -> float | None:
+    """Read the value of --strength; None for auto."""
+    if strength == "auto":
+        return None
+    try:
+        share = float(strength)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise UsageError(f"--strength {strength}: not between 0 and 1", "use --strength auto")
+    return share
 
 
 def parse_memory(size: str | None) -> int | None:

@@ -113,6 +113,47 @@ def noise_share(removed: Removed, tolerance: float) -> Tensor:
     return shares.masked_fill(removed.uniform, 0.0)
 
 
+def share_that_stays(
+    removed: Removed, luma: float | None, chroma: float | None, detail: float
+) -> Tensor:
+    """Decide how much of what was removed stays away; linear in all three numbers.
+
+    Args:
+        removed: of the whole picture.
+        luma: share of the brightness, in [0, 1]; None for all but what was surely structure.
+        chroma: the same of the colour.
+        detail: how much of the brightness that was likely structure comes back, in [0, 1].
+
+    Returns:
+        (2, h, w) float32 in [0, 1], by cells, of brightness and colour.
+    """
+    surely = noise_share(removed, SURELY_STRUCTURE)
+    wishes = zip((luma, chroma), surely, strict=True)
+    stays = torch.stack([s if w is None else torch.full_like(s, w) for w, s in wishes])
+    if detail:
+        stays[0] *= 1 - detail * (1 - noise_share(removed, LIKELY_STRUCTURE)[0])
+    return stays
+
+
+def smoothed(cells: Tensor, top: int, height: int, width: int) -> Tensor:
+    """Bring values by cells to some rows of the picture, linearly between the cells' middles.
+
+    Args:
+        cells: (N, h, w), of the whole picture.
+        top: the first row, a multiple of CELL.
+        height: how many rows.
+        width: of the picture.
+
+    Returns:
+        (N, height, width).
+    """
+    first = top // CELL
+    above = min(1, first)
+    around = cells[:, first - above : first + -(-height // CELL) + 1]
+    fine = F.interpolate(around[None], scale_factor=CELL, mode="bilinear")[0]
+    return fine[:, above * CELL : above * CELL + height, :width]
+
+
 def fuse(noisy: Tensor, denoised: Tensor, luma: Tensor, chroma: Tensor) -> Tensor:
     """Give back what does not stay away; linear in both shares.
 

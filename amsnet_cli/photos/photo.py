@@ -9,9 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amsnet_cli.errors import PhotoError
+from amsnet_cli.photos import colour
 
 Pixels = NDArray[Any]
 """(H, W, C), C = 1 or 3; uint8, uint16 or float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JpegCoding:
+    """How finely a JPEG file was coded.
+
+    Attributes:
+        luma: 64 quantisation steps of the brightness, row by row; less is finer.
+        chroma: of the colours.
+        progressive: in several scans.
+    """
+
+    luma: tuple[int, ...]
+    chroma: tuple[int, ...]
+    progressive: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +42,14 @@ class Photo:
         exif: a TIFF-structured EXIF block, without the "Exif" prefix; byte for byte as found
             in JPEG, PNG, WebP and AVIF.
         xmp: an XMP packet.
+        iptc: an IPTC-IIM record.
         orientation: the EXIF code, 1 to 8.
         dpi: horizontal and vertical resolution, None where the file does not say.
+        bits: of a channel when written, None for as many as the pixels have. RAW files are
+            developed into float32, which can be below black, to be written with 16.
+        jpeg: how the file was coded, if it is a JPEG.
+        lossless: whether the file is a lossless WebP.
+        notes: what was changed in reading, for people.
     """
 
     pixels: Pixels
@@ -35,38 +57,61 @@ class Photo:
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
+    iptc: bytes | None = None
     orientation: int = 1
     dpi: tuple[float, float] | None = None
+    bits: int | None = None
+    jpeg: JpegCoding | None = None
+    lossless: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def depth(self) -> int:
-        """Bits of a channel: 8, 16 or 32."""
-        return 8 * self.pixels.dtype.itemsize
+        """Bits of a channel when written: 8, 16 or 32."""
+        return self.bits or 8 * self.pixels.dtype.itemsize
 
 
-def value_range(photo: Photo) -> tuple[float, float]:
-    """Tell which values 0 and 1 stand for.
+def unit_limits(photo: Photo) -> tuple[float, float]:
+    """Tell which values 0 and 1 stand for once the largest integer is 1 and light is encoded.
 
     Returns:
-        The ends of the integer range, or for float pictures 0 and 1, farther apart only where they
-        go beyond.
+        0 and 1; for float pictures farther apart where they go beyond.
     """
-    if photo.pixels.dtype == np.float32:
-        return min(0.0, float(photo.pixels.min())), max(1.0, float(photo.pixels.max()))
-    return 0.0, float(np.iinfo(photo.pixels.dtype).max)
+    if photo.pixels.dtype != np.float32:
+        return 0.0, 1.0
+    ends = np.array([photo.pixels.min(), photo.pixels.max()])
+    if colour.is_linear(photo.icc):
+        ends = colour.encode(ends)
+    return min(0.0, float(ends[0])), max(1.0, float(ends[1]))
 
 
 def unit_range(photo: Photo) -> tuple[NDArray[np.float32], float, float]:
-    """Map pixels to [0, 1].
+    """Map pixels to [0, 1] as networks know them: linear light is bent by sRGB's curve.
 
     Returns:
-        (H, W, C) float32 in [0, 1], and the low and high value of `value_range`.
+        (H, W, C) float32 in [0, 1], and the low and high of `unit_limits`.
     """
-    low, high = value_range(photo)
-    scaled = photo.pixels.astype(np.float32)
+    low, high = unit_limits(photo)
+    return unit_part(photo, photo.pixels, low, high), low, high
+
+
+def unit_part(photo: Photo, pixels: Pixels, low: float, high: float) -> NDArray[np.float32]:
+    """Map some of a photo's pixels to [0, 1], see `unit_range`.
+
+    Args:
+        photo: says what the values mean.
+        pixels: any part of `photo.pixels`.
+        low: of `unit_limits`.
+        high: of `unit_limits`.
+    """
+    scaled = pixels.astype(np.float32)
+    if pixels.dtype != np.float32:
+        scaled /= np.iinfo(pixels.dtype).max
+    if colour.is_linear(photo.icc):
+        scaled = colour.encode(scaled)
     scaled -= low
     scaled /= high - low
-    return scaled, low, high
+    return scaled
 
 
 def with_unit_pixels(
@@ -82,27 +127,39 @@ def with_unit_pixels(
     """
     pixels *= high - low
     pixels += low
+    if colour.is_linear(photo.icc):
+        pixels = colour.decode(pixels)
     if photo.pixels.dtype != np.float32:
+        largest = np.iinfo(photo.pixels.dtype).max
+        pixels *= largest
         np.rint(pixels, out=pixels)
-        np.clip(pixels, low, high, out=pixels)
+        np.clip(pixels, 0, largest, out=pixels)
     return replace(photo, pixels=pixels.astype(photo.pixels.dtype, copy=False))
 
 
 def with_depth(photo: Photo, depth: int) -> Photo:
-    """Convert to 8 or 16 bits a channel, rounding; float pictures are clipped to [0, 1]."""
-    if depth == photo.depth:
-        return photo
-    dtype, largest = (np.uint8, 255) if depth == 8 else (np.uint16, 65535)
+    """Convert to 8, 16 or 32 bits a channel; integers are rounded, and clipped to [0, 1].
+
+    Args:
+        photo: any depth.
+        depth: 8 and 16 are integers, 32 is float32 with 1 for the largest integer.
+    """
+    if depth == 8 * photo.pixels.dtype.itemsize:
+        return replace(photo, bits=None)
 
     def convert(pixels: Pixels) -> Pixels:
-        if pixels.dtype == np.float32:
-            scaled = np.clip(pixels, 0, 1)
-        else:
-            scaled = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
-        return np.asarray(np.rint(scaled * largest), dtype)
+        scaled = pixels.astype(np.float32)
+        if pixels.dtype != np.float32:
+            scaled /= np.iinfo(pixels.dtype).max
+        if depth == 32:
+            return scaled
+        dtype: type[np.unsignedinteger[Any]] = np.uint8 if depth == 8 else np.uint16
+        np.clip(scaled, 0, 1, out=scaled)
+        scaled *= np.iinfo(dtype).max
+        return np.rint(scaled, out=scaled).astype(dtype)
 
     alpha = None if photo.alpha is None else convert(photo.alpha)
-    return replace(photo, pixels=convert(photo.pixels), alpha=alpha)
+    return replace(photo, pixels=convert(photo.pixels), alpha=alpha, bits=None)
 
 
 def stored_box(photo: Photo, region: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
@@ -158,3 +215,8 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
     rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
     columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
     return turned[rows, columns]
+
+
+def without_metadata(photo: Photo) -> Photo:
+    """Leave out EXIF, XMP and IPTC; the colours, the orientation and the resolution stay."""
+    return replace(photo, exif=None, xmp=None, iptc=None)

@@ -1,0 +1,248 @@
+"""TIFF directories, as in EXIF blocks and TIFF files, with their values as raw bytes.
+
+TIFF 6.0, section 2; BigTIFF can be read as well. What breaks the rules is left out, entry by
+entry, and nothing of a file makes it read beyond the file's end or twice the same directory.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Union
+
+import numpy as np
+
+EXIF, GPS, INTEROPERABILITY = 0x8769, 0x8825, 0xA005
+"""Tags that point to further directories."""
+
+ASCII, SHORT, LONG, UNDEFINED = 2, 3, 4, 7
+_SIZES = {
+    **{1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4},
+    **{16: 8, 17: 8, 18: 8},  # BigTIFF
+    129: 1,  # EXIF 3.0
+}
+_PLACES = ((273, 279), (324, 325))
+"""Tags that say where strips or tiles begin and how long they are."""
+_MAGIC = (42, 0x55, 0x4F52, 0x5352)  # TIFF, Panasonic's RW2, two of Olympus's ORF
+_BIG_MAGIC = 43
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A value: its TIFF type, how many there are, and their bytes in the file's order."""
+
+    type: int
+    count: int
+    value: bytes
+
+
+Directory = dict[int, Union[Entry, "Directory"]]
+"""Tags with their values, or with the directories they point to."""
+
+
+class MalformedError(ValueError):
+    """No TIFF structure."""
+
+
+def byte_order(content: bytes) -> str:
+    """Return "<" or ">", or raise `MalformedError`."""
+    order = {b"II": "<", b"MM": ">"}.get(content[:2])
+    if order is None or len(content) < 8:
+        raise MalformedError("no byte order")
+    return order
+
+
+def read_tree(content: bytes) -> Directory:
+    """Read the first directory, with those that EXIF hangs below it.
+
+    Raises:
+        MalformedError: there is none.
+    """
+    order = byte_order(content)
+    (magic,) = struct.unpack_from(order + "H", content, 2)
+    if magic not in (*_MAGIC, _BIG_MAGIC):
+        raise MalformedError("no TIFF")
+    big = magic == _BIG_MAGIC
+    try:
+        (first,) = struct.unpack_from(order + ("Q" if big else "I"), content, 8 if big else 4)
+        return _read(content, order, big, first, {first})
+    except struct.error as error:
+        raise MalformedError("no directory") from error
+
+
+def append_tree(content: bytes, tree: Directory) -> bytes:
+    """Make `tree` the first directory of a file (not BigTIFF); nothing in it moves.
+
+    Args:
+        content: a whole file, or the 8 bytes of a header alone.
+        tree: in the file's byte order.
+    """
+    content += b"\0" * (len(content) % 2)
+    order = byte_order(content)
+    tail, place = _laid_out(tree, order, len(content))
+    return content[:4] + struct.pack(order + "I", place) + content[8:] + tail
+
+
+def reordered(tree: Directory, before: str, after: str) -> Directory:
+    """Change the byte order of all values."""
+    return {tag: _reordered(item, before, after) for tag, item in tree.items()}
+
+
+def with_entry(content: bytes, tag: int, entry: Entry) -> bytes:
+    """Set one entry of the first directory; nothing else moves, as maker notes count on it.
+
+    Args:
+        content: an EXIF block or a file (not BigTIFF).
+        tag: overwritten where it exists.
+        entry: its new value, in the file's byte order.
+
+    Raises:
+        MalformedError: there is no directory.
+    """
+    entries, following = _raw_entries(content)
+    order = byte_order(content)
+    content += b"\0" * (len(content) % 2)
+    new = struct.pack(order + "HHI", tag, entry.type, entry.count)
+    if len(entry.value) > 4:
+        new += struct.pack(order + "I", len(content))
+        content += entry.value + b"\0" * (len(entry.value) % 2)
+    else:
+        new += entry.value.ljust(4, b"\0")
+    for place, there in entries:
+        if struct.unpack_from(order + "H", there) == (tag,):
+            return content[:place] + new + content[place + 12 :]
+    return _with_entries(content, [there for _, there in entries] + [new], following)
+
+
+def without_entry(content: bytes, tag: int) -> bytes:
+    """Remove one entry of the first directory; nothing else moves.
+
+    Raises:
+        MalformedError: there is no directory.
+    """
+    order = byte_order(content)
+    entries, following = _raw_entries(content)
+    kept = [e for _, e in entries if struct.unpack_from(order + "H", e) != (tag,)]
+    if len(kept) == len(entries):
+        return content
+    return _with_entries(content + b"\0" * (len(content) % 2), kept, following)
+
+
+def end_of_pixels(content: bytes) -> int:
+    """Return the place behind the last strip or tile that a TIFF file says it has.
+
+    Raises:
+        MalformedError: it does not say where they are.
+    """
+    tree, order = read_tree(content), byte_order(content)
+    for starts_tag, lengths_tag in _PLACES:
+        starts, lengths = tree.get(starts_tag), tree.get(lengths_tag)
+        if isinstance(starts, Entry):
+            places = _numbers(starts, order)
+            sizes = _numbers(lengths, order) if isinstance(lengths, Entry) else []
+            if len(sizes) != len(places):  # old programs leave them out
+                return max(places)
+            return max(start + size for start, size in zip(places, sizes, strict=True))
+    raise MalformedError("no strips or tiles")
+
+
+def number_of(content: bytes, tag: int) -> int | None:
+    """Return the first number of a tag in a TIFF file's first directory."""
+    try:
+        entry = read_tree(content).get(tag)
+        return _numbers(entry, byte_order(content))[0] if isinstance(entry, Entry) else None
+    except MalformedError:
+        return None
+
+
+def _numbers(entry: Entry, order: str) -> list[int]:
+    if entry.type not in (SHORT, LONG, 13, 16, 18):
+        raise MalformedError("no whole numbers")
+    numbers = np.frombuffer(entry.value, f"{order}u{_SIZES[entry.type]}")
+    return [int(number) for number in numbers]
+
+
+def _raw_entries(content: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
+    """List the entries of the first directory with their places, and the pointer behind them."""
+    order = byte_order(content)
+    if struct.unpack_from(order + "H", content, 2) == (_BIG_MAGIC,):
+        raise MalformedError("BigTIFF")
+    try:
+        (first,) = struct.unpack_from(order + "I", content, 4)
+        (count,) = struct.unpack_from(order + "H", content, first)
+    except struct.error as error:
+        raise MalformedError("no directory") from error
+    end = first + 2 + 12 * count
+    if end > len(content):
+        raise MalformedError("the directory is cut short")
+    entries = [(place, content[place : place + 12]) for place in range(first + 2, end, 12)]
+    return entries, content[end : end + 4].ljust(4, b"\0")
+
+
+def _with_entries(content: bytes, entries: list[bytes], following: bytes) -> bytes:
+    order = byte_order(content)
+    entries = sorted(entries, key=lambda e: struct.unpack_from(order + "H", e))
+    directory = struct.pack(order + "H", len(entries)) + b"".join(entries) + following
+    return content[:4] + struct.pack(order + "I", len(content)) + content[8:] + directory
+
+
+def _read(content: bytes, order: str, big: bool, start: int, seen: set[int]) -> Directory:
+    tree: Directory = {}
+    for tag, entry in _entries(content, order, big, start):
+        if tag not in (EXIF, GPS, INTEROPERABILITY):
+            tree[tag] = entry
+        elif entry.type in (LONG, 13, 16, 18) and entry.count == 1:
+            below = _numbers(entry, order)[0]
+            if below not in seen:
+                seen.add(below)
+                try:
+                    tree[tag] = _read(content, order, big, below, seen)
+                except struct.error:
+                    continue
+    return tree
+
+
+def _entries(content: bytes, order: str, big: bool, start: int) -> Iterator[tuple[int, Entry]]:
+    head, whole, inline = ("Q", "HHQ", 8) if big else ("H", "HHI", 4)
+    (count,) = struct.unpack(order + head, content[start : start + struct.calcsize(order + head)])
+    size = struct.calcsize(order + whole) + inline
+    place = start + struct.calcsize(order + head)
+    for at in range(place, min(place + size * min(count, 0xFFFF), len(content) - size + 1), size):
+        tag, kind, number = struct.unpack_from(order + whole, content, at)
+        length = number * _SIZES.get(kind, 0)
+        value_at = at + size - inline
+        if length > inline:
+            (value_at,) = struct.unpack_from(order + ("Q" if big else "I"), content, value_at)
+        if 0 < length <= len(content) - value_at:
+            value = bytes(content[value_at : value_at + length])
+            yield tag, Entry(type=kind, count=number, value=value)
+
+
+def _laid_out(tree: Directory, order: str, at: int) -> tuple[bytes, int]:
+    """Lay a directory out from an even place `at`: its bytes, and where it begins."""
+    tail, entries = b"", []
+    for tag, item in sorted(tree.items()):
+        if isinstance(item, dict):
+            below, place = _laid_out(item, order, at + len(tail))
+            tail += below
+            entry = Entry(type=LONG, count=1, value=struct.pack(order + "I", place))
+        else:
+            entry = item
+        field = entry.value.ljust(4, b"\0")
+        if len(field) > 4:
+            field = struct.pack(order + "I", at + len(tail))
+            tail += entry.value + b"\0" * (len(entry.value) % 2)
+        entries.append(struct.pack(order + "HHI", tag, entry.type, entry.count) + field)
+    directory = struct.pack(order + "H", len(entries)) + b"".join(entries) + b"\0\0\0\0"
+    return tail + directory, at + len(tail)
+
+
+def _reordered(item: Entry | Directory, before: str, after: str) -> Entry | Directory:
+    if isinstance(item, dict):
+        return reordered(item, before, after)
+    size = 4 if item.type in (5, 10) else _SIZES[item.type]
+    if before == after or size == 1:
+        return item
+    value = np.frombuffer(item.value, f"u{size}").byteswap().tobytes()
+    return Entry(type=item.type, count=item.count, value=value)
