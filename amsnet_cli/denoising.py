@@ -25,7 +25,14 @@ from amsnet_cli.device import (
 )
 from amsnet_cli.errors import DeviceError, UsageError, WeightsError
 from amsnet_cli.model import Inference, Model
-from amsnet_cli.photos.photo import Photo, cropped, stored_box, value_range, with_unit_pixels
+from amsnet_cli.photos.photo import (
+    Photo,
+    cropped,
+    stored_box,
+    unit_pixels,
+    value_range,
+    with_unit_pixels,
+)
 
 OVERLAP = 72
 """Pixels by which tiles overlap: more than the default network sees to each side."""
@@ -105,10 +112,9 @@ def denoise(
     box = stored_box(photo, options.crop) if options.crop else (0, height, 0, width)
 
     def noisy(part: Tile) -> Tensor:
-        pixels = photo.pixels[part.top : part.bottom, part.left : part.right].astype(np.float32)
-        pixels -= low
-        pixels /= high - low
-        return torch.from_numpy(pixels).permute(2, 0, 1)[None].expand(-1, 3, -1, -1)
+        stored = photo.pixels[part.top : part.bottom, part.left : part.right]
+        unit = torch.from_numpy(unit_pixels(stored, low, high))  # (h, w, C)
+        return unit.permute(2, 0, 1)[None].expand(-1, 3, -1, -1)  # (1, 3, h, w)
 
     def finish(noisy: Tensor, denoised: Tensor) -> Tensor:
         if options.strength < 1:

@@ -63,10 +63,15 @@ def unit_range(photo: Photo) -> tuple[NDArray[np.float32], float, float]:
         (H, W, C) float32 in [0, 1], and the low and high value of `value_range`.
     """
     low, high = value_range(photo)
-    scaled = photo.pixels.astype(np.float32)
+    return unit_pixels(photo.pixels, low, high), low, high
+
+
+def unit_pixels(pixels: Pixels, low: float, high: float) -> NDArray[np.float32]:
+    """Map some of a photo's pixels to [0, 1], given its `value_range`."""
+    scaled = pixels.astype(np.float32)
     scaled -= low
     scaled /= high - low
-    return scaled, low, high
+    return scaled
 
 
 def with_unit_pixels(
