@@ -38,7 +38,7 @@ OVERLAP = 72
 """Pixels by which tiles overlap: more than the default network sees to each side."""
 LARGEST_TILE = {"cpu": 1024, "mps": 1024, "cuda": 2048}
 """Longest side in pixels that is chosen, however much memory there is."""
-MEMORY_SHARE = 0.5
+MEMORY_SHARE = 0.4
 """How much of the free memory a tile may take: operators use some that cannot be foreseen."""
 
 _PROBE = 128
