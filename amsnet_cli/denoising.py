@@ -46,7 +46,7 @@ Networks that pool globally see another mean in each tile, whatever the overlap.
 """
 LARGEST_TILE = {"cpu": 1024, "mps": 1024, "cuda": 2048}
 """Longest side in pixels that is chosen, however much memory there is."""
-MEMORY_SHARE = 0.5
+MEMORY_SHARE = 0.4
 """How much of the free memory a tile may take: operators use some that cannot be foreseen."""
 
 _PROBE = 128
