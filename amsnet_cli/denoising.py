@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -12,15 +14,42 @@ from torch import Tensor
 from amsnet_cli.core.blend import blend
 from amsnet_cli.core.inference import multi_mask_pass, random_replacement, single_pass
 from amsnet_cli.core.masks import partition_masks
-from amsnet_cli.core.tiling import Tile, plan_tiles, run_tiled
-from amsnet_cli.device import fast_precision, memory_errors
-from amsnet_cli.errors import UsageError, WeightsError
+from amsnet_cli.core.networks import MaskedNetwork
+from amsnet_cli.core.tiling import Tile, plan_tiles, run_in_bands, run_tiled
+from amsnet_cli.device import (
+    PeakMemory,
+    fast_precision,
+    free_memory,
+    is_out_of_memory,
+    memory_errors,
+    release_memory,
+)
+from amsnet_cli.errors import DeviceError, UsageError, WeightsError
 from amsnet_cli.model import Inference, Model
-from amsnet_cli.photos.photo import Photo, unit_range, with_unit_pixels
+from amsnet_cli.photos.photo import Photo, cropped, stored_box, to_unit, unit_ends, with_unit_pixels
 
-AUTO_TILE = 1024
-OVERLAP = 72
-"""Pixels by which tiles overlap: more than the default network sees to each side."""
+MAX_OVERLAP = 96
+"""Pixels of a sub-image by which tiles overlap at most.
+
+A network's reach where that is less, so that tiles change nothing but the paddings' share. What
+lies farther off hardly counts: with random weights, the paper's U-Net (reach 157) changes by 1 %
+of the picture's contrast at the very edge of such a tile, where blending leaves nothing of it.
+Networks that pool globally see another mean in each tile, whatever the overlap.
+"""
+LARGEST_TILE = {"cpu": 1024, "mps": 1024, "cuda": 2048}
+"""Longest side in pixels that is chosen, however much memory there is."""
+MEMORY_SHARE = 0.5
+"""How much of the free memory a tile may take: operators use some that cannot be foreseen."""
+
+_PROBE = 128
+_TRIALS: WeakKeyDictionary[MaskedNetwork, dict[tuple[Inference, torch.device], float]] = (
+    WeakKeyDictionary()
+)
+"""Bytes for each pixel of a tile, as a trial found: it takes as long as a small picture."""
+_SMALL_PICTURE = 512
+"""Side in pixels up to which a picture is one tile without a trial."""
+
+Compute = Callable[[Tile], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,17 +58,22 @@ class DenoiseOptions:
 
     Attributes:
         n_masks: number of complementary masks; 1 for the single pass.
+        stride: of the pixel-shuffle downsampling around the masks.
         repeats: sets of masks averaged.
         refine: share of pixels put back by random replacement refinement, 0 for none.
         strength: 0 gives the photo back, 1 is the network's result, linear between.
         luma: strength for brightness; None is as `strength`.
         chroma: strength for colour; None is as `strength`.
-        detail: share of lost texture given back, see `core.blend`.
-        tile: longest side of a tile in pixels; 0 chooses.
+        detail: share of lost texture given back, see `core.blend`; this holds the whole picture in
+            float32.
+        tile: longest side of a tile in pixels; 0 chooses by the memory that is free.
+        max_memory: bytes that this process may use on the device, None for all that is free.
+        crop: only this region: x, y, width, height in pixels of the upright picture.
         seed: of the masks.
     """
 
     n_masks: int | None = None
+    stride: int | None = None
     repeats: int | None = None
     refine: float | None = None
     strength: float = 1.0
@@ -47,6 +81,8 @@ class DenoiseOptions:
     chroma: float | None = None
     detail: float = 0.0
     tile: int = 0
+    max_memory: int | None = None
+    crop: tuple[int, int, int, int] | None = None
     seed: int = 0
 
 
@@ -60,6 +96,9 @@ def denoise(
 ) -> Photo:
     """Denoise a photo with a model.
 
+    The whole picture is only held as it is stored; in float32 it is a row of tiles at a time (but
+    for `refine`, which needs it several times over).
+
     Args:
         photo: any depth, grey or RGB; transparency and metadata are passed on.
         model: moved to `device`.
@@ -68,29 +107,51 @@ def denoise(
         progress: called with the share done, in (0, 1].
 
     Returns:
-        A photo of the same size, depth and metadata.
+        A photo of the same depth and metadata, of the same size or that of the crop.
 
     Raises:
         UsageError: the options do not fit the model.
+        PhotoError: the crop is not within the photo.
         WeightsError: the network gives NaN; nothing of it is returned.
-        DeviceError: out of memory.
+        DeviceError: out of memory, even with small tiles.
     """
     inference = _settle(model, options)
-    pixels, low, high = unit_range(photo)
-    noisy = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # (1, C, H, W)
+    low, high = unit_ends(photo)
+    height, width, channels = photo.pixels.shape
+    box = stored_box(photo, options.crop) if options.crop else (0, height, 0, width)
+
+    def noisy(part: Tile) -> Tensor:
+        area = photo.pixels[part.top : part.bottom, part.left : part.right]
+        pixels = to_unit(photo, area, low, high)
+        return torch.from_numpy(pixels).permute(2, 0, 1)[None].expand(-1, 3, -1, -1)
+
+    def finish(noisy: Tensor, denoised: Tensor) -> Tensor:
+        if channels == 1:
+            noisy, denoised = noisy[:, :1], denoised.mean(1, keepdim=True)
+        if options.detail or (luma, chroma) == (1, 1):
+            return denoised
+        with torch.autocast(device.type, enabled=False):  # for networks, not for photos
+            return blend(noisy[0], denoised[0].float(), luma, chroma)[None]
+
+    luma = options.strength if options.luma is None else options.luma
+    chroma = options.strength if options.chroma is None else options.chroma
+    region = Tile(top=box[0], bottom=box[1], left=box[2], right=box[3])
+    result = cropped(photo, box) if options.crop else photo
     with memory_errors(device):
-        denoised = denoise_tensor(
-            noisy.expand(-1, 3, -1, -1), model, inference,
-            device=device, tile=options.tile, seed=options.seed, progress=progress,
+        pixels = np.empty_like(result.pixels)
+        bands = _denoised_bands(
+            noisy, (height, width), region, model, inference, finish,
+            device=device, tile=options.tile, max_memory=options.max_memory, reserve=pixels.nbytes,
+            seed=options.seed, progress=progress,
         )  # fmt: skip
-        if noisy.shape[1] == 1:
-            denoised = denoised.mean(1, keepdim=True)
-        luma = options.strength if options.luma is None else options.luma
-        chroma = options.strength if options.chroma is None else options.chroma
-        if (luma, chroma, options.detail) != (1, 1, 0):
-            denoised = blend(noisy[0], denoised[0], luma, chroma, options.detail)[None]
-    result = np.ascontiguousarray(denoised[0].permute(1, 2, 0).numpy())  # (H, W, C)
-    return with_unit_pixels(photo, result, low, high)
+        if options.detail:  # Where texture was lost can only be told from all of the picture.
+            whole = torch.cat([band[0] for _, band in bands], 1)
+            whole = blend(noisy(region)[0, :channels], whole, luma, chroma, options.detail)
+            bands = iter([(0, whole[None])])
+        for top, band in bands:
+            rows = np.ascontiguousarray(band[0].permute(1, 2, 0).numpy())  # (h, W, C)
+            pixels[top : top + len(rows)] = with_unit_pixels(photo, rows, low, high).pixels
+    return replace(result, pixels=pixels)
 
 
 def denoise_tensor(
@@ -120,63 +181,213 @@ def denoise_tensor(
     Raises:
         WeightsError: the network gives NaN even in float32.
     """
-    network = model.network.to(device).eval()
     size = (noisy.shape[-2], noisy.shape[-1])
+    denoised = torch.empty_like(noisy)
+    bands = _denoised_bands(
+        lambda part: part.of(noisy), size, Tile(top=0, bottom=size[0], left=0, right=size[1]),
+        model, inference, lambda _, denoised: denoised,
+        device=device, tile=tile, max_memory=None, reserve=noisy.nbytes,
+        seed=seed, progress=progress,
+    )  # fmt: skip
+    for top, band in bands:
+        denoised[..., top : top + band.shape[-2], :] = band
+    return denoised
+
+
+def _denoised_bands(
+    noisy: Compute,
+    size: tuple[int, int],
+    wanted: Tile,
+    model: Model,
+    inference: Inference,
+    finish: Callable[[Tensor, Tensor], Tensor],
+    *,
+    device: torch.device,
+    tile: int,
+    max_memory: int | None,
+    reserve: int,
+    seed: int,
+    progress: Callable[[float], None],
+) -> Iterator[tuple[int, Tensor]]:
+    """Denoise a part of a picture and give its rows as they are done.
+
+    Args:
+        noisy: gives the (1, 3, h, w) of a tile, float32 in [0, 1], on the CPU.
+        size: (H, W) of the picture.
+        wanted: the part; what it depends on around it is computed with it.
+        model: moved to `device`.
+        inference: used instead of the model's own.
+        finish: makes the result, (1, C, h, w), of noisy and denoised, for every tile.
+        device: where to compute.
+        tile: longest side of a tile in pixels; 0 chooses.
+        max_memory: see `DenoiseOptions`.
+        reserve: bytes of RAM that the caller is about to fill.
+        seed: of the masks; they are drawn for the whole picture, however it is cut into tiles.
+        progress: called with the share done.
+
+    Yields:
+        The first row, counted from the top of `wanted`, and (1, C, h, w) on the CPU.
+    """
+    network = model.network.to(device).eval()
     single = inference.passes == "single"
     stride = 1 if single else inference.stride
-    align = stride * network.network.multiple
-    tiles = plan_tiles(size, tile or AUTO_TILE, OVERLAP * stride, align)
     generator = torch.Generator().manual_seed(seed)
-    repeats = 1 if single else inference.repeats
-    rounds = inference.refine_repeats if inference.refine and not single else 0
-    total, done = len(tiles) * (repeats + rounds), 0
+    repeats = 0 if single else inference.repeats
+    masks = [partition_masks(inference.n_masks, (1, *size), generator) for _ in range(repeats)]
 
-    def run(compute: Callable[[Tile], Tensor]) -> Tensor:
-        def safely(part: Tile) -> Tensor:
-            nonlocal done
-            with fast_precision(device, network.network.runs_in_bfloat16) as fast:
-                result = compute(part)
-            if fast and not result.isfinite().all():
-                result = compute(part)  # in float32
-            if not result.isfinite().all():
-                raise WeightsError(
-                    f"model {model.name} gives NaN for this photo", "use other weights with -w"
-                )
-            done += 1
-            progress(done / total)
+    def denoised(part: Tile) -> Tensor:
+        x = noisy(part).to(device)
+        if single:
+            return single_pass(network, x)
+        total = torch.zeros_like(x)
+        for index in masks:
+            here = part.of(index).to(device)
+            total += multi_mask_pass(network, x, here, inference.n_masks, stride)
+        return total / repeats
+
+    rounds = 0 if single or not inference.refine else inference.refine_repeats
+    tiles = _Tiles(
+        model, inference, size, wanted, device=device, rounds=1 + rounds, progress=progress
+    )
+    tiles.plan(denoised, tile, max_memory=max_memory, reserve=reserve)
+    if not rounds:
+        yield from tiles.bands(lambda part: finish(noisy(part).to(device), denoised(part)))
+        return
+    around = tiles.around
+    start, whole = tiles.picture(denoised), noisy(around)
+    refined = torch.zeros_like(start)
+    for _ in range(rounds):
+        mixed = random_replacement(start, whole, inference.refine, generator)
+        index = partition_masks(inference.n_masks, (1, *around.size), generator)
+
+        def again(part: Tile, mixed: Tensor = mixed, index: Tensor = index) -> Tensor:
+            here = part.relative_to(around)
+            x = here.of(mixed).to(device)
+            return multi_mask_pass(network, x, here.of(index).to(device), inference.n_masks)
+
+        refined += tiles.picture(again)
+    inner = wanted.relative_to(around)
+    yield 0, finish(inner.of(whole), inner.of(refined / rounds))
+
+
+class _Tiles:
+    """The tiles of one picture: as large as the memory allows, made smaller where it does not."""
+
+    def __init__(
+        self,
+        model: Model,
+        inference: Inference,
+        size: tuple[int, int],
+        wanted: Tile,
+        *,
+        device: torch.device,
+        rounds: int,
+        progress: Callable[[float], None],
+    ) -> None:
+        self.model, self.inference, self.device, self.wanted = model, inference, device, wanted
+        self.rounds, self.progress, self.done = rounds, progress, 0
+        stride = 1 if inference.passes == "single" else inference.stride
+        self.align = stride * model.network.network.multiple
+        reach = model.network.network.reach
+        overlap = stride * min(MAX_OVERLAP if reach is None else reach, MAX_OVERLAP)
+        self.overlap = -(-overlap // self.align) * self.align
+        self.smallest = 2 * self.overlap
+        self.around = Tile(
+            top=max(0, wanted.top - self.overlap) // self.align * self.align,
+            bottom=min(size[0], wanted.bottom + self.overlap),
+            left=max(0, wanted.left - self.overlap) // self.align * self.align,
+            right=min(size[1], wanted.right + self.overlap),
+        )
+
+    def plan(self, compute: Compute, tile: int, *, max_memory: int | None, reserve: int) -> None:
+        """Choose the longest side of tiles, unless `tile` says it.
+
+        Raises:
+            DeviceError: `max_memory` is too little for the smallest.
+        """
+        self.side = tile or LARGEST_TILE[self.device.type]
+        if not tile and (max_memory is not None or max(self.around.size) > _SMALL_PICTURE):
+            self.side = self._side_by_memory(compute, max_memory, reserve)
+        self.tiles = plan_tiles(self.around.size, self.side, self.overlap, self.align)
+        self.side = max(max(tile.size) for tile in self.tiles)
+
+    def bands(self, compute: Compute) -> Iterator[tuple[int, Tensor]]:
+        """Compute the wanted rows; see `_denoised_bands`."""
+        inner = self.wanted.relative_to(self.around)
+        for top, band in run_in_bands(self._counting(compute), self.tiles):
+            first, end = max(top, inner.top), min(top + band.shape[-2], inner.bottom)
+            if first < end:
+                rows = band[..., first - top : end - top, inner.left : inner.right]
+                yield first - inner.top, rows
+
+    def picture(self, compute: Compute) -> Tensor:
+        """Compute all of `around`, (1, C, H, W)."""
+        return run_tiled(self._counting(compute), self.tiles, self.around.size)
+
+    def _counting(self, compute: Compute) -> Compute:
+        def counting(part: Tile) -> Tensor:
+            result = self._fitting(compute, part.within(self.around))
+            self.done += 1
+            self.progress(self.done / (self.rounds * len(self.tiles)))
             return result
 
-        return run_tiled(safely, tiles, size)
+        return counting
 
-    def at(part: Tile, x: Tensor) -> Tensor:
-        return part.of(x).to(device)
+    def _fitting(self, compute: Compute, part: Tile) -> Tensor:
+        """Compute a tile; where memory runs out, in parts half as large, and so from then on."""
+        if max(part.size) <= self.side:
+            try:
+                return self._precisely(compute, part)
+            except (MemoryError, RuntimeError) as error:
+                self.side = max(part.size) // 2
+                if not is_out_of_memory(error) or self.side < self.smallest:
+                    raise
+            release_memory(self.device)
+        parts = plan_tiles(part.size, self.side, self.overlap, self.align)
+        return run_tiled(lambda p: self._fitting(compute, p.within(part)), parts, part.size)
 
-    with torch.no_grad():
-        if single:
-            return run(lambda part: single_pass(network, at(part, noisy)))
-        denoised = torch.zeros_like(noisy)
-        for _ in range(repeats):
-            index = partition_masks(inference.n_masks, (1, *size), generator)
+    def _precisely(self, compute: Compute, part: Tile) -> Tensor:
+        """Compute a tile in the fastest precision that gives numbers."""
+        allowed = self.model.network.network.runs_in_bfloat16
+        with torch.no_grad(), fast_precision(self.device, allowed) as fast:
+            result = compute(part)
+        if fast and not result.isfinite().all():
+            with torch.no_grad():
+                result = compute(part)  # in float32
+        if not result.isfinite().all():
+            raise WeightsError(
+                f"model {self.model.name} gives NaN for this photo", "use other weights with -w"
+            )
+        return result
 
-            def masked(part: Tile, index: Tensor = index) -> Tensor:
-                return multi_mask_pass(
-                    network, at(part, noisy), at(part, index), inference.n_masks, stride
-                )
-
-            denoised += run(masked)
-        denoised /= repeats
-        if not rounds:
-            return denoised
-        refined = torch.zeros_like(noisy)
-        for _ in range(rounds):
-            mixed = random_replacement(denoised, noisy, inference.refine, generator)
-            index = partition_masks(inference.n_masks, (1, *size), generator)
-
-            def remasked(part: Tile, mixed: Tensor = mixed, index: Tensor = index) -> Tensor:
-                return multi_mask_pass(network, at(part, mixed), at(part, index), inference.n_masks)
-
-            refined += run(remasked)
-        return refined / rounds
+    def _side_by_memory(self, compute: Compute, max_memory: int | None, reserve: int) -> int:
+        """Find the largest side that the free memory allows, by what a small tile takes."""
+        height, width = self.around.size
+        trials = _TRIALS.setdefault(self.model.network, {})
+        per_pixel = trials.get((self.inference, self.device))
+        if per_pixel is None:
+            side = -(-_PROBE // self.align) * self.align
+            trial = Tile(top=0, bottom=min(height, side), left=0, right=min(width, side))
+            with PeakMemory() as peak:
+                self._precisely(compute, trial.within(self.around))
+            per_pixel = peak.bytes / (trial.bottom * trial.right)
+            trials[self.inference, self.device] = per_pixel
+        free, per_row = free_memory(self.device, max_memory), 0
+        if self.device.type == "cpu":
+            free -= reserve
+            per_row = 2 * 3 * 4 * width  # two rows of tiles, of three float32 channels
+        budget = MEMORY_SHARE * max(0, free)
+        # The positive root of per_pixel * side**2 + per_row * side = budget.
+        root = math.sqrt(per_row**2 + 4 * per_pixel * budget)
+        fitting = int((root - per_row) / (2 * per_pixel))
+        smallest = min(self.smallest, max(height, width))
+        if max_memory is not None and fitting < smallest:
+            needed = (per_pixel * smallest + per_row) * smallest / MEMORY_SHARE - free
+            raise DeviceError(
+                f"{max_memory / 1e9:.2f} GB are too little memory for this photo",
+                f"allow --max-memory {(max_memory + needed) / 1e9 + 0.01:.2f}G",
+            )
+        return min(LARGEST_TILE[self.device.type], max(fitting, self.smallest))
 
 
 def _settle(model: Model, options: DenoiseOptions) -> Inference:
@@ -187,14 +398,16 @@ def _settle(model: Model, options: DenoiseOptions) -> Inference:
                 f"model {model.name} has only learned hidden pixels, it has no single pass",
                 "use --masks 2 or more",
             )
-        if options.repeats or options.refine:
+        if options.stride or options.repeats or options.refine:
             raise UsageError(
-                "the single pass has no masks to repeat or refine", "use --masks 2 or more"
+                "the single pass has no masks to split, repeat or refine", "use --masks 2 or more"
             )
-    elif options.n_masks or options.repeats or options.refine:
+    elif options.n_masks or options.stride or options.repeats or options.refine:
         inference = replace(inference, passes="multi")
     if options.n_masks and options.n_masks > 1:
         inference = replace(inference, n_masks=options.n_masks)
+    if options.stride is not None:
+        inference = replace(inference, stride=options.stride)
     if options.repeats is not None:
         inference = replace(inference, repeats=options.repeats)
     if options.refine is not None:

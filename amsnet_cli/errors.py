@@ -8,7 +8,7 @@ AmsnetError                 1   what happened, to which file, and what to try
 ├── WeightsError            4   weights that are missing, damaged, unknown or out of reach
 └── DeviceError             5   no such device, or out of memory
 
-The number is the exit code of the command line; 3 (some files failed) and 130 (interrupted)
+The number is the exit code of the command line; 3 (some files failed), 130 and 143 (interrupted)
 belong to no single error. Anything else that escapes is a bug and keeps its traceback.
 """
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from amsnet_cli.datasets import Pair
 from amsnet_cli.denoising import DenoiseOptions, denoise
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.model import Model
-from amsnet_cli.photos.find import find_photos
 from amsnet_cli.photos.photo import Photo, with_depth
-from amsnet_cli.photos.read import read_photo
 
 PROTOCOL = (
     "PSNR in dB on 8-bit RGB after rounding; SSIM with a uniform 7x7 window, mean of channels; "
@@ -73,29 +71,8 @@ def ssim(image: NDArray[np.uint8], clean: NDArray[np.uint8]) -> float:
     return float((numerator / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))).mean())
 
 
-def pair_photos(noisy_dir: Path, clean_dir: Path) -> list[tuple[Path, Path]]:
-    """Match pictures by their path below the two folders, suffix aside.
-
-    Raises:
-        PhotoError: a noisy picture has no clean one, or more than one.
-    """
-    clean: dict[Path, list[Path]] = {}
-    for path in find_photos(clean_dir):
-        clean.setdefault(path.relative_to(clean_dir).with_suffix(""), []).append(path)
-    pairs = []
-    for path in find_photos(noisy_dir):
-        partners = clean.get(path.relative_to(noisy_dir).with_suffix(""), [])
-        if len(partners) != 1:
-            raise PhotoError(
-                f"{path}: {len(partners)} pictures of its name below {clean_dir}",
-                "give the two the same name",
-            )
-        pairs.append((path, partners[0]))
-    return pairs
-
-
 def evaluate(
-    pairs: list[tuple[Path, Path]],
+    pairs: Iterable[Pair],
     model: Model,
     options: DenoiseOptions = DenoiseOptions(),
     *,
@@ -105,7 +82,7 @@ def evaluate(
     """Denoise the first of each pair and score it against the second.
 
     Args:
-        pairs: noisy and clean files, as from `pair_photos`.
+        pairs: noisy and clean pictures, as from `find_pairs`.
         model: see `denoise`.
         options: see `denoise`.
         device: see `denoise`.
@@ -117,16 +94,17 @@ def evaluate(
     Raises:
         PhotoError: a picture cannot be read, or a pair differs in size.
     """
-    for noisy_path, clean_path in pairs:
-        noisy, clean = read_photo(noisy_path), _rgb8(read_photo(clean_path))
+    for pair in pairs:
+        noisy, clean = pair.noisy(), _rgb8(pair.clean())
         before = _rgb8(noisy)
         if before.shape != clean.shape:
             raise PhotoError(
-                f"{noisy_path}: {_size(before)} pixels, but {clean_path} has {_size(clean)}"
+                f"{pair.name}: the noisy picture has {_size(before)} pixels, the clean one "
+                f"{_size(clean)}"
             )
         after = _rgb8(denoise(noisy, model, options, device=device, progress=progress))
         yield Score(
-            name=noisy_path.stem,
+            name=pair.name,
             noisy_psnr=psnr(before, clean), noisy_ssim=ssim(before, clean),
             psnr=psnr(after, clean), ssim=ssim(after, clean),
         )  # fmt: skip

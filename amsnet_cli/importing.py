@@ -144,10 +144,12 @@ def _known(manifest: Manifest, source: Path, name: str | None) -> Entry | None:
 
 def _import_unknown(source: Path, name: str, *, bare: bool, force: bool) -> Imported:
     target = model_path(name)
-    if target.exists() and not force:
-        raise OutputError(f"{target}: exists already", "replace it with --force, or give a --name")
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
+        if target.exists() and not force:
+            raise OutputError(
+                f"{target}: exists already", "replace it with --force, or give a --name"
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             config = _write(source, part, source.name, bare=bare)

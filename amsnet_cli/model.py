@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
+from torch import Tensor
 
 from amsnet_cli.core.masks import Fill
 from amsnet_cli.core.networks import (
@@ -157,6 +158,7 @@ def load_model(path: Path, name: str = "") -> Model:
         ) from error
     try:
         config = _parse(json.loads(metadata["amsnet"]))
+        _check_shapes(config, tensors)
         network = build_network(config)
         network.load_state_dict(tensors)
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
@@ -167,6 +169,17 @@ def load_model(path: Path, name: str = "") -> Model:
         ) from error
     network.eval()
     return Model(network=network, config=config, name=name or path.stem)
+
+
+def _check_shapes(config: ModelConfig, tensors: dict[str, Tensor]) -> None:
+    """Compare without allocating: a header may ask for more memory than there is."""
+    shape = config.network
+    if isinstance(shape, CompactUNetConfig) and sum(shape.blocks) > len(tensors):
+        raise ValueError("its network has more blocks than tensors")
+    with torch.device("meta"):
+        expected = build_network(config).state_dict()
+    if {k: t.shape for k, t in expected.items()} != {k: t.shape for k, t in tensors.items()}:
+        raise ValueError("its tensors are not those of its network")
 
 
 def _parse(header: dict[str, Any]) -> ModelConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +42,13 @@ class Patches:
 
     Args:
         folder: searched for photos recursively; they are only read.
+        match: pattern of the names of those that count.
         side: of a patch in pixels, a multiple of `stride`; smaller photos are reflected.
         stride: of the pixel-shuffle downsampling.
         hidden_share: how much of each sub-image is hidden at random.
         seed: everything drawn is a function of it.
+        quarter_turns: whether patches are turned by 90 degrees as well, or mirrored alone, in
+            both directions.
         notice: called with a line for each photo that is skipped.
 
     Attributes:
@@ -52,23 +56,30 @@ class Patches:
         skipped: why the others could not.
 
     Raises:
-        PhotoError: no photo can be read.
+        PhotoError: no photo can be read, or none is named so.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
+        match: str = "*",
         side: int,
         stride: int,
         hidden_share: float,
         seed: int,
+        quarter_turns: bool = True,
         notice: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.side, self.stride, self.hidden_share, self.seed = side, stride, hidden_share, seed
+        self._turns = (0, 1, 2, 3) if quarter_turns else (0, 2)
         self.skipped: list[str] = []
         self._windows: list[_Window] = []
-        paths = find_photos(folder)
+        paths = [path for path in find_photos(folder) if fnmatchcase(path.name, match)]
+        if not paths:
+            raise PhotoError(
+                f"{folder}: no photo in it is named like {match}", "try another --match"
+            )
         rng = np.random.default_rng((seed, 1))
         for path in paths:
             try:
@@ -144,7 +155,7 @@ class Patches:
         if any(after for _, after in missing):
             pixels = np.pad(pixels, (*missing, (0, 0)), mode="reflect")
             held_out = np.pad(held_out, missing, mode="reflect")
-        turn, mirror = int(rng.integers(4)), bool(rng.integers(2))
+        turn, mirror = self._turns[rng.integers(len(self._turns))], bool(rng.integers(2))
         pixels, held_out = np.rot90(pixels, turn), np.rot90(held_out, turn)
         if mirror:
             pixels, held_out = pixels[:, ::-1], held_out[:, ::-1]

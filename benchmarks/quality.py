@@ -23,8 +23,9 @@ import torch
 from numpy.typing import NDArray
 
 from amsnet_cli import __version__, denoise, find_weights, load_model, read_photo
+from amsnet_cli.datasets import pair_photos
 from amsnet_cli.denoising import DenoiseOptions
-from amsnet_cli.evaluation import PROTOCOL, pair_photos, psnr, ssim
+from amsnet_cli.evaluation import PROTOCOL, psnr, ssim
 from amsnet_cli.photos.photo import Photo
 
 NLM_STRENGTHS = (3, 5, 7, 10, 15, 20, 30)

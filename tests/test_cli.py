@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from amsnet_cli import __version__
+from amsnet_cli.cli.console import stop_requests
 from amsnet_cli.photos.colour import srgb_profile
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.read import read_photo
@@ -33,7 +34,7 @@ class TestStart:
         "args",
         [["--help"], ["-h"], ["--version"], ["weights", "list"], ["weights", "verify"],
          ["weights", "path", "photo"], ["weights", "pull", "photo"], ["denoise", "--help"],
-         ["fit", "-h"]],
+         ["fit", "-h"], ["submit", "sidd", "-h"]],
     )  # fmt: skip
     def test_helps_and_weights_never_load_torch(self, args):
         code = (
@@ -159,7 +160,26 @@ class TestErrors:
             (lambda t: ["denoise", t / "empty.jpg"], 1, "empty"),
             (lambda t: ["denoise", t / "text.png"], 1, "not a picture"),
             (lambda t: ["denoise", t / "cut.jpg"], 1, "cut short"),
-            (lambda t: ["denoise", t], 1, "a folder, not a picture"),
+            (lambda t: ["denoise", t], 2, "name a folder"),
+            (lambda t: ["denoise", t / "ok.png", "--crop", "0,0,999,9"], 1, "192x160"),
+            (lambda t: ["denoise", t / "ok.png", "--crop", "1,2,3"], 2, "X,Y,WIDTH,HEIGHT"),
+            (lambda t: ["denoise", t / "ok.png", "--max-memory", "much"], 2, "2G or 500M"),
+            (lambda t: ["denoise", t / "ok.png", "--max-memory", "1M"], 5, "allow --max-memory"),
+            (lambda t: ["denoise", t / "ok.png", "--name", "{stem}.gif"], 2, "{stem}_clean{ext}"),
+            (lambda t: ["denoise", t / "ok.png", "--name", "x{ext}"], 2, "{stem}_clean{ext}"),
+            (lambda t: ["denoise", t / "ok.png", "--name", "{stem"], 2, "{stem}_clean{ext}"),
+            (lambda t: ["denoise", t / "ok.png", "--name", "{stem.x}{ext}"], 2, "_clean{ext}"),
+            (lambda t: ["denoise", t / "ok.png", "--format", "gif"], 2, "use avif, jpeg"),
+            (lambda t: ["denoise", t / "ok.png", "--format", "tif"], 2, "leave out --format"),
+            (lambda t: ["denoise", t / "ok.png", "--suffix", "_x"], 2, "leave out"),
+            (
+                lambda t: ["denoise", t / "ok.png", "--suffix", "x", "--name", "{stem}"],
+                2,
+                "exclude",
+            ),
+            (lambda t: ["denoise", t / "ok.png", "-f", "--skip-existing"], 2, "exclude"),
+            (lambda t: ["denoise", t / "ok.png", "--report", t / "x.txt"], 1, "add .html"),
+            (lambda t: ["denoise", t / "ok.png", "--report", t / "no" / "x.html"], 1, "exists"),
             (lambda t: ["denoise", t / "ok.png", "-w", "nothing"], 4, "there are: photo"),
             (lambda t: ["denoise", t / "ok.png", "-w", t / "text.png"], 4, "not an amsnet model"),
             (lambda t: ["denoise", t / "ok.png", "--device", "cuda:99"], 5, "no device cuda:99"),
@@ -248,6 +268,18 @@ class TestFit:
         assert "--resume" in stderr and "--steps 100000" in stderr and "Traceback" not in stderr
         names = sorted(p.name for p in models_dir().iterdir())
         assert names == ["my shots.safetensors", "my shots.safetensors.resume"]
+
+    def test_signals_within_a_second_ask_once_and_a_later_one_interrupts(self, monkeypatch):
+        now = 10.0
+        monkeypatch.setattr("amsnet_cli.cli.console.time.monotonic", lambda: now)
+        with stop_requests() as stopped:
+            assert not stopped()
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+            assert stopped()
+            now += 2
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
 
     def test_an_interrupted_fit_is_not_lost_by_starting_over(self, amsnet, shots):
         models_dir().mkdir(parents=True)

@@ -11,7 +11,7 @@ from amsnet_cli.core.inference import multi_mask_pass, random_replacement, singl
 from amsnet_cli.core.masks import fill_hidden, partition_masks, random_mask
 from amsnet_cli.core.networks import CompactUNet, CompactUNetConfig, MaskedNetwork
 from amsnet_cli.core.objective import masked_l1, prior_smoothing
-from amsnet_cli.denoising import OVERLAP
+from amsnet_cli.denoising import MAX_OVERLAP
 
 sides = st.integers(1, 40)
 strides = st.integers(1, 7)
@@ -37,13 +37,16 @@ class TestDownsampling:
                 assert torch.equal(down[:, i, j], x[..., i::3, j::3])
 
     @given(sides, sides, st.integers(1, 16))
-    def test_padding_reflects(self, h, w, multiple):
+    def test_padding_reflects_or_adds_zeros(self, h, w, multiple):
         x = torch.rand(1, 1, h, w)
         padded = pad_to_multiple(x, multiple)
         assert padded.shape[-2] % multiple == padded.shape[-1] % multiple == 0
         assert torch.equal(padded[..., :h, :w], x)
         if h > 1 and padded.shape[-2] > h:
             assert torch.equal(padded[..., h, :w], x[..., h - 2, :])
+        zeros = pad_to_multiple(x, multiple, "zeros")
+        assert zeros.shape == padded.shape and torch.equal(zeros[..., :h, :w], x)
+        assert zeros.count_nonzero() == x.count_nonzero()
 
 
 class TestMasks:
@@ -211,11 +214,13 @@ def test_default_network_costs_what_its_docstring_says():
     assert "137,760" in CompactUNet.__doc__
 
 
-def test_tiles_overlap_by_more_than_the_default_network_sees():
+def test_the_default_network_reaches_as_far_as_it_says_and_tiles_overlap_by_it():
     torch.manual_seed(0)
     network = CompactUNet(CompactUNetConfig())
+    farthest = 0
     for offset in range(network.multiple):
         x = torch.rand(1, 4, 192, 192, requires_grad=True)
         network(x)[0, :, 96 + offset, 96 + offset].sum().backward()
         rows = x.grad.abs().sum((0, 1, 3)).nonzero() - 96 - offset
-        assert rows.abs().max() < OVERLAP
+        farthest = max(farthest, int(rows.abs().max()))
+    assert farthest == network.reach < MAX_OVERLAP

@@ -3,15 +3,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
 from amsnet_cli.core.networks import CompactUNetConfig
 from amsnet_cli.denoising import DenoiseOptions, denoise, denoise_tensor
-from amsnet_cli.errors import DeviceError, UsageError, WeightsError
+from amsnet_cli.device import PeakMemory, cgroup_headrooms
+from amsnet_cli.errors import DeviceError, PhotoError, UsageError, WeightsError
 from amsnet_cli.evaluation import psnr
 from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model
-from amsnet_cli.photos.photo import Photo
+from amsnet_cli.photos.photo import Photo, upright
 from amsnet_cli.weights.store import find_weights
 
 
@@ -105,6 +107,8 @@ class Broken(torch.nn.Module):
     """Gives NaN where it computes in bfloat16, as overflowing half precision does."""
 
     multiple = 1
+    padding = "reflection"
+    reach = 0
     runs_in_bfloat16 = True
 
     def __init__(self, always: bool) -> None:
@@ -144,6 +148,8 @@ class TestOptions:
 
         class Counting(torch.nn.Module):
             multiple = 1
+            padding = "reflection"
+            reach = 0
             runs_in_bfloat16 = True
 
             def forward(self, x):
@@ -172,17 +178,111 @@ class TestOptions:
         assert shares == sorted(shares) and shares[-1] == 1 and len(shares) > 4
 
 
-def test_out_of_memory_is_an_error_with_the_way_on(tiny, noisy_crop):
-    class Hungry(torch.nn.Module):
-        multiple = 1
-        runs_in_bfloat16 = True
+class Hungry(torch.nn.Module):
+    """Asks for more memory than there is where a side is longer than `most`."""
 
-        def forward(self, x):
-            return torch.empty(1 << 48)
+    multiple = 8
+    padding = "reflection"
+    reach = 69
+    runs_in_bfloat16 = True
 
-    tiny.network.network = Hungry()
-    with pytest.raises(DeviceError, match="out of memory .* smaller --tile"):
-        denoise(Photo(pixels=noisy_crop), tiny)
+    def __init__(self, network: torch.nn.Module, most: int) -> None:
+        super().__init__()
+        self.network, self.most, self.sides = network, most, []
+
+    def forward(self, x):
+        self.sides.append(max(x.shape[-2:]))
+        return torch.empty(1 << 48) if self.sides[-1] > self.most else self.network(x)
+
+
+def noisy_ramp(height: int, width: int, dtype=np.uint8) -> np.ndarray:
+    ramp = np.linspace(0.2, 0.8, width)[None, :, None] * np.ones((height, 1, 3))
+    noise = np.random.default_rng(0).normal(0, 0.03, ramp.shape)
+    return ((ramp + noise) * np.iinfo(dtype).max).astype(dtype)
+
+
+class TestMemory:
+    def test_tiles_are_halved_where_it_runs_out_and_stay_small(self, default):
+        photo = Photo(pixels=noisy_ramp(600, 700, np.uint16))
+        inference = replace(default.config, inference=Inference(passes="single"))
+        hungry = Model(network=build_network(default.config), config=inference, name="hungry")
+        hungry.network.network = Hungry(default.network.network, 300)
+        small = denoise(photo, hungry, DenoiseOptions(tile=700)).pixels
+        sides = hungry.network.network.sides
+        assert sides[0] == 600 and 144 < max(sides[1:]) <= 300
+        whole = denoise(photo, default, DenoiseOptions(tile=700)).pixels
+        assert np.abs(small.astype(int) - whole).max() < 3 * 257
+        assert np.abs(small.astype(int) - whole).mean() < 0.1 * 257
+
+    def test_too_little_for_any_tile_is_an_error_with_the_way_on(self, tiny, noisy_crop):
+        tiny.network.network = Hungry(tiny.network.network, 0)
+        with pytest.raises(DeviceError, match="out of memory .* smaller --tile"):
+            denoise(Photo(pixels=noisy_crop), tiny)
+
+    def test_a_limit_makes_tiles_smaller_and_says_when_it_cannot_be_kept(self, default):
+        photo = Photo(pixels=noisy_ramp(1000, 1000))
+        hungry = Model(network=build_network(default.config), config=default.config, name="h")
+        hungry.network.network = network = Hungry(default.network.network, 5000)
+        denoise(photo, hungry)
+        assert max(network.sides) == 1000
+        network.sides.clear()
+        used = psutil.Process().memory_info().rss
+        denoise(photo, hungry, DenoiseOptions(max_memory=used + 250_000_000))
+        assert 144 <= max(network.sides[1:]) < 600
+        with pytest.raises(DeviceError, match="allow --max-memory"):
+            denoise(photo, hungry, DenoiseOptions(max_memory=used))
+
+    def test_peak_is_what_lives_at_a_time(self):
+        with PeakMemory() as peak:
+            a = torch.zeros(1000)
+            for _ in range(5):
+                a = a + 1
+            b = torch.zeros(3, 1000).float()
+            del a, b
+            torch.zeros(10)
+        assert peak.bytes == 4 * 4000
+
+    def test_the_limits_of_control_groups_count(self, tmp_path):
+        def group(path: str, files: dict[str, str]) -> None:
+            (tmp_path / path).mkdir(parents=True, exist_ok=True)
+            for name, text in files.items():
+                (tmp_path / path / f"memory.{name}").write_text(text)
+
+        assert cgroup_headrooms(tmp_path) == []
+        group("proc/self", {})
+        (tmp_path / "proc/self/cgroup").write_text("4:cpu:/x\n9:memory:/a/b\n0::/c/d\n")
+        stat = "cache 5\ninactive_file 10\ntotal_inactive_file 30\n"
+        v1 = {"limit_in_bytes": "1000\n", "usage_in_bytes": "900\n", "stat": stat}
+        group("sys/fs/cgroup/memory/a", v1)
+        group("sys/fs/cgroup/c", {"max": "700", "current": "500", "stat": "inactive_file 1\n"})
+        group("sys/fs/cgroup/c/d", {"max": "max\n", "current": "500", "stat": "inactive_file 1\n"})
+        assert cgroup_headrooms(tmp_path) == [130, 201]
+
+
+class TestCrop:
+    @pytest.mark.parametrize("options", [DenoiseOptions(), DenoiseOptions(n_masks=3)])
+    @pytest.mark.parametrize("box", [(100, 130, 300, 150), (0, 0, 40, 500), (480, 499, 1, 1)])
+    def test_is_what_the_whole_picture_has_there(self, default, options, box):
+        photo = Photo(pixels=noisy_ramp(500, 481, np.uint16))
+        x, y, w, h = box
+        whole = denoise(photo, default, options).pixels[y : y + h, x : x + w]
+        part = denoise(photo, default, replace(options, crop=box)).pixels
+        assert part.shape == whole.shape
+        assert np.abs(part.astype(int) - whole).mean() < 0.2 * 257
+        assert np.abs(part.astype(int) - whole).max() < 4 * 257
+
+    def test_means_the_upright_picture(self, tiny, noisy_crop):
+        region = (11, 20, 30, 40)
+        for orientation in range(1, 9):
+            photo = Photo(pixels=noisy_crop, orientation=orientation)
+            part = denoise(photo, tiny, DenoiseOptions(strength=0, crop=region))
+            shown = upright(part.pixels, orientation)
+            assert np.array_equal(shown, upright(noisy_crop, orientation)[20:60, 11:41])
+
+    @pytest.mark.parametrize("box", [(-1, 0, 5, 5), (0, 0, 0, 5), (190, 0, 5, 5), (0, 155, 5, 6)])
+    def test_outside_the_picture_is_an_error(self, tiny, noisy_crop, box):
+        with pytest.raises(PhotoError, match="192x160"):
+            denoise(Photo(pixels=noisy_crop), tiny, DenoiseOptions(crop=box))
 
 
 def test_model_settings_can_be_overridden_without_changing_the_model(tiny, noisy_crop):

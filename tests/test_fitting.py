@@ -9,7 +9,7 @@ import torch
 from amsnet_cli.denoising import denoise
 from amsnet_cli.errors import PhotoError, TrainingError, UsageError
 from amsnet_cli.evaluation import psnr
-from amsnet_cli.fitting import FitOptions, fit
+from amsnet_cli.fitting import FitOptions, fit, resume_path
 from amsnet_cli.model import load_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
@@ -83,6 +83,17 @@ def test_resuming_needs_the_same_fit(tmp_path, folder, tiny_model):
     state.write_bytes(state.read_bytes()[:5000])
     with pytest.raises(TrainingError, match="is damaged"):
         fit(folder, output, SHORT, resume=True)
+
+
+def test_a_state_from_before_an_option_existed_is_of_its_default(tmp_path, folder):
+    output = tmp_path / "m.safetensors"
+    asked = iter([False, True])
+    fit(folder, output, SHORT, stopped=lambda: next(asked))
+    state = torch.load(resume_path(output), weights_only=True)
+    for new in ("recipe", "match", "smooth"):
+        del state["options"][new]
+    torch.save(state, resume_path(output))
+    assert fit(folder, output, SHORT, resume=True).steps == 6
 
 
 def test_starting_from_a_model_is_never_worse_by_its_own_measure(tmp_path, folder, tiny_model):

@@ -74,6 +74,11 @@ def header(**changes) -> dict[str, str]:
         header(network={"depth": 5}),
         header(inference={"magic": 1}),
         header(),  # fits, but the tensors do not
+        header(network={"widths": [300_000, 300_000], "blocks": [1, 1]}),
+        header(network={"widths": [8, 8], "blocks": [1, 10**9]}),
+        header(network={"widths": [8] * 70, "blocks": [1] * 70}),
+        header(network="restormer", mask_channel=False),
+        header(network="nothing", mask_channel=False),
     ],
 )
 def test_foreign_files_are_refused(tmp_path, metadata):

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from amsnet_cli.core.downsampling import pd_up
 from amsnet_cli.core.inference import multi_mask_pass
 from amsnet_cli.core.networks import DeamNet, DnCNN, MaskedNetwork, NAFNet, Restormer, UNet
+from amsnet_cli.core.networks.nafnet import BaselineBlock
 from tests.conftest import SHARED
 
 OFFICIAL = SHARED.parent / "official"
@@ -68,6 +70,46 @@ def test_any_size_keeps_its_shape(name):
     assert denoised.shape == (2, 3, 17, 35)
     assert denoised.dtype == torch.float32
     assert denoised.isfinite().all()
+
+
+@torch.inference_mode()
+def test_nafnet_is_padded_with_zeros_as_its_authors_do():
+    torch.manual_seed(0)
+    network = NAFNet().eval()
+    for block in network.modules():
+        if isinstance(block, BaselineBlock):
+            block.beta.fill_(0.5)
+    nothing = torch.zeros(1, 1, 20, 33, dtype=torch.bool)
+    x = torch.rand(1, 3, 20, 33)
+    whole = torch.zeros(1, 3, 32, 48)
+    whole[..., :20, :33] = x
+    masked = MaskedNetwork(network, fill="zeros", mask_channel=False)
+    expected = network(whole)[..., :20, :33]
+    assert torch.allclose(masked(x, nothing), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "column"), [("dncnn", 320), ("unet", 320 + 29)])
+def test_reach_is_how_far_away_a_pixel_can_change_another(name, column, monkeypatch):
+    """At the column where pooling makes it farthest."""
+    monkeypatch.setattr(F, "max_pool2d", F.avg_pool2d)  # of a maximum, gradients show one pixel
+    torch.manual_seed(0)
+    network = NETWORKS[name]().eval()
+    x = torch.rand(1, 3, 32, 640, requires_grad=True)
+    network(x)[0, :, :, column].sum().backward()
+    seen = x.grad.abs().sum((0, 1, 2)).nonzero() - column
+    assert seen.abs().max() == network.reach
+
+
+@names
+def test_every_trainable_tensor_takes_part(name):
+    """So that several processes can share the training; DeamNet has some that do nothing."""
+    network = NETWORKS[name]()
+    network(torch.rand(1, 3, 32, 32)).sum().backward()
+    for key, parameter in network.named_parameters():
+        assert parameter.requires_grad == (parameter.grad is not None), key
+    idle = {n.split(".")[1] for n, p in network.named_parameters() if not p.requires_grad}
+    unused = {"conv_dila1", "conv_dila2", "conv_dila3", "cat1"} if name == "deamnet" else set()
+    assert idle == unused
 
 
 class Golden(NamedTuple):

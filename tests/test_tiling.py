@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amsnet_cli.core.tiling import Tile, plan_tiles, run_tiled
+from amsnet_cli.core.tiling import Tile, plan_tiles, run_in_bands, run_tiled
 
 plans = given(
     st.integers(1, 300), st.integers(1, 300), st.integers(8, 120), st.integers(0, 40),
@@ -52,6 +52,17 @@ def test_blending_is_a_gentle_ramp(seed):
     )
     assert out.diff(dim=-1).abs().max() <= 1 / 33 + 1e-6
     assert out.diff(dim=-2).abs().max() <= 1 / 33 + 1e-6
+
+
+@plans
+def test_bands_come_from_the_top_down_without_a_gap(h, w, tile, overlap, align):
+    x = torch.rand(1, 3, h, w)
+    done = 0
+    for top, band in run_in_bands(lambda t: t.of(x), plan_tiles((h, w), tile, overlap, align)):
+        assert top == done
+        done += band.shape[-2]
+        assert torch.equal(band, x[..., top:done, :])
+    assert done == h
 
 
 def test_a_small_picture_is_one_tile():

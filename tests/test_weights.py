@@ -214,6 +214,23 @@ class TestStore:
         assert amsnet("weights", "pull", "far", "--force").exit_code == 0
         assert len(server.asked) == 2
 
+    def test_a_folder_of_one_s_own(self, amsnet, far, tmp_path, monkeypatch):
+        monkeypatch.setenv("AMSNET_WEIGHTS_DIR", str(tmp_path / "shared"))
+        assert amsnet("weights", "pull", "far").exit_code == 0
+        assert find_weights("far") == tmp_path / "shared" / "far.safetensors"
+        assert not far.exists()
+
+    @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+    def test_a_store_that_can_only_be_read(self, amsnet, far, server):
+        assert amsnet("weights", "pull", "far").exit_code == 0
+        weights_dir().chmod(0o555)
+        try:
+            assert amsnet("weights", "pull", "far").exit_code == 0
+            refused = amsnet("weights", "pull", "far", "--force")
+            assert refused.exit_code == 1 and refused.stderr.count("\n") == 1
+        finally:
+            weights_dir().chmod(0o755)
+
     @pytest.mark.parametrize("damage", [CONTENT[:-1] + b"?", b"", CONTENT + b"x"])
     def test_damage_is_named_with_the_mend_which_mends(self, amsnet, far, damage):
         amsnet("weights", "pull", "far")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from amsnet_cli import __version__
-from amsnet_cli.cli import denoise, evaluate, fit, weights
+from amsnet_cli.cli import compare, denoise, evaluate, fit, submit, weights
 
 app = typer.Typer(
     name="amsnet",
@@ -17,8 +17,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(denoise.denoise)
+app.command()(compare.compare)
 app.command()(fit.fit)
 app.command()(evaluate.evaluate)
+app.add_typer(submit.app, name="submit")
 app.add_typer(weights.app, name="weights")
 
 

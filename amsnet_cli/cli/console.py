@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import signal
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -46,39 +48,48 @@ def show_table(table: Table) -> None:
 
 def say(line: str) -> None:
     """Print a message for people; brackets in it are text, not markup."""
-    stderr.print(escape(line))
+    stderr.print(escape(_plain(line)))
+
+
+def _plain(text: str) -> str:
+    """Write out characters that would steer the terminal, or that no encoding has."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def complain(error: AmsnetError) -> None:
     """Print an error in one line, and where it came from if `AMSNET_DEBUG` is set."""
     if os.environ.get("AMSNET_DEBUG", "0") not in ("", "0"):
         traceback.print_exception(error)
-    line = " ".join(str(error).split())
+    line = _plain(" ".join(str(error).split()))
     stderr.print(f"[bold red]error:[/] {escape(line)}")
 
 
 def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn a command's errors into a line and an exit code; Ctrl-C and SIGTERM into 130."""
+    """Turn a command's errors into a line and an exit code, and signals into 128 + their number."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        signal.signal(signal.SIGTERM, _interrupt)
-        # Damaged EXIF is either carried over as it is or refused by name.
-        warnings.filterwarnings("ignore", module="PIL")
         try:
+            for name in ("SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)
+                # Under nohup it stays ignored.
+                if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                    signal.signal(number, _interrupt)
+            # Damaged EXIF is either carried over as it is or refused by name.
+            warnings.filterwarnings("ignore", module="PIL")
             command(*args, **kwargs)
         except AmsnetError as error:
             complain(error)
             raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as request:
             say("interrupted")
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(request.args[0] if request.args else INTERRUPTED) from None
 
     return wrapped
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt(128 + number)
 
 
 @contextmanager
@@ -107,20 +118,22 @@ def imports_whole() -> Iterator[None]:
 def stop_requests() -> Iterator[Callable[[], bool]]:
     """Let Ctrl-C and SIGTERM ask for a stop; a second one interrupts at once.
 
+    Within a second they count as one: torchrun passes on what the terminal has sent already.
+
     Yields:
         A function that tells whether a stop was asked for.
     """
-    asked = False
+    asked = math.inf
 
     def ask(number: int, frame: FrameType | None) -> None:
         nonlocal asked
-        if asked:
+        if time.monotonic() > asked + 1:
             raise KeyboardInterrupt
-        asked = True
+        asked = min(asked, time.monotonic())
 
     before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked
+        yield lambda: asked < math.inf
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -138,7 +151,7 @@ def progress_bar(what: str, *, quiet: bool) -> Iterator[Callable[[float], None]]
     with Progress(
         *columns, TimeRemainingColumn(), console=stderr, transient=True, disable=hidden
     ) as bars:
-        task = bars.add_task(escape(what), total=1.0)
+        task = bars.add_task(escape(_plain(what)), total=1.0)
         yield lambda share: bars.update(task, completed=share)
 
 
@@ -168,6 +181,7 @@ def download_bar(what: str, *, quiet: bool) -> Iterator[Callable[[int, int | Non
 
 
 def print_result(line: str | Path) -> None:
-    """Print a result on stdout, as it is, for other programs to read."""
-    sys.stdout.write(f"{line}\n")
+    """Print a result on stdout, as it is, for other programs to read; names may be no text."""
     sys.stdout.flush()
+    sys.stdout.buffer.write(os.fsencode(f"{line}\n"))
+    sys.stdout.buffer.flush()

@@ -19,12 +19,24 @@ from amsnet_cli.cli.denoise import parse_tile
 
 @reports_errors
 def evaluate(
-    noisy_dir: Annotated[Path, typer.Argument(metavar="NOISY_DIR", help="Noisy pictures.")],
-    clean_dir: Annotated[
-        Path, typer.Argument(metavar="CLEAN_DIR", help="Clean pictures of the same names.")
+    noisy: Annotated[
+        Path,
+        typer.Argument(
+            metavar="NOISY",
+            help="A folder of noisy pictures, or of both kinds; or SIDD's validation blocks.",
+        ),
     ],
+    clean: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="CLEAN",
+            help="Clean pictures of the same names; without, they are found in NOISY.",
+        ),
+    ] = None,
     weights: options.Weights = None,
+    every: Annotated[int, typer.Option(min=1, help="Take each n-th picture.")] = 1,
     masks: options.Masks = None,
+    stride: options.InferStride = None,
     repeats: options.Repeats = None,
     refine: options.Refine = None,
     tile: options.Tile = "auto",
@@ -33,7 +45,12 @@ def evaluate(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Score weights on pictures whose clean versions are known: PSNR and SSIM."""
+    """Score weights on pictures whose clean versions are known: PSNR and SSIM.
+
+    In one folder, noisy and clean pictures are told by their names: x_real and x_mean (PolyU),
+    x_NOISY_1 and x_GT_1 (SIDD), noisy/x and clean/x, input/x and target/x, and the like. SIDD's
+    blocks are read from ValidationNoisyBlocksSrgb.mat and ValidationGtBlocksSrgb.mat.
+    """
     from amsnet_cli.weights.manifest import sha256_of
     from amsnet_cli.weights.store import find_weights
 
@@ -41,18 +58,19 @@ def evaluate(
     path = find_weights(weights)
 
     from amsnet_cli import evaluation
+    from amsnet_cli.datasets import find_pairs
     from amsnet_cli.denoising import DenoiseOptions
     from amsnet_cli.device import choose_device
     from amsnet_cli.model import load_model
 
-    pairs = evaluation.pair_photos(noisy_dir, clean_dir)
+    pairs = find_pairs(noisy, clean)[::every]
     where = choose_device(device)
     model = load_model(path, weights or path.stem)
     wishes = DenoiseOptions(
-        n_masks=masks, repeats=repeats, refine=refine, tile=tile_size, seed=seed
+        n_masks=masks, stride=stride, repeats=repeats, refine=refine, tile=tile_size, seed=seed
     )
     scores = []
-    with progress_bar(noisy_dir.name, quiet=quiet) as progress:
+    with progress_bar(noisy.name, quiet=quiet) as progress:
         for score in evaluation.evaluate(pairs, model, wishes, device=where):
             scores.append(score)
             progress(len(scores) / len(pairs))
@@ -64,7 +82,9 @@ def evaluate(
         "version": __version__,
         "weights": model.name,
         "sha256": digest,
+        "every": every,
         "masks": masks,
+        "stride": stride,
         "repeats": repeats,
         "refine": refine,
         "seed": seed,

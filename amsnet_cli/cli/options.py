@@ -29,6 +29,13 @@ Masks = Annotated[
         help="Complementary masks; 1 is the single pass. (default: as the model says)",
     ),
 ]
+InferStride = Annotated[
+    int | None,
+    typer.Option(
+        "--stride", min=1,
+        help="Of the pixel-shuffle downsampling around the masks. (default: as the model says)",
+    ),
+]  # fmt: skip
 Repeats = Annotated[
     int | None,
     typer.Option(min=1, help="Independent sets of masks averaged. (default: as the model says)"),
@@ -47,3 +54,10 @@ Tile = Annotated[
         metavar="auto|N", help="Longest side of a tile in pixels; less needs less memory."
     ),
 ]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory", metavar="SIZE", rich_help_panel="Memory and speed",
+        help="What the program may use, as 2G or 500M. (default: what is free)",
+    ),
+]  # fmt: skip

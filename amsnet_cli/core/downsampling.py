@@ -6,23 +6,31 @@ the spatial correlation of real camera noise (AP-BSN, and AMSNet after it).
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+Padding = Literal["reflection", "zeros"]
 
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Extend the bottom and right borders by reflection until both sides are multiples.
+
+def pad_to_multiple(x: Tensor, multiple: int, padding: Padding = "reflection") -> Tensor:
+    """Extend the bottom and right borders until both sides are multiples.
 
     Args:
-        x: (..., H, W), any dtype, any size from 1x1 up; the reflection repeats where the
-            image is smaller than the border it needs.
+        x: (..., H, W), any dtype, any size from 1x1 up.
         multiple: at least 1.
+        padding: with what; a reflection repeats where the image is smaller than the border it
+            needs.
 
     Returns:
         (..., H', W') with H', W' the next multiples of `multiple`.
     """
     height, width = x.shape[-2:]
     rows, columns = -height % multiple, -width % multiple
+    if padding == "zeros":
+        return F.pad(x, (0, columns, 0, rows))
     if rows:
         x = x.index_select(-2, _reflected(height, height + rows, x.device))
     if columns:

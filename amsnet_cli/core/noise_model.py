@@ -114,29 +114,38 @@ def measure_noise(noisy: Tensor, denoised: Tensor) -> NoiseModel | None:
     )
 
 
-def draw_noise(model: NoiseModel, clean: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw noise as `model` says.
+class NoiseSource:
+    """Draws noise as a model says.
 
     Args:
         model: see `NoiseModel`.
-        clean: (3, H, W) float32 in [0, 1]; gives the brightness.
-        generator: a CPU generator.
-
-    Returns:
-        (3, H, W) float32.
+        side: of the square pictures that noise is drawn for.
     """
-    height, width = clean.shape[1:]
-    kernel = torch.zeros(height, width, 3, 3)
-    for i in range(-REACH, REACH + 1):
-        for j in range(-REACH, REACH + 1):
-            kernel[i % height, j % width] += model.covariance[REACH + i, REACH + j]
-    spectrum = torch.fft.fft2(kernel, dim=(0, 1))  # (H, W, 3, 3), Hermitian but for rounding
-    values, vectors = torch.linalg.eigh(0.5 * (spectrum + spectrum.mH))
-    root = vectors * values.clamp_min(0).sqrt()[..., None, :]
-    white = torch.fft.fft2(torch.randn(height, width, 3, generator=generator), dim=(0, 1))
-    noise = torch.fft.ifft2((root @ white[..., None])[..., 0], dim=(0, 1)).real
-    drawn: Tensor = noise.permute(2, 0, 1) * _read(model.levels, clean.mean(0))
-    return drawn
+
+    def __init__(self, model: NoiseModel, side: int) -> None:
+        self.levels, self.side = model.levels, side
+        kernel = torch.zeros(side, side, 3, 3)
+        for i in range(-REACH, REACH + 1):
+            for j in range(-REACH, REACH + 1):
+                kernel[i % side, j % side] += model.covariance[REACH + i, REACH + j]
+        spectrum = torch.fft.fft2(kernel, dim=(0, 1))  # (S, S, 3, 3), Hermitian but for rounding
+        values, vectors = torch.linalg.eigh(0.5 * (spectrum + spectrum.mH))
+        self._root = vectors * values.clamp_min(0).sqrt()[..., None, :]
+
+    def draw(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw noise for a picture.
+
+        Args:
+            clean: (3, S, S) float32 in [0, 1]; gives the brightness.
+            generator: a CPU generator.
+
+        Returns:
+            (3, S, S) float32.
+        """
+        white = torch.randn(self.side, self.side, 3, generator=generator)
+        coloured = (self._root @ torch.fft.fft2(white, dim=(0, 1))[..., None])[..., 0]
+        noise: Tensor = torch.fft.ifft2(coloured, dim=(0, 1)).real.permute(2, 0, 1)
+        return noise * _read(self.levels, clean.mean(0))
 
 
 def _covariance(cells: Tensor) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby, zip_longest
 
 import torch
 from torch import Tensor
@@ -21,6 +22,25 @@ class Tile:
     def of(self, x: Tensor) -> Tensor:
         """View this tile of (..., H, W)."""
         return x[..., self.top : self.bottom, self.left : self.right]
+
+    def within(self, outer: Tile) -> Tile:
+        """Take this tile of a tile for one of the picture that `outer` is a tile of."""
+        return Tile(
+            top=outer.top + self.top, bottom=outer.top + self.bottom,
+            left=outer.left + self.left, right=outer.left + self.right,
+        )  # fmt: skip
+
+    def relative_to(self, outer: Tile) -> Tile:
+        """Undo `within`."""
+        return Tile(
+            top=self.top - outer.top, bottom=self.bottom - outer.top,
+            left=self.left - outer.left, right=self.right - outer.left,
+        )  # fmt: skip
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.bottom - self.top, self.right - self.left
 
 
 def plan_tiles(size: tuple[int, int], tile: int, overlap: int, align: int) -> list[Tile]:
@@ -54,12 +74,51 @@ def plan_tiles(size: tuple[int, int], tile: int, overlap: int, align: int) -> li
     ]
 
 
+def run_in_bands(
+    compute: Callable[[Tile], Tensor], tiles: Iterable[Tile]
+) -> Iterator[tuple[int, Tensor]]:
+    """Compute a picture tile by tile, blend the overlaps linearly, and give rows as they are done.
+
+    So no more of the picture than one row of tiles is held at a time. Where neighbours agree, the
+    result is exactly what they agree on.
+
+    Args:
+        compute: gives the (B, C, h, w) of a tile.
+        tiles: as from `plan_tiles`.
+
+    Yields:
+        The first row's number and (B, C, h, W) on the CPU, from the top down, without a gap.
+
+    Raises:
+        ValueError: there is no tile.
+    """
+    rows = [list(row) for _, row in groupby(tiles, key=lambda tile: tile.top)]
+    if not rows:
+        raise ValueError("no tiles")
+    unfinished: Tensor | None = None
+    for row, following in zip_longest(rows, rows[1:]):
+        band: Tensor | None = None
+        done_right = 0
+        for tile in row:
+            part = compute(tile).cpu()
+            if band is None:
+                band = part.new_empty((*part.shape[:3], row[-1].right))
+            _lay(band, part, tile.left, done_right)
+            done_right = tile.right
+        assert band is not None
+        if unfinished is not None:
+            head = band.narrow(-2, 0, unfinished.shape[-2])
+            torch.lerp(unfinished, head, _ramp(unfinished.shape[-2], band)[:, None], out=head)
+        top, bottom = row[0].top, row[0].bottom
+        done = following[0].top - top if following else bottom - top
+        yield top, band[..., :done, :]
+        unfinished = band[..., done:, :].clone()
+
+
 def run_tiled(
     compute: Callable[[Tile], Tensor], tiles: Iterable[Tile], size: tuple[int, int]
 ) -> Tensor:
-    """Compute a picture tile by tile and blend the overlaps linearly.
-
-    Where neighbours agree, the result is exactly what they agree on.
+    """Compute a whole picture by `run_in_bands`.
 
     Args:
         compute: gives the (B, C, h, w) of a tile.
@@ -73,34 +132,22 @@ def run_tiled(
         ValueError: there is no tile.
     """
     canvas: Tensor | None = None
-    row: Tensor | None = None
-    row_top = done_bottom = done_right = 0
-    for tile in tiles:
-        part = compute(tile).cpu()
+    for top, band in run_in_bands(compute, tiles):
         if canvas is None:
-            canvas = part.new_empty((*part.shape[:2], *size))
-        if tile.left == 0:
-            if row is not None:
-                _lay(canvas, row, row_top, done_bottom, -2)
-                done_bottom = row_top + row.shape[-2]
-            row = part.new_empty((*part.shape[:3], size[1]))
-            row_top, done_right = tile.top, 0
-        assert row is not None
-        _lay(row, part, tile.left, done_right, -1)
-        done_right = tile.right
-    if canvas is None or row is None:
-        raise ValueError("no tiles")
-    _lay(canvas, row, row_top, done_bottom, -2)
+            canvas = band.new_empty((*band.shape[:2], *size))
+        canvas[..., top : top + band.shape[-2], :] = band
+    assert canvas is not None
     return canvas
 
 
-def _lay(canvas: Tensor, part: Tensor, start: int, done: int, axis: int) -> None:
-    """Put `part` at `start` along `axis`, fading over from what lies there up to `done`."""
-    shared = max(0, done - start)
+def _lay(band: Tensor, part: Tensor, left: int, done: int) -> None:
+    """Put `part` into `band`, fading over from what lies there up to the column `done`."""
+    shared = max(0, done - left)
     if shared:
-        below = canvas.narrow(axis, start, shared)
-        above = part.narrow(axis, 0, shared)
-        ramp = torch.arange(1, shared + 1, dtype=part.dtype) / (shared + 1)
-        below.lerp_(above, ramp if axis == -1 else ramp[:, None])
-    fresh = part.shape[axis] - shared
-    canvas.narrow(axis, start + shared, fresh).copy_(part.narrow(axis, shared, fresh))
+        band.narrow(-1, left, shared).lerp_(part.narrow(-1, 0, shared), _ramp(shared, part))
+    fresh = part.shape[-1] - shared
+    band.narrow(-1, left + shared, fresh).copy_(part.narrow(-1, shared, fresh))
+
+
+def _ramp(length: int, like: Tensor) -> Tensor:
+    return torch.arange(1, length + 1, dtype=like.dtype) / (length + 1)

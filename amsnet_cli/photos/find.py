@@ -9,13 +9,14 @@ from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos.read import FORMATS, PHOTO_SUFFIXES
 
 
-def find_photos(folder: Path) -> list[Path]:
+def find_photos(folder: Path, *, recursive: bool = True) -> list[Path]:
     """List the photos in `folder` and below, told by their suffix.
 
     Hidden files and folders are left out, and linked folders are not entered.
 
     Args:
         folder: where to look.
+        recursive: whether to look below.
 
     Returns:
         Paths that begin with `folder`, in the order of their parts, whatever the file system's.
@@ -31,12 +32,13 @@ def find_photos(folder: Path) -> list[Path]:
 
     found = []
     for place, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
         found += [
             Path(place, name)
             for name in files
             if not name.startswith(".") and Path(name).suffix.lower() in PHOTO_SUFFIXES
         ]
     if not found:
-        raise PhotoError(f"{folder}: no photos in it or below", f"expected {FORMATS}")
+        hint = f"expected {FORMATS}" if recursive else "look below it with --recursive"
+        raise PhotoError(f"{folder}: no photos in it{' or below' * recursive}", hint)
     return sorted(found, key=lambda path: path.parts)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import colour
 
 Pixels = NDArray[Any]
@@ -70,24 +71,60 @@ class Photo:
         return self.bits or 8 * self.pixels.dtype.itemsize
 
 
+def value_range(photo: Photo) -> tuple[float, float]:
+    """Tell which values 0 and 1 stand for.
+
+    Returns:
+        The ends of the integer range, or for float pictures 0 and 1, farther apart only where they
+        go beyond.
+    """
+    if photo.pixels.dtype == np.float32:
+        return min(0.0, float(photo.pixels.min())), max(1.0, float(photo.pixels.max()))
+    return 0.0, float(np.iinfo(photo.pixels.dtype).max)
+
+
 def unit_range(photo: Photo) -> tuple[NDArray[np.float32], float, float]:
     """Map pixels to [0, 1] as networks know them: linear light is bent by sRGB's curve.
 
     Returns:
-        (H, W, C) float32 in [0, 1], and the low and high value that 0 and 1 stand for: of the
-        integer range, or for float pictures 0 and 1, farther apart only where they go beyond.
+        (H, W, C) float32 in [0, 1], and what 0 and 1 stand for, see `unit_ends`.
     """
-    pixels = photo.pixels.astype(np.float32)
+    low, high = unit_ends(photo)
+    return to_unit(photo, photo.pixels, low, high), low, high
+
+
+def unit_ends(photo: Photo) -> tuple[float, float]:
+    """Tell what 0 and 1 of `to_unit` stand for.
+
+    Returns:
+        0 and 1, of integers the largest; for float pictures farther apart where they go beyond.
+    """
     if photo.pixels.dtype != np.float32:
-        pixels /= np.iinfo(photo.pixels.dtype).max
-    if colour.is_linear(photo.icc):
-        pixels = colour.encode(pixels)
+        return 0.0, 1.0
+    low, high = _bent(photo, np.array(value_range(photo)))
+    return float(low), float(high)
+
+
+def to_unit(photo: Photo, pixels: Pixels, low: float, high: float) -> NDArray[np.float32]:
+    """Map some of a photo's pixels as `unit_range` does.
+
+    Args:
+        photo: gives dtype and colours.
+        pixels: (h, w, C), a part of the photo's.
+        low: from `unit_ends`.
+        high: from `unit_ends`.
+    """
+    scaled = _bent(photo, pixels)
+    scaled -= low
+    scaled /= high - low
+    return scaled
+
+
+def _bent(photo: Photo, pixels: Pixels) -> NDArray[np.float32]:
+    scaled = pixels.astype(np.float32)
     if photo.pixels.dtype != np.float32:
-        return pixels, 0.0, 1.0
-    low, high = min(0.0, float(pixels.min())), max(1.0, float(pixels.max()))
-    pixels -= low
-    pixels /= high - low
-    return pixels, low, high
+        scaled /= np.iinfo(photo.pixels.dtype).max
+    return colour.encode(scaled) if colour.is_linear(photo.icc) else scaled
 
 
 def with_unit_pixels(
@@ -141,3 +178,58 @@ def with_depth(photo: Photo, depth: int) -> Photo:
 def without_metadata(photo: Photo) -> Photo:
     """Leave out EXIF, XMP and IPTC; the colours, the orientation and the resolution stay."""
     return replace(photo, exif=None, xmp=None, iptc=None)
+
+
+def stored_box(photo: Photo, region: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """Find a region of the upright picture in the pixels as they are stored.
+
+    Args:
+        photo: its orientation says how it is stored (EXIF 2.32, tag Orientation).
+        region: x, y, width and height in pixels, from the top left of the upright picture.
+
+    Returns:
+        top, bottom, left, right; the ends are exclusive.
+
+    Raises:
+        PhotoError: the region is empty or not within the picture.
+    """
+    height, width = photo.pixels.shape[:2]
+    turned = photo.orientation >= 5
+    upright = (height, width) if turned else (width, height)
+    x, y, across, down = region
+    if min(x, y) < 0 or min(across, down) < 1 or x + across > upright[0] or y + down > upright[1]:
+        raise PhotoError(
+            f"{across}x{down} pixels at {x},{y} are not within the picture",
+            f"it has {upright[0]}x{upright[1]}",
+        )
+    columns, rows = (x, x + across), (y, y + down)
+    if photo.orientation in (2, 3, 6, 7):
+        columns = (upright[0] - columns[1], upright[0] - columns[0])
+    if photo.orientation in (3, 4, 7, 8):
+        rows = (upright[1] - rows[1], upright[1] - rows[0])
+    return (*columns, *rows) if turned else (*rows, *columns)
+
+
+def cropped(photo: Photo, box: tuple[int, int, int, int]) -> Photo:
+    """Cut out a part, as a view.
+
+    Args:
+        photo: any.
+        box: as from `stored_box`.
+    """
+    area = np.s_[box[0] : box[1], box[2] : box[3]]
+    alpha = None if photo.alpha is None else photo.alpha[area]
+    return replace(photo, pixels=photo.pixels[area], alpha=alpha)
+
+
+def upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Turn and mirror pixels as the EXIF orientation says, as a view.
+
+    Args:
+        pixels: (H, W, ...).
+        orientation: 1 to 8.
+    """
+    turned = np.swapaxes(pixels, 0, 1) if orientation >= 5 else pixels
+    rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
+    columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
+    return turned[rows, columns]

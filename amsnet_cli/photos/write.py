@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +13,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile
 
+from amsnet_cli.atomic import write_whole
 from amsnet_cli.errors import OutputError
 from amsnet_cli.photos import exif, jpeg, png
 from amsnet_cli.photos.colour import suits
 from amsnet_cli.photos.libvips import pyvips
-from amsnet_cli.photos.photo import JpegCoding, Photo, with_depth
+from amsnet_cli.photos.photo import JpegCoding, Photo, upright, with_depth
 
 WRITABLE = {
     ".jpg": "JPEG",
@@ -128,18 +128,8 @@ def write_photo(photo: Photo, path: Path, *, modified_ns: int | None = None) -> 
         raise OutputError(
             f"{path}: cannot be encoded ({' '.join(str(error).split())})", "write another format"
         ) from error
-    part = path.with_name(f".amsnet-{secrets.token_hex(4)}.part")
     try:
-        try:
-            with part.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            if modified_ns is not None:
-                os.utime(part, ns=(modified_ns, modified_ns))
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(path, content, modified_ns)
     except OSError as error:
         raise OutputError(
             f"{path}: cannot be written ({error.strerror})", "choose another place with -o"
@@ -185,7 +175,7 @@ def _encode_with_pillow(photo: Photo, kind: str, block: bytes | None) -> bytes:
         options |= {"exact": True, "lossless": photo.lossless}
     else:
         # AVIF says in its own way how a picture is turned, and decoders turn it.
-        pixels = _upright(pixels, photo.orientation)
+        pixels = np.ascontiguousarray(upright(pixels, photo.orientation))
         block = exif.without_orientation(block) if block and exif.is_sound(block) else None
         options["subsampling"] = "4:0:0" if photo.pixels.shape[2] == 1 else "4:4:4"
     if block:
@@ -232,17 +222,6 @@ def _jpeg_options(coding: JpegCoding | None) -> dict[str, Any]:
         "subsampling": "4:4:4",
         "progressive": coding.progressive,
     }
-
-
-def _upright(pixels: np.ndarray[Any, Any], orientation: int) -> np.ndarray[Any, Any]:
-    """Turn (H, W, C) pixels as the EXIF orientation says."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)
 
 
 def _vips(photo: Photo) -> pyvips.Image:

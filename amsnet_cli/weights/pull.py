@@ -1,9 +1,9 @@
 """Pull weights: from what the manifest says to a checked file in the store.
 
 One process at a time works on an entry. It downloads into a hidden `.part` file, which an
-interruption leaves and the next pull goes on with; checks what arrived against the digest, that
-of the manifest or the one recorded on first use; converts it if it is not of this program's
-format; and only then renames it to its place.
+interruption leaves and the next pull goes on with; hashes what arrived, as it is on the disk, and
+compares it with the digest of the manifest or the one recorded on first use; converts it if it is
+not of this program's format; and only then renames it to its place.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def pull(
     except OSError as error:
         raise OutputError(
             f"{error.filename or target}: {error.strerror or error}",
-            "make room, or set AMSNET_WEIGHTS_DIR elsewhere",
+            "make room there, or choose another folder with AMSNET_WEIGHTS_DIR",
         ) from error
     return target
 

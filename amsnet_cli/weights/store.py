@@ -182,7 +182,7 @@ def verify(entry: Entry) -> None:
     """
     path = entry_path(entry)
     again = "install amsnet again" if entry.bundled else f"run: amsnet weights pull {entry.name}"
-    if not path.is_file():
+    if not _is_there(path):
         raise WeightsError(f"weights {entry.name} are not here", again)
     if entry.file.pinned and not entry.converted:
         try:
@@ -244,7 +244,7 @@ def leftovers() -> list[Path]:
 
 def _entry_file(entry: Entry) -> Path:
     path = entry_path(entry)
-    if not path.is_file():
+    if not _is_there(path):
         if entry.bundled:
             raise WeightsError(f"{path}: missing from the installation", "install amsnet again")
         raise WeightsError(
@@ -260,6 +260,15 @@ def _compare_with_record(path: Path, again: str) -> None:
     found = sha256_of(path)
     if found != record.sha256:
         raise WeightsError(f"{path}: damaged: expected sha256 {record.sha256}, got {found}", again)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise WeightsError(
+            f"{path}: cannot be reached ({error.strerror})", "check the permissions of its folder"
+        ) from error
 
 
 def _is_record(path: Path) -> bool:

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from amsnet_cli.core.downsampling import pad_to_multiple
+from amsnet_cli.core.downsampling import Padding, pad_to_multiple
 from amsnet_cli.core.masks import Fill, fill_hidden
 from amsnet_cli.core.networks.compact import CompactUNet, CompactUNetConfig
 from amsnet_cli.core.networks.deamnet import DeamNet
@@ -39,11 +39,16 @@ class Network(Protocol):
 
     Attributes:
         multiple: what the sides of a picture must be multiples of.
+        padding: what a picture is extended with to such sides.
+        reach: how many pixels to each side of a pixel can change its result, at most; None where
+            all can.
         runs_in_bfloat16: whether its result keeps the depth of photos where its convolutions run in
             bfloat16: it does where the network adds to the picture instead of making it anew.
     """
 
     multiple: int
+    padding: Padding
+    reach: int | None
     runs_in_bfloat16: bool
 
     def __call__(self, x: Tensor, /) -> Tensor:
@@ -90,6 +95,6 @@ class MaskedNetwork(nn.Module):
         filled = fill_hidden(noisy, hidden, self.fill)
         seen = torch.cat([filled, hidden.to(filled.dtype)], 1) if self.mask_channel else filled
         height, width = noisy.shape[-2:]
-        padded = pad_to_multiple(seen, self.network.multiple)
+        padded = pad_to_multiple(seen, self.network.multiple, self.network.padding)
         denoised: Tensor = self.network(padded.contiguous(memory_format=torch.channels_last))
         return denoised[..., :height, :width].float()

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from amsnet_cli.core.downsampling import Padding
+
 
 @dataclass(frozen=True, kw_only=True)
 class CompactUNetConfig:
@@ -65,6 +67,7 @@ class CompactUNet(nn.Module):
     ================================  ==================================  =======
     """
 
+    padding: Padding = "reflection"
     runs_in_bfloat16 = True
 
     def __init__(self, config: CompactUNetConfig) -> None:
@@ -72,6 +75,12 @@ class CompactUNet(nn.Module):
         self.config = config
         widths, blocks = config.widths, config.blocks
         self.multiple = 2 ** (len(widths) - 1)
+        # Two convolutions a block, two blocks a level but at the deepest; head and tail; and as
+        # the halvings fall.
+        convolutions = [2 * n for n in blocks[-1:]] + [4 * n for n in blocks[-2::-1]]
+        steps = [2**level for level in reversed(range(len(widths)))]
+        self.reach = sum(c * s for c, s in zip(convolutions, steps, strict=True))
+        self.reach += 2 + self.multiple - 1
         self.head = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(_stack(w, n) for w, n in zip(widths, blocks, strict=True))
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))

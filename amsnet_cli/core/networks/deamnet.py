@@ -7,6 +7,8 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
+from amsnet_cli.core.downsampling import Padding
+
 
 class FeatureTransform(nn.Module):
     """From a picture to the features in which the iterations take place."""
@@ -119,11 +121,11 @@ class FeatureDenoiser(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # These four are in the published state dict and are never used.
-        self.conv_dila1 = _conv(64, 64, 3)
-        self.conv_dila2 = _conv(64, 64, 5)
-        self.conv_dila3 = _conv(64, 64, 7)
-        self.cat1 = nn.Conv2d(192, 64, 1)
+        # These four are in the published state dict and are never used, so never trained.
+        self.conv_dila1 = _conv(64, 64, 3).requires_grad_(False)
+        self.conv_dila2 = _conv(64, 64, 5).requires_grad_(False)
+        self.conv_dila3 = _conv(64, 64, 7).requires_grad_(False)
+        self.cat1 = nn.Conv2d(192, 64, 1).requires_grad_(False)
         self.e3, self.e2, self.e1, self.e0 = Encode(), Encode(), Encode(), Encode()
         self.attention3, self.attention2 = Gate(), Gate()
         self.attention1, self.attention0 = Gate(), Gate()
@@ -154,11 +156,12 @@ class DeamNet(nn.Module):
     the authors of AMSNet published.
 
     Attributes:
-        multiple: what the sides of a picture must be multiples of.
-        runs_in_bfloat16: see `Network`.
+        multiple, padding, reach, runs_in_bfloat16: see `Network`.
     """
 
     multiple = 16
+    padding: Padding = "reflection"
+    reach: int | None = 746
     runs_in_bfloat16 = False
 
     def __init__(self) -> None:

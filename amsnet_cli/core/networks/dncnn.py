@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from amsnet_cli.core.downsampling import Padding
+
 
 class DnCNN(nn.Module):
     """17 convolutions of 3x3 that predict the noise (Zhang et al., arXiv 1608.03981).
@@ -11,11 +13,12 @@ class DnCNN(nn.Module):
     The state dict has the names that the authors of AMSNet use, who published no weights.
 
     Attributes:
-        multiple: what the sides of a picture must be multiples of.
-        runs_in_bfloat16: see `Network`.
+        multiple, padding, reach, runs_in_bfloat16: see `Network`.
     """
 
     multiple = 1
+    padding: Padding = "reflection"
+    reach: int | None = 17
     runs_in_bfloat16 = True
 
     def __init__(self) -> None:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from amsnet_cli.core.downsampling import Padding
+
 _WIDTHS = (32, 64, 128, 256, 512)
 _ENCODER_BLOCKS = (2, 2, 4, 8)
 _MIDDLE_BLOCKS = 12
@@ -60,11 +62,12 @@ class NAFNet(nn.Module):
     dict has the names of the checkpoint that the authors of AMSNet published.
 
     Attributes:
-        multiple: what the sides of a picture must be multiples of.
-        runs_in_bfloat16: see `Network`.
+        multiple, padding, reach, runs_in_bfloat16: see `Network`.
     """
 
     multiple = 16
+    padding: Padding = "zeros"
+    reach: int | None = None
     runs_in_bfloat16 = True
 
     def __init__(self) -> None:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from amsnet_cli.core.downsampling import Padding
+
 
 class ChannelScale(nn.Module):
     """Divide each pixel by the standard deviation of its channels, without centring it."""
@@ -88,11 +90,12 @@ class Restormer(nn.Module):
     that the authors of AMSNet published.
 
     Attributes:
-        multiple: what the sides of a picture must be multiples of.
-        runs_in_bfloat16: see `Network`.
+        multiple, padding, reach, runs_in_bfloat16: see `Network`.
     """
 
     multiple = 8
+    padding: Padding = "reflection"
+    reach: int | None = None
     runs_in_bfloat16 = True
 
     def __init__(self) -> None:

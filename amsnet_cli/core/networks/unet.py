@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from amsnet_cli.core.downsampling import Padding
+
 
 class UNet(nn.Module):
     """A U-Net with five poolings and concatenated skips, the picture itself being the last.
@@ -17,11 +19,12 @@ class UNet(nn.Module):
     that the authors of AMSNet published.
 
     Attributes:
-        multiple: what the sides of a picture must be multiples of.
-        runs_in_bfloat16: see `Network`.
+        multiple, padding, reach, runs_in_bfloat16: see `Network`.
     """
 
     multiple = 32
+    padding: Padding = "reflection"
+    reach: int | None = 157
     runs_in_bfloat16 = False
 
     def __init__(self) -> None:

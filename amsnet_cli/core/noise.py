@@ -1,0 +1,62 @@
+"""Blind estimates of the noise in a picture: without its clean version."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BLOCK = 16
+SPACING = 3
+FLATTEST = 0.1
+_CLIPPED = 0.02
+"""Share of a block's pixels that may be black or white, if enough blocks have as few."""
+_MAD = 1.4826
+"""Standard deviation of a normal distribution, in units of its median absolute deviation."""
+
+
+def noise_level(picture: Tensor) -> Tensor:
+    """Estimate the standard deviation of the noise, where the picture is flattest.
+
+    The kernel (1, -2, 1) in both directions, with unit gain on white noise (Immerkaer, 1996), takes
+    out whatever changes linearly. Its taps lie `SPACING` pixels apart, since neighbouring pixels of
+    cameras share some of their noise, which a tight kernel would not see. Of blocks of `BLOCK`
+    pixels the flattest tenth is looked at, told by how much the means of their quarters differ;
+    blocks with much black or white in them are left out, as noise is clipped there. The median
+    absolute deviation forgives the texture that remains.
+
+    Args:
+        picture: (C, H, W) float in [0, 1].
+
+    Returns:
+        (C,) sigma in [0, 1]; nan where the picture is smaller than a block and its surroundings, or
+        clipped all over.
+    """
+    channels, height, width = picture.shape
+    nothing = picture.new_full((channels,), torch.nan)
+    reach = SPACING * 2
+    if min(height, width) < BLOCK + reach:
+        return nothing
+    line = picture.new_tensor([1.0, -2.0, 1.0]) / 6**0.5
+    kernel = (line[:, None] * line)[None, None]  # (1, 1, 3, 3)
+    planes = picture[:, None]  # (C, 1, H, W)
+    detail = F.conv2d(planes, kernel, dilation=SPACING)  # (C, 1, H-6, W-6)
+    rows, columns = detail.shape[-2] // BLOCK, detail.shape[-1] // BLOCK
+    centre = planes[..., SPACING:-SPACING, SPACING:-SPACING]
+    quarters = F.avg_pool2d(centre, BLOCK // 2)[..., : 2 * rows, : 2 * columns]
+    quarters = quarters.reshape(channels, rows, 2, columns, 2).permute(0, 1, 3, 2, 4)
+    quarters = quarters.reshape(channels, rows * columns, 4)  # (C, N, 4)
+    detail = detail[:, 0, : rows * BLOCK, : columns * BLOCK]
+    blocks = detail.reshape(channels, rows, BLOCK, columns, BLOCK).permute(0, 1, 3, 2, 4)
+    blocks = blocks.reshape(channels, rows * columns, BLOCK * BLOCK)  # (C, N, 256)
+    ends = ((centre <= 0) | (centre >= 1)).to(picture.dtype)
+    clipped = F.avg_pool2d(ends, BLOCK)[:, 0, :rows, :columns].reshape(channels, rows * columns)
+    levels = nothing
+    for channel in range(channels):
+        limit = clipped[channel].quantile(0.25).clamp_min(_CLIPPED)
+        if limit <= 0.5:
+            usable = clipped[channel] <= limit
+            unrest = quarters[channel][usable].std(1)
+            chosen = unrest.argsort()[: max(1, int(FLATTEST * len(unrest)))]
+            levels[channel] = _MAD * blocks[channel][usable][chosen].abs().median()
+    return levels

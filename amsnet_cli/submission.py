@@ -1,0 +1,159 @@
+"""Write what benchmark servers accept, for data whose clean pictures are kept secret."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from amsnet_cli.datasets import SIDD_BENCHMARK, dnd_pictures, matlab_bytes, read_blocks
+from amsnet_cli.denoising import DenoiseOptions, denoise
+from amsnet_cli.errors import OutputError, UsageError
+from amsnet_cli.model import Model
+from amsnet_cli.photos.photo import Photo
+
+MEGAPIXEL = 1024 * 1024
+"""As SIDD's own code counts it."""
+
+
+def submit_sidd(
+    benchmark: Path,
+    output: Path,
+    model: Model,
+    options: DenoiseOptions = DenoiseOptions(),
+    *,
+    about: dict[str, str],
+    device: torch.device = torch.device("cpu"),
+    force: bool = False,
+    progress: Callable[[float], None] = lambda share: None,
+) -> None:
+    """Denoise SIDD's benchmark blocks and write the file to submit.
+
+    Args:
+        benchmark: `BenchmarkNoisyBlocksSrgb.mat`, or its folder.
+        output: `SubmitSrgb.csv` for the benchmark on Kaggle (columns ID and BLOCK, the latter the
+            base64 of a block's bytes), or `SubmitSrgb.mat` for the first server's (cell array
+            DenoisedBlocksSrgb, TimeMPSrgb in seconds a megapixel, struct OptionalData).
+        model: see `denoise`.
+        options: see `denoise`.
+        about: what OptionalData says of the method.
+        device: see `denoise`.
+        force: replace what is there.
+        progress: called with the share done.
+
+    Raises:
+        UsageError: `output` has another suffix, or SciPy is missing.
+        PhotoError: the blocks cannot be read.
+        OutputError: `output` is there already, or cannot be written.
+    """
+    if output.suffix not in (".csv", ".mat"):
+        raise UsageError(f"{output}: SIDD takes .csv (Kaggle) or .mat", "name one of them")
+    if output.exists() and not force:
+        raise OutputError(f"{output}: exists already", "replace it with --force")
+    if benchmark.is_dir():
+        benchmark = benchmark / f"{SIDD_BENCHMARK}.mat"
+    noisy = read_blocks(benchmark, SIDD_BENCHMARK)
+    denoised = np.empty_like(noisy)
+    started = time.monotonic()
+    places = list(np.ndindex(*noisy.shape[:2]))
+    for done, at in enumerate(places, 1):
+        denoised[at] = denoise(Photo(pixels=noisy[at]), model, options, device=device).pixels
+        progress(done / len(places))
+    seconds = (time.monotonic() - started) / (noisy[..., 0].size / MEGAPIXEL)
+    if output.suffix == ".csv":
+        content = _kaggle_csv(denoised)
+    else:
+        cells = np.empty(noisy.shape[:2], object)
+        for at in places:
+            cells[at] = denoised[at]
+        content = matlab_bytes(
+            {"DenoisedBlocksSrgb": cells, "TimeMPSrgb": seconds, "OptionalData": about}
+        )
+    _write(output, content)
+
+
+def submit_dnd(
+    folder: Path,
+    output: Path,
+    model: Model,
+    options: DenoiseOptions = DenoiseOptions(),
+    *,
+    device: torch.device = torch.device("cpu"),
+    force: bool = False,
+    progress: Callable[[float], None] = lambda share: None,
+) -> None:
+    """Denoise DND's sRGB crops and write the files to submit.
+
+    Args:
+        folder: with `info.mat` and `images_srgb/`.
+        output: a folder; gets `0001_01.mat` (Idenoised_crop) and so on for each crop, and for
+            each picture `bundled/0001.mat` (cell array Idenoised, israw, eval_version "1.0"):
+            what lies in `bundled` is what the server wants.
+        model: see `denoise`.
+        options: see `denoise`.
+        device: see `denoise`.
+        force: replace what is there.
+        progress: called with the share done.
+
+    Raises:
+        UsageError: h5py or SciPy is missing.
+        PhotoError: the pictures cannot be read.
+        OutputError: `output` holds a submission already, or cannot be written.
+    """
+    bundled = output / "bundled"
+    if bundled.exists() and not force:
+        raise OutputError(f"{bundled}: exists already", "replace it with --force")
+    pictures = dnd_pictures(folder)
+    for i, read in enumerate(pictures, 1):
+        crops = read()
+        cells = np.empty(len(crops), object)
+        for k, crop in enumerate(crops):
+            cells[k] = _denoised_crop(crop, model, options, device)
+            _write(output / f"{i:04d}_{k + 1:02d}.mat", matlab_bytes({"Idenoised_crop": cells[k]}))
+            progress((i - 1 + (k + 1) / len(crops)) / len(pictures))
+        content = {"Idenoised": cells, "israw": False, "eval_version": "1.0"}
+        _write(bundled / f"{i:04d}.mat", matlab_bytes(content))
+
+
+def _denoised_crop(
+    crop: NDArray[np.float32], model: Model, options: DenoiseOptions, device: torch.device
+) -> NDArray[np.float32]:
+    photo = Photo(pixels=np.ascontiguousarray(crop))
+    return np.clip(denoise(photo, model, options, device=device).pixels, 0, 1)
+
+
+def _kaggle_csv(blocks: NDArray[np.uint8]) -> bytes:
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["ID", "BLOCK"])
+    for i, block in enumerate(blocks.reshape(-1, *blocks.shape[2:])):
+        rows.writerow([i, base64.b64encode(block.tobytes()).decode("ascii")])
+    return text.getvalue().encode("ascii")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror})", "choose another place with -o"
+        ) from error

@@ -1,0 +1,230 @@
+"""Runs that are cut off: really killed, on a full disk, or with their folder taken away.
+
+Each run is a process of its own, forked from a server that has loaded the libraries already.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from amsnet_cli.atomic import clear_leftovers
+from amsnet_cli.photos.photo import Photo
+from amsnet_cli.photos.write import write_photo
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+
+PART = re.compile(r"\.amsnet-[0-9a-f]{8}\.part")
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["amsnet_cli.denoising", "amsnet_cli.model", __name__])
+
+
+def command_line(args: list[str], output: str, ready, most_bytes: int | None) -> None:
+    """Be the command `amsnet`; what it prints goes to a file."""
+    with open(output, "w") as file:  # noqa: PTH123
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    if most_bytes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+    sys.argv = ["amsnet", *args]
+    from amsnet_cli.cli.app import main
+
+    ready.set()
+    main()
+
+
+@dataclass
+class Card:
+    """A folder of photos, where they go, and what has to come out."""
+
+    root: Path
+    model: Path
+    right: dict[str, bytes] = field(default_factory=dict)
+
+    def start(self, *args: str, most_bytes: int | None = None):
+        ready = SERVER.Event()
+        line = ["denoise", "-r", "card", "-o", "out", "-w", str(self.model), *args]
+        os.chdir(self.root)
+        run = SERVER.Process(
+            target=command_line, args=(line, str(self.root / "said.txt"), ready, most_bytes)
+        )
+        run.start()
+        assert ready.wait(60)
+        return run
+
+    def finish(self, *args: str, most_bytes: int | None = None) -> int:
+        run = self.start(*args, most_bytes=most_bytes)
+        run.join(60)
+        return run.exitcode
+
+    @property
+    def said(self) -> str:
+        return (self.root / "said.txt").read_text()
+
+    def found(self, folder: str) -> dict[str, bytes]:
+        place = self.root / folder
+        return {
+            p.relative_to(place).as_posix(): p.read_bytes() for p in place.rglob("*") if p.is_file()
+        }
+
+    def check(self, originals: dict[str, bytes], *, parts: bool) -> dict[str, bytes]:
+        """Nothing is lost or half there."""
+        assert self.found("card") == originals
+        results = self.found("out") if (self.root / "out").is_dir() else {}
+        for name, content in results.items():
+            if PART.fullmatch(Path(name).name):
+                assert parts, f"{name} is left"
+            else:
+                assert content == self.right[name], f"{name} is not whole"
+        return results
+
+
+@pytest.fixture
+def card(tmp_path, tiny_model, noisy_crop, monkeypatch) -> Card:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        path = tmp_path / "card" / f"{i % 2}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shift = rng.integers(-3, 3, noisy_crop.shape)
+        pixels = (noisy_crop.astype(int) * 257 + shift).clip(0, 65535).astype(np.uint16)
+        write_photo(Photo(pixels=pixels), path)
+    card = Card(root=tmp_path, model=tiny_model)
+    assert card.finish("--seed", "1") == 0, card.said
+    card.right = card.found("out")
+    assert len(card.right) == 6
+    shutil.rmtree(tmp_path / "out")
+    return card
+
+
+def kill_and_go_on(card: Card, kills: int, seed: int) -> None:
+    """Kill runs at random moments, half of them while a file is written; let one end at times."""
+    rng = np.random.default_rng(seed)
+    originals = card.found("card")
+    started = time.monotonic()
+    assert card.finish("--seed", "1") == 0
+    whole = time.monotonic() - started
+    # Before the command has begun, a signal ends the process itself; after its end Typer says 130.
+    codes = {signal.SIGINT: {130}, signal.SIGTERM: {143, 130, -15}, signal.SIGKILL: {-9}}
+    interrupted = parts_left = 0
+    for i in range(kills):
+        number = list(codes)[i % 3]
+        fresh = i % 6 < 5
+        if fresh:
+            shutil.rmtree(card.root / "out", ignore_errors=True)
+        run = card.start("--seed", "1", "--skip-existing")
+        if i % 2:
+            deadline = time.monotonic() + whole
+            while time.monotonic() < deadline and not list(card.root.glob("out/*/.amsnet-*")):
+                pass
+        else:
+            time.sleep(rng.uniform(0.1, max(0.2, whole)))
+        if run.is_alive():
+            with suppress(ProcessLookupError):
+                os.kill(run.pid, number)
+        run.join(60)
+        assert run.exitcode in codes[number] | {0}, f"{i}: {card.said}"
+        assert "Traceback" not in card.said
+        interrupted += run.exitcode != 0
+        results = card.check(originals, parts=True)
+        left = [card.root / "out" / name for name in results if name not in card.right]
+        parts_left += len(left)
+        if number != signal.SIGKILL and fresh:
+            assert not left, "cleaned up before it went"
+        for part in left:  # as if it were long ago
+            os.utime(part, (1, 1))
+        if i % 6 == 5:
+            assert card.finish("--seed", "1", "--skip-existing") == 0, card.said
+            assert card.check(originals, parts=False) == card.right
+    print(f"{kills} kills, {interrupted} of them before the end, {parts_left} parts left")
+    assert interrupted > kills / 4
+
+
+def test_killed_at_random_moments(card):
+    kill_and_go_on(card, 30, seed=0)
+
+
+@pytest.mark.realdata
+def test_killed_at_hundreds_of_random_moments(card):
+    kill_and_go_on(card, 300, seed=1)
+
+
+def test_a_hangup_is_an_interruption_too(card):
+    run = card.start()
+    time.sleep(0.1)
+    os.kill(run.pid, signal.SIGHUP)
+    run.join(60)
+    assert run.exitcode in (129, -1)
+
+
+def test_a_full_disk_leaves_nothing_half_written(card):
+    originals = card.found("card")
+    small = np.full((20, 20, 3), 99, np.uint8)
+    write_photo(Photo(pixels=small), card.root / "card" / "z.png")
+    originals = card.found("card")
+    code = card.finish("--seed", "1", most_bytes=50_000)
+    assert code == 3, card.said
+    assert card.found("card") == originals
+    assert list(card.found("out")) == ["z.png"]
+    assert "File too large" in card.said and "1 of 7 photos denoised, 6 failed" in card.said
+
+
+def test_a_full_disk_stops_the_rest(card):
+    """On a file system of its own with room for two results."""
+    (card.root / "out").mkdir()
+    size = sum(map(len, card.right.values())) // 2
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "amsnet-test", str(card.root / "out")]
+    try:
+        made = subprocess.run(mount, capture_output=True, check=False)
+    except OSError as error:
+        pytest.skip(f"no mount here: {error}")
+    if made.returncode:
+        pytest.skip("only root may mount a small file system")
+    originals = card.found("card")
+    try:
+        assert card.finish("--seed", "1", "--jobs", "0") == 3, card.said
+        done = card.check(originals, parts=False)
+        assert 1 <= len(done) <= 3
+        assert "No space left" in card.said
+        assert f"{len(done)} of 6 photos denoised, 1 failed, {5 - len(done)} not tried" in card.said
+    finally:
+        subprocess.run(["umount", str(card.root / "out")], check=True)
+    assert card.finish("--seed", "1", "--skip-existing") == 0
+    assert card.check(originals, parts=False) == card.right
+
+
+def test_a_folder_that_goes_away_is_not_made_again(card):
+    originals = card.found("card")
+    run = card.start("--seed", "1")
+    while run.is_alive() and not card.found("out"):
+        time.sleep(0.001)
+    shutil.rmtree(card.root / "out")
+    run.join(60)
+    assert run.exitcode in (1, 3), card.said
+    assert card.found("card") == originals
+    assert not (card.root / "out").exists()
+    assert "Traceback" not in card.said and "No such file or directory" in card.said
+
+
+def test_leftovers_of_long_ago_are_cleared_and_nothing_else(tmp_path):
+    old, new = tmp_path / ".amsnet-0123abcd.part", tmp_path / ".amsnet-0123abce.part"
+    other = tmp_path / ".amsnet-notes.part"
+    for path in (old, new, other):
+        path.touch()
+    for path in (old, other):
+        os.utime(path, (1, 1))
+    clear_leftovers(tmp_path)
+    assert not old.exists() and new.exists() and other.exists()

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import io
+import re
+import shutil
+from base64 import b64decode
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+from amsnet_cli.errors import PhotoError
+from amsnet_cli.photos.photo import Photo
+from amsnet_cli.photos.raw import srgb_profile
+from amsnet_cli.photos.write import write_photo
+from amsnet_cli.report import CROP, OVERVIEW, look_at, measure_noise
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def pair(sigma: float = 20, orientation: int = 1, dtype=np.uint8) -> tuple[Photo, Photo]:
+    """A CC0 picture with noise, as it lies in a file, and the same without, upright."""
+    clean = skimage.data.astronaut()
+    noise = np.random.default_rng(0).normal(0, sigma, clean.shape)
+    noisy = (clean + noise).round().clip(0, 255).astype(np.uint8)
+    scale = 257 if dtype == np.uint16 else 1
+    stored = {1: noisy, 3: noisy[::-1, ::-1], 6: np.rot90(noisy), 8: np.rot90(noisy, -1)}
+    pixels = np.ascontiguousarray(stored[orientation]).astype(dtype) * dtype(scale)
+    return Photo(pixels=pixels, orientation=orientation), Photo(pixels=clean, icc=srgb_profile())
+
+
+def opened(jpeg: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(jpeg))).astype(int)
+
+
+class TestLook:
+    @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+    def test_shows_the_upright_pixels_of_both(self, orientation, dtype):
+        noisy, clean = pair(orientation=orientation, dtype=dtype)
+        look = look_at(noisy, clean)
+        assert look.size == (512, 512)
+        assert np.abs(opened(look.denoised) - clean.pixels).mean() < 3
+        upright, _ = pair()
+        assert np.abs(opened(look.noisy) - upright.pixels).mean() < 9
+        assert len(look.crops) == 3
+        for crop in look.crops:
+            area = np.s_[crop.top : crop.top + CROP, crop.left : crop.left + CROP]
+            assert np.abs(opened(crop.noisy) - upright.pixels[area]).mean() < 6
+            difference = upright.pixels[area].astype(int) - clean.pixels[area]
+            shown = (opened(crop.removed) - 128) / look.factor
+            assert np.abs(shown - difference).mean() < 6
+            assert np.corrcoef(shown.ravel(), difference.ravel())[0, 1] > 0.9
+
+    def test_noise_before_and_after(self):
+        noisy, clean = pair(20)
+        before, after = look_at(noisy, clean).noise
+        assert before == pytest.approx(20, rel=0.15) and after < 3
+
+    def test_keeps_the_profile_but_no_grey_one(self):
+        noisy, clean = pair()
+        look = look_at(noisy, clean)
+        assert Image.open(io.BytesIO(look.denoised)).info["icc_profile"] == clean.icc
+        grey = Photo(pixels=clean.pixels[..., :1], icc=b"a grey profile")
+        assert "icc_profile" not in Image.open(io.BytesIO(look_at(grey, grey).noisy)).info
+
+    @pytest.mark.parametrize("size", [(1, 1), (5, 3000), (300, 287)])
+    def test_any_size(self, size):
+        photo = Photo(pixels=np.full((*size, 3), 200, np.uint8))
+        look = look_at(photo, photo)
+        assert opened(look.noisy).max() == opened(look.noisy).min() == 200
+        assert max(opened(look.noisy).shape) <= OVERVIEW
+        assert all((opened(crop.removed) == 128).all() for crop in look.crops)
+
+    def test_nothing_else_than_the_same_size(self):
+        noisy, clean = pair()
+        with pytest.raises(PhotoError, match="512x512 and 512x500"):
+            look_at(noisy, Photo(pixels=clean.pixels[:500]))
+
+    def test_float_photos_are_measured_in_their_range(self):
+        noisy, _ = pair(20)
+        bright = Photo(pixels=noisy.pixels.astype(np.float32) / 255 * 4)
+        assert measure_noise(bright) == pytest.approx(measure_noise(noisy), rel=0.05)
+
+
+@pytest.fixture
+def page(amsnet, tmp_path) -> Path:
+    """A page of a photo whose name is a trap."""
+    noisy, clean = pair()
+    name = '"><script>document.title="taken"</script>&amp;.png'.replace("/", "∕")
+    for folder, photo in (("noisy", noisy), ("clean", clean)):
+        (tmp_path / folder).mkdir()
+        write_photo(photo, tmp_path / folder / name)
+    page = tmp_path / "page.html"
+    done = amsnet("compare", tmp_path / "noisy" / name, tmp_path / "clean" / name, "-o", page)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == f"{page}\n"
+    assert "before" in done.stderr
+    return page
+
+
+class TestPage:
+    def test_is_one_file_and_not_large(self, page):
+        text = page.read_text()
+        sources = re.findall(r'(?:src|href)="([^"]*)"', text)
+        assert all(s.startswith(("data:image/jpeg;base64,", "#")) for s in sources)
+        assert not re.search(r"https?://|url\(|@import|<link", text)
+        assert len(text) < 1_500_000
+        images = [s for s in sources if s.startswith("data:")]
+        assert len(images) == 2 + 3 * 3
+        for image in images:
+            Image.open(io.BytesIO(b64decode(image.partition(",")[2]))).verify()
+
+    def test_escapes_what_others_wrote(self, page):
+        assert "<script>document" not in page.read_text()
+        assert "&lt;script&gt;document" in page.read_text()
+
+    def test_every_picture_and_the_slider_have_a_text(self, page):
+        text = page.read_text()
+        for tag in re.findall(r"<img[^>]*>", text):
+            assert re.search(r'alt="[^"]+"', tag)
+        for tag in re.findall(r"<input[^>]*>", text):
+            assert re.search(r'aria-label="[^"]+"', tag)
+
+    def test_an_earlier_page_may_be_replaced_and_nothing_else(self, amsnet, page, tmp_path):
+        photo = next((tmp_path / "noisy").iterdir())
+        assert amsnet("compare", photo, photo, "-o", page).exit_code == 0
+        page.write_text("my diary")
+        refused = amsnet("compare", photo, photo, "-o", page)
+        assert refused.exit_code == 1 and "--force" in refused.stderr
+        assert page.read_text() == "my diary"
+        assert amsnet("compare", photo, photo, "-o", page, "--force").exit_code == 0
+
+    def test_folders_are_matched_by_name(self, amsnet, page, tmp_path):
+        other = tmp_path / "other.html"
+        result = amsnet("compare", tmp_path / "noisy", tmp_path / "clean", "-o", other)
+        assert result.exit_code == 0, result.stderr
+        mixed = amsnet("compare", tmp_path / "noisy", page, "-o", other)
+        assert mixed.exit_code == 2
+
+    def test_of_a_batch_tells_what_failed(self, amsnet, tmp_path, tiny_model):
+        noisy, _ = pair()
+        write_photo(noisy, tmp_path / "a.png")
+        (tmp_path / "b.png").write_text("no picture")
+        page = tmp_path / "page.html"
+        result = amsnet(
+            "denoise", tmp_path / "a.png", tmp_path / "b.png", "-o", tmp_path / "out",
+            "--report", page, "-w", tiny_model, "--crop", "100,50,300,200",
+        )  # fmt: skip
+        assert result.exit_code == 3, result.stderr
+        text = page.read_text()
+        assert text.count("<section") == 1 and "300×200" in text
+        assert "not a picture" in text
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+class TestInTheBrowser:
+    @pytest.fixture
+    def tab(self, page):
+        sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright is installed")
+        with sync_api.sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+            tab = browser.new_page(viewport={"width": 1000, "height": 900})
+            tab.complaints = []
+            tab.on("console", lambda message: tab.complaints.append(message.text))
+            tab.on("pageerror", lambda error: tab.complaints.append(str(error)))
+            tab.on("request", lambda r: r.url[:5] in ("file:", "data:") or tab.complaints.append(r))
+            tab.goto(page.as_uri())
+            yield tab
+            assert tab.complaints == []
+            browser.close()
+
+    def test_the_page_is_whole(self, tab):
+        assert tab.title() == "Before and after", "no script of a name has run"
+        broken = "[...document.images].filter(i => !i.complete || !i.naturalWidth).length"
+        tab.evaluate(
+            "document.images.forEach ? 0 : [...document.images].map(i => i.loading='eager')"
+        )
+        tab.wait_for_function(f"({broken}) === 0")
+        wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        assert not tab.evaluate(wide)
+        tab.set_viewport_size({"width": 360, "height": 640})
+        assert not tab.evaluate(wide), "a telephone shows it without scrolling sideways"
+
+    def test_the_slider_follows_keys_and_mouse(self, tab):
+        def seen() -> str:
+            return tab.evaluate("document.querySelector('.slider').style.getPropertyValue('--cut')")
+
+        slider = tab.locator(".slider input")
+        assert seen() == "50%"
+        slider.focus()
+        tab.keyboard.press("ArrowRight")
+        assert seen() == "50.5%"
+        tab.keyboard.press("Home")
+        assert seen() == "0%"
+        tab.keyboard.press("End")
+        assert seen() == "100%"
+        box = slider.bounding_box()
+        y = box["y"] + box["height"] / 2
+        tab.mouse.move(box["x"] + 0.9 * box["width"], y)
+        tab.mouse.down()
+        tab.mouse.move(box["x"] + 0.25 * box["width"], y, steps=5)
+        tab.mouse.up()
+        assert float(seen().strip("%")) == pytest.approx(25, abs=3)
+
+    def test_what_is_seen_changes_with_the_slider(self, tab):
+        slider = tab.locator(".slider")
+        tab.locator(".slider input").focus()
+        shots = []
+        for key in ("Home", "End"):
+            tab.keyboard.press(key)
+            shots.append(np.asarray(Image.open(io.BytesIO(slider.screenshot())).convert("RGB")))
+        clean, noisy = (np.abs(np.diff(s[20:500, 20:500].astype(int), axis=1)) for s in shots)
+        assert noisy.mean() > 2 * clean.mean()
