@@ -79,7 +79,8 @@ class DenoiseOptions:
         detail: share of lost texture given back, in [0, 1].
         tile: longest side of a tile in pixels; 0 chooses by the memory that is free.
         max_memory: bytes that this process may use on the device, None for all that is free.
-        crop: only this region: x, y, width, height in pixels of the upright picture.
+        crop: only this region: x, y, width, height in pixels of the upright picture; what was
+            structure is told from the region alone.
         seed: of the masks.
     """
 

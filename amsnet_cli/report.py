@@ -113,8 +113,8 @@ def measure_noise(photo: Photo) -> float:
     for top in _spread(height, _SAMPLE, _SAMPLES):
         for left in _spread(width, _SAMPLE, _SAMPLES):
             window = photo.pixels[top : top + _SAMPLE, left : left + _SAMPLE]
-            unit = torch.from_numpy(unit_pixels(window, low, high)).permute(2, 0, 1)
-            levels.append(noise_level(unit).mean())
+            unit = (window.astype(np.float32) - low) / (high - low)
+            levels.append(noise_level(torch.from_numpy(unit).permute(2, 0, 1)).mean())
     return 255 * float(torch.stack(levels).nanquantile(0.25))
 
 
@@ -300,7 +300,7 @@ def _value_range(photo: Photo) -> tuple[float, float]:
 
 def _unit(pixels: Pixels, low: float, high: float) -> NDArray[np.float32]:
     """Map pixels to [0, 1] and grey to three channels."""
-    unit = unit_pixels(pixels, low, high)
+    unit = (pixels.astype(np.float32) - low) / (high - low)
     return np.broadcast_to(unit, (*unit.shape[:2], 3))
 
 

@@ -260,7 +260,9 @@ class TestMemory:
 
 
 class TestCrop:
-    @pytest.mark.parametrize("options", [DenoiseOptions(), DenoiseOptions(n_masks=3)])
+    @pytest.mark.parametrize(
+        "options", [DenoiseOptions(strength=1), DenoiseOptions(strength=1, n_masks=3)]
+    )
     @pytest.mark.parametrize("box", [(100, 130, 300, 150), (0, 0, 40, 500), (480, 499, 1, 1)])
     def test_is_what_the_whole_picture_has_there(self, default, options, box):
         photo = Photo(pixels=noisy_ramp(500, 481, np.uint16))

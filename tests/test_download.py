@@ -281,7 +281,7 @@ class TestKilled:
                 assert far.read_bytes() == CONTENT
                 break
             assert not far.exists()
-            assert process.returncode == (-number if number == signal.SIGKILL else 130)
+            assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
             assert "Traceback" not in stderr
         server.rate = 0
         process = self.pull()

@@ -12,8 +12,8 @@ import skimage.data
 from PIL import Image
 
 from amsnet_cli.errors import PhotoError
+from amsnet_cli.photos.colour import srgb_profile
 from amsnet_cli.photos.photo import Photo
-from amsnet_cli.photos.raw import srgb_profile
 from amsnet_cli.photos.write import write_photo
 from amsnet_cli.report import CROP, OVERVIEW, look_at, measure_noise
 

@@ -238,9 +238,8 @@ def denoise(
             tile=tile_size, max_memory=memory, crop=region, seed=seed,
         )  # fmt: skip
         settings = {"strength": share, "luma": luma, "chroma": chroma, "detail": detail or None}
-        note = f"amsnet {__version__} ({path.stem}" + "".join(
-            f", {setting} {value:g}" for setting, value in settings.items() if value is not None
-        )
+        said = [f"{key} {value:g}" for key, value in settings.items() if value is not None]
+        note = f"amsnet {__version__} ({', '.join([path.stem, *said])})"
         development = RawOptions(development=raw, highlights=highlights)
         modified: dict[Job, int] = {}
 
@@ -274,7 +273,7 @@ def denoise(
                 pictures = report is not None and len(show.entries) < MOST_SHOWN
                 show.looks[job] = look_at(before, clean, pictures=pictures)
             if not strip_metadata:
-                clean = replace(clean, exif=with_software(clean.exif, f"{note})"))
+                clean = replace(clean, exif=with_software(clean.exif, note))
             return clean
 
         def write(job: Job, photo: Photo) -> None:

@@ -183,7 +183,8 @@ def _mean(x: Tensor) -> Tensor:
 
 
 def _most(x: Tensor) -> Tensor:
-    return F.max_pool2d(x[None], CELL, ceil_mode=True)[0]
+    # With the pixels around, as the last cell may be a single pixel.
+    return F.max_pool2d(x[None], CELL + 2, stride=CELL, padding=1, ceil_mode=True)[0]
 
 
 def _blur(cells: Tensor) -> Tensor:

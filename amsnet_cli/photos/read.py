@@ -22,9 +22,7 @@ from amsnet_cli.photos.raw import RAW_SUFFIXES, RawOptions, read_raw
 
 RASTER_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".avif"})
 HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
-UNWRITABLE_SUFFIXES = RAW_SUFFIXES | HEIC_SUFFIXES
-"""Of photos that become TIFF, as nothing can write them or is free to."""
-PHOTO_SUFFIXES = RASTER_SUFFIXES | UNWRITABLE_SUFFIXES
+PHOTO_SUFFIXES = RASTER_SUFFIXES | RAW_SUFFIXES | HEIC_SUFFIXES
 FORMATS = "JPEG, PNG, TIFF, WebP, AVIF, HEIC or a camera's RAW format"
 
 _DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}

@@ -18,7 +18,7 @@ from amsnet_cli.errors import OutputError
 from amsnet_cli.photos import exif, jpeg, png
 from amsnet_cli.photos.colour import suits
 from amsnet_cli.photos.libvips import pyvips
-from amsnet_cli.photos.photo import JpegCoding, Photo, with_depth
+from amsnet_cli.photos.photo import JpegCoding, Photo, upright, with_depth
 
 WRITABLE = {
     ".jpg": "JPEG",
@@ -175,7 +175,7 @@ def _encode_with_pillow(photo: Photo, kind: str, block: bytes | None) -> bytes:
         options |= {"exact": True, "lossless": photo.lossless}
     else:
         # AVIF says in its own way how a picture is turned, and decoders turn it.
-        pixels = _upright(pixels, photo.orientation)
+        pixels = np.ascontiguousarray(upright(pixels, photo.orientation))
         block = exif.without_orientation(block) if block and exif.is_sound(block) else None
         options["subsampling"] = "4:0:0" if photo.pixels.shape[2] == 1 else "4:4:4"
     if block:
@@ -222,17 +222,6 @@ def _jpeg_options(coding: JpegCoding | None) -> dict[str, Any]:
         "subsampling": "4:4:4",
         "progressive": coding.progressive,
     }
-
-
-def _upright(pixels: np.ndarray[Any, Any], orientation: int) -> np.ndarray[Any, Any]:
-    """Turn (H, W, C) pixels as the EXIF orientation says."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)
 
 
 def _vips(photo: Photo) -> pyvips.Image:
