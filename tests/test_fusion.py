@@ -40,10 +40,21 @@ def noise_like(x: torch.Tensor, sigma: float) -> torch.Tensor:
     return sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("sigma", [2, 8, 30])
+@pytest.mark.parametrize("sigma", [4, 8, 30])
 def test_a_perfect_denoiser_is_believed(clean, sigma):
     noisy = clean + noise_like(clean, sigma / 255)
     assert psnr(fused(noisy, clean), clean) > 50
+
+
+def test_of_faint_differences_only_those_that_neighbours_share_are_surely_noise(clean):
+    white = noise_like(clean, 1.5 / 255)
+    shared = 3 * F.avg_pool2d(white[None], 3, stride=1, padding=1)[0]
+    left = [
+        (fused(clean + x, clean) - clean).square().mean() / x.square().mean()
+        for x in (white, shared)
+    ]
+    assert 0.3 < left[0] < 0.4
+    assert left[1] < 0.02
 
 
 def test_removed_structure_comes_back(clean):
