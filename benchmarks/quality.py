@@ -1,6 +1,6 @@
 """Quality and speed side by side: noisy, OpenCV NLM, BM3D and amsnet on the same files.
 
-    python benchmarks/quality.py DATA_DIR --sets sidd10 polyu100 --weights photo
+    python benchmarks/quality.py DATA_DIR --sets sidd10 polyu100 --weights photo sidd --fit 5
 
 DATA_DIR holds one folder a set with `noisy/` and `clean/` of the same names. NLM runs at the
 strength that is best for the set, BM3D at the sigma that is best for the first picture of the set,
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import bm3d
 import cv2
@@ -22,14 +23,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from amsnet_cli import __version__, denoise, find_weights, load_model, read_photo
+from amsnet_cli import FitOptions, __version__, denoise, find_weights, fit, load_model, read_photo
 from amsnet_cli.datasets import pair_photos
 from amsnet_cli.denoising import DenoiseOptions
 from amsnet_cli.evaluation import PROTOCOL, psnr, ssim
+from amsnet_cli.photos.find import find_photos
 from amsnet_cli.photos.photo import Photo
 
 NLM_STRENGTHS = (3, 5, 7, 10, 15, 20, 30)
 BM3D_SIGMAS = (5, 10, 15, 25, 40, 60)
+WORSE = 0.05
+"""dB below the noisy picture from which a result counts as worse."""
 
 Picture = NDArray[np.uint8]
 Method = Callable[[Picture], Picture]
@@ -67,21 +71,56 @@ def score(method: Method, pairs: list[tuple[Picture, Picture]]) -> dict[str, flo
         pixels += noisy.shape[0] * noisy.shape[1]
         psnrs.append(psnr(denoised, clean))
         ssims.append(ssim(denoised, clean))
-        worse += psnrs[-1] < psnr(noisy, clean)
+        worse += psnrs[-1] < psnr(noisy, clean) - WORSE
     return {
         "psnr": float(np.mean(psnrs)), "ssim": float(np.mean(ssims)),
         "worse": worse, "seconds": seconds / pixels * 1e6,
     }  # fmt: skip
 
 
+def against(folder: Path, paths: list[tuple[Path, Path]]) -> Method:
+    """Another tool's results: pictures in `folder` with the stems of the noisy ones."""
+    outputs = {p.stem: p for p in folder.iterdir()}
+    results = iter([read_photo(outputs[noisy.stem]).pixels for noisy, _ in paths])
+    return lambda x: next(results)
+
+
+def fitted(noisy: Path, minutes: float) -> Method:
+    """The default after `amsnet fit` on the set's noisy pictures."""
+    with TemporaryDirectory() as place:
+        model = Path(place) / "fitted.safetensors"
+        fit(noisy, model, FitOptions(minutes=minutes), start=load_model(find_weights(None)))
+        return amsnet(str(model), None)
+
+
+def table(title: str, rows: dict[str, dict[str, float]]) -> None:
+    """Print Markdown."""
+    print(f"\n{title}\n")
+    print("| method | PSNR | SSIM | worse than noisy | s/megapixel |")
+    print("|---|---:|---:|---:|---:|")
+    for method, r in rows.items():
+        speed = f"{r['seconds']:.2f}" if r["seconds"] > 0.001 else "-"
+        print(
+            f"| {method} | {r['psnr']:.2f} | {r['ssim']:.4f} | {r['worse']:.0f} | {speed} |",
+            flush=True,
+        )
+
+
 def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--sets", nargs="+", required=True)
+    parser.add_argument("--sets", nargs="*", default=[])
     parser.add_argument("--weights", nargs="*", default=["photo"], metavar="NAME[:MASKS]")
     parser.add_argument("--every", type=int, default=1, help="take each n-th picture")
+    parser.add_argument("--no-nlm", action="store_true")
     parser.add_argument("--no-bm3d", action="store_true", help="it takes a minute a megapixel")
+    parser.add_argument(
+        "--against", nargs="*", default=[], metavar="NAME=FOLDER",
+        help="results of other tools; FOLDER/SET/ holds a picture for each noisy one",
+    )  # fmt: skip
+    parser.add_argument("--fit", type=float, metavar="MINUTES", help="also `photo` after a fit")
+    parser.add_argument("--clean", type=Path, help="folder of clean pictures, to see what changes")
     args = parser.parse_args()
 
     abilities = torch.cpu.get_capabilities()
@@ -91,29 +130,45 @@ def main() -> None:
         f"{torch.get_num_threads()} threads of {abilities.get('cpu_name', platform.processor())}; "
         f"seed 0. {PROTOCOL}."
     )
+    methods = {
+        f"amsnet {name.replace(':', ', ')}{' masks' * (':' in name)}": amsnet(
+            name.partition(":")[0], int(name.partition(":")[2] or 0) or None
+        )
+        for name in args.weights
+    }
     for name in args.sets:
-        paths = pair_photos(args.data / name / "noisy", args.data / name / "clean")[:: args.every]
+        folder = args.data / name
+        paths = pair_photos(folder / "noisy", folder / "clean")[:: args.every]
         pairs = [tuple(read_photo(p).pixels for p in pair) for pair in paths]
-        rows: dict[str, dict[str, float]] = {"noisy": score(lambda x: x, pairs)}
-        nlm_rows = {h: score(nlm(h), pairs) for h in NLM_STRENGTHS}
-        best = max(nlm_rows, key=lambda h: nlm_rows[h]["psnr"])
-        rows[f"OpenCV NLM, best h = {best}"] = nlm_rows[best]
+        rows = {"noisy": score(lambda x: x, pairs)}
+        if not args.no_nlm:
+            nlm_rows = {h: score(nlm(h), pairs) for h in NLM_STRENGTHS}
+            best = max(nlm_rows, key=lambda h: nlm_rows[h]["psnr"])
+            rows[f"OpenCV NLM, best h = {best}"] = nlm_rows[best]
         if not args.no_bm3d:
             first = {s: score(bm3d_at(s), pairs[:1])["psnr"] for s in BM3D_SIGMAS}
             sigma = max(first, key=lambda s: first[s])
             rows[f"BM3D, sigma = {sigma}"] = score(bm3d_at(sigma), pairs)
-        for weights in args.weights:
-            known_as, _, masks = weights.partition(":")
-            how = f", {masks} masks" if masks else ""
-            rows[f"amsnet {known_as}{how}"] = score(
-                amsnet(known_as, int(masks) if masks else None), pairs
+        for other in args.against:
+            known_as, _, place = other.partition("=")
+            rows[known_as] = score(against(Path(place) / name, paths), pairs)
+        for known_as, method in methods.items():
+            rows[known_as] = score(method, pairs)
+        if args.fit:
+            after = f"amsnet photo, fitted for {args.fit:g} min on the noisy set"
+            rows[after] = score(fitted(folder / "noisy", args.fit), pairs)
+        table(f"{name}, {len(pairs)} pictures", rows)
+    if args.clean:
+        photos = (read_photo(p) for p in find_photos(args.clean)[:: args.every])
+        pairs = [(p.pixels, p.pixels) for p in photos if p.pixels.shape[2] == 3]
+        for known_as, method in methods.items():
+            changes = [psnr(method(x), x) for x, _ in pairs]
+            drift = max(abs(float(method(x).mean() - x.mean())) for x, _ in pairs[:10])
+            print(
+                f"\n{args.clean.name}, {len(pairs)} clean pictures, {known_as}: changed by "
+                f"{np.mean(changes):.1f} dB, at most {min(changes):.1f} dB; mean brightness by at "
+                f"most {drift:.2f} of 255"
             )
-        print(f"\n{name}, {len(pairs)} pictures\n")
-        print("| method | PSNR | SSIM | worse than noisy | s/megapixel |")
-        print("|---|---:|---:|---:|---:|")
-        for method, r in rows.items():
-            speed = f"{r['seconds']:.2f}" if method != "noisy" else "-"
-            print(f"| {method} | {r['psnr']:.2f} | {r['ssim']:.4f} | {r['worse']} | {speed} |")
 
 
 if __name__ == "__main__":
