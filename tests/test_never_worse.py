@@ -1,0 +1,101 @@
+"""The default takes away noise and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image, ImageDraw, ImageFont
+
+from amsnet_cli import denoise, find_weights, load_model, read_photo
+from amsnet_cli.datasets import pair_photos
+from amsnet_cli.evaluation import psnr
+from amsnet_cli.model import Model
+from amsnet_cli.photos.find import find_photos
+from amsnet_cli.photos.photo import Photo
+from tests.conftest import SHARED
+
+
+@pytest.fixture(scope="module")
+def photo_weights() -> Model:
+    return load_model(find_weights(None))
+
+
+def after(pixels: np.ndarray, model: Model) -> np.ndarray:
+    return denoise(Photo(pixels=np.ascontiguousarray(pixels)), model).pixels
+
+
+def page(paper: tuple[int, int, int], ink: tuple[int, int, int]) -> np.ndarray:
+    """A screenshot: text in several sizes, a button, a rule."""
+    image = Image.new("RGB", (480, 320), paper)
+    draw = ImageDraw.Draw(image)
+    for i, size in enumerate((9, 11, 13, 16, 24)):
+        text = f"Size {size}: the quick brown fox jumps over the lazy dog, 0123456789"
+        draw.text((10, 10 + 40 * i), text, fill=ink, font=ImageFont.load_default(size))
+    draw.rectangle((20, 230, 140, 262), fill=(40, 90, 200))
+    draw.text((40, 238), "Continue", fill=(255, 255, 255), font=ImageFont.load_default(14))
+    draw.line((0, 290, 480, 290), fill=ink)
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize(
+    ("paper", "ink"),
+    [
+        ((255, 255, 255), (0, 0, 0)),
+        ((30, 30, 30), (220, 220, 220)),
+        ((246, 244, 238), (60, 40, 20)),
+    ],
+)
+def test_screenshots_are_left_alone(photo_weights, paper, ink):
+    screenshot = page(paper, ink)
+    assert psnr(after(screenshot, photo_weights), screenshot) > 50
+
+
+def test_black_and_white_print_is_left_alone(photo_weights):
+    print_ = (page((255, 255, 255), (0, 0, 0)).mean(2, keepdims=True) > 127) * np.uint8(255)
+    assert np.array_equal(after(print_, photo_weights), print_)
+
+
+@pytest.mark.parametrize("name", ["coffee", "chelsea", "rocket"])
+def test_clean_photos_hardly_change(photo_weights, name):
+    clean = getattr(skimage.data, name)()
+    small = np.asarray(Image.fromarray(clean).reduce(2))  # their own noise is gone
+    assert psnr(after(small, photo_weights), small) > 42
+
+
+@pytest.mark.parametrize("sigma", [3, 8, 20, 40])
+@pytest.mark.parametrize("name", ["astronaut", "coffee"])
+def test_noise_goes_and_brightness_stays(photo_weights, name, sigma):
+    clean = (30 + 0.75 * getattr(skimage.data, name)()[:320, :320]).astype(np.uint8)
+    noise = np.random.default_rng(0).normal(0, sigma, clean.shape)
+    noisy = np.clip(np.rint(clean + noise), 0, 255).astype(np.uint8)
+    denoised = after(noisy, photo_weights)
+    assert psnr(denoised, clean) > psnr(noisy, clean) + (0.3 if sigma < 5 else 3)
+    drift = denoised.mean((0, 1)) - noisy.mean((0, 1))
+    assert np.abs(drift).max() < (0.25 if sigma < 10 else 1.0)
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", ["sidd10", "sidd_val32", "renoir30", "polyu100"])
+def test_no_picture_of_a_set_gets_worse(photo_weights, name):
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"{SHARED / name} is not here")
+    losses = {}
+    for noisy_path, clean_path in pair_photos(SHARED / name / "noisy", SHARED / name / "clean"):
+        noisy, clean = read_photo(noisy_path).pixels, read_photo(clean_path).pixels
+        gain = psnr(after(noisy, photo_weights), clean) - psnr(noisy, clean)
+        if gain < -0.05:
+            losses[noisy_path.name] = round(gain, 2)
+    assert not losses
+
+
+@pytest.mark.realdata
+def test_clean_kodak_pictures_hardly_change(photo_weights):
+    folder = SHARED / "clean" / "kodak24"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not here")
+    for path in find_photos(folder):
+        clean = read_photo(path).pixels
+        changed = after(clean, photo_weights)
+        assert psnr(changed, clean) > 45, path.name
+        assert np.abs(changed.mean((0, 1)) - clean.mean((0, 1))).max() < 0.25, path.name
