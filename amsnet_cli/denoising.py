@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from amsnet_cli.core.brightness import Residuals, lifted
 from amsnet_cli.core.fusion import CELL, fuse, measure_removed, share_that_stays, smoothed, stacked
 from amsnet_cli.core.inference import multi_mask_pass, random_replacement, single_pass
 from amsnet_cli.core.masks import partition_masks
@@ -138,43 +139,56 @@ def denoise(
         return unit.permute(2, 0, 1)[None].expand(-1, 3, -1, -1)
 
     result = cropped(photo, box) if options.crop else photo
+    # 8-bit photos wait in 16 bits for what is yet to come.
+    finer = np.uint16 if photo.pixels.dtype == np.uint8 else photo.pixels.dtype
     with memory_errors(device):
-        pixels = np.empty_like(result.pixels)
+        waiting = replace(result, pixels=np.empty(result.pixels.shape, finer))
         bands = _denoised_bands(
             noisy, (height, width), Tile(top=box[0], bottom=box[1], left=box[2], right=box[3]),
             model, inference,
-            device=device, tile=options.tile, max_memory=options.max_memory, reserve=pixels.nbytes,
+            device=device, tile=options.tile, max_memory=options.max_memory,
+            reserve=waiting.pixels.nbytes + result.pixels.nbytes,
             seed=options.seed, progress=progress,
         )  # fmt: skip
         for top, band in bands:
             colours = band[0] if channels == 3 else band[0].mean(0, keepdim=True)
-            rows = np.ascontiguousarray(colours.permute(1, 2, 0).numpy())  # (h, W, C)
-            pixels[top : top + len(rows)] = with_unit_pixels(photo, rows, low, high).pixels
-        _give_back(result, pixels, options, low, high)
-    return replace(result, pixels=pixels)
+            rows = _stored(waiting, colours, low, high)
+            waiting.pixels[top : top + len(rows)] = rows
+        return _fused(result, waiting, options, low, high)
 
 
-def _give_back(
-    photo: Photo, pixels: Pixels, options: DenoiseOptions, low: float, high: float
-) -> None:
-    """Give back what the options say of what was removed, in `pixels`, some rows at a time."""
+def _fused(photo: Photo, waiting: Photo, options: DenoiseOptions, low: float, high: float) -> Photo:
+    """Settle brightness and give back what the options say, some rows at a time."""
     luma = options.strength if options.luma is None else options.luma
     chroma = options.strength if options.chroma is None else options.chroma
-    if (luma, chroma, options.detail) == (1, 1, 0):
-        return
 
-    def rows(stored: Pixels, start: int) -> Tensor:
-        part = unit_part(photo, stored[start : start + _ROWS], low, high)
-        return torch.from_numpy(part).permute(2, 0, 1)
+    def rows(of: Photo, top: int) -> Tensor:
+        part = unit_part(of, of.pixels[top : top + _ROWS], low, high)
+        return torch.from_numpy(part).permute(2, 0, 1)  # (C, h, W)
 
-    starts = range(0, len(pixels), _ROWS)
-    removed = stacked([measure_removed(rows(photo.pixels, y), rows(pixels, y)) for y in starts])
-    stays = share_that_stays(removed, luma, chroma, options.detail)
-    for y in starts:
-        shares = smoothed(stays, y, *pixels[y : y + _ROWS].shape[:2])
-        fused = fuse(rows(photo.pixels, y), rows(pixels, y), shares[:1], shares[1:])
-        part = np.ascontiguousarray(fused.permute(1, 2, 0).numpy())  # (h, W, C)
-        pixels[y : y + _ROWS] = with_unit_pixels(photo, part, low, high).pixels
+    height, width, channels = photo.pixels.shape
+    starts = range(0, height, _ROWS)
+    residuals, measured = Residuals(channels), []
+    step = max(1, math.isqrt(height * width >> 22))  # four megapixels are enough to know
+    for top in starts:
+        noisy, denoised = rows(photo, top), rows(waiting, top)
+        residuals.add(noisy[:, ::step, ::step], denoised[:, ::step, ::step])
+        measured.append(measure_removed(noisy, denoised))
+    lift = residuals.lift()
+    stays = share_that_stays(stacked(measured), luma, chroma, options.detail)
+    same = photo.pixels.dtype == waiting.pixels.dtype
+    pixels = waiting.pixels if same else np.empty_like(photo.pixels)
+    for top in starts:
+        denoised = lifted(rows(waiting, top), lift)
+        shares = smoothed(stays, top, denoised.shape[1], width)
+        fused = fuse(rows(photo, top), denoised, shares[:1], shares[1:])
+        pixels[top : top + _ROWS] = _stored(photo, fused, low, high)
+    return replace(photo, pixels=pixels)
+
+
+def _stored(photo: Photo, unit: Tensor, low: float, high: float) -> Pixels:
+    """Turn (C, h, w) in [0, 1] into (h, w, C) pixels as `photo` stores them."""
+    return with_unit_pixels(photo, unit.permute(1, 2, 0).contiguous().numpy(), low, high).pixels
 
 
 def denoise_tensor(

@@ -1,10 +1,13 @@
 """Turn a training state, or a fitted model, into weights that ship.
 
     python -m training.export --state pretrain.pt --name photo
+    python -m training.export --state first.pt second.pt --shares .3 .7
     python -m training.export --model fitted.safetensors --name sidd
 
 Writes the network in half precision into the package, and its size, sha256 and how to run it into
-the entry of `weights_manifest.json`. Scores, limits and what it was trained on are for people.
+the entry of `weights_manifest.json`. Several states of one run, taken along different last
+stretches, are averaged weight by weight (Wortsman et al., "Model soups", ICML 2022). Scores,
+limits and what it was trained on are for people.
 """
 
 from __future__ import annotations
@@ -28,29 +31,37 @@ def main() -> None:
     """Parse, convert, save, enter."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     start = parser.add_mutually_exclusive_group(required=True)
-    start.add_argument("--state", type=Path, help="written by training.pretrain")
+    start.add_argument("--state", type=Path, nargs="+", help="written by training.pretrain")
     start.add_argument("--model", type=Path, help="written by amsnet fit")
+    parser.add_argument("--shares", type=float, nargs="+", help="of several states; default: equal")
     parser.add_argument("--name", default="photo", help="of the bundled entry to replace")
     args = parser.parse_args()
 
-    model = load_model(args.model) if args.model else trained(args.state)
+    model = load_model(args.model) if args.model else trained(args.state, args.shares)
     path = PACKAGE / "weights" / "bundled" / f"{args.name}.safetensors"
     save_model(path, model.network, model.config, torch.float16)
     enter(PACKAGE.parent / "weights_manifest.json", args.name, path, model.config)
     print(f"{path}: {path.stat().st_size} bytes, sha256 {sha256_of(path)}")
 
 
-def trained(state_path: Path) -> Model:
-    """Make a model of a pretraining's averaged network."""
-    state = torch.load(state_path, map_location="cpu", weights_only=True)
+def trained(paths: list[Path], shares: list[float] | None = None) -> Model:
+    """Make a model of pretraining's averaged networks, or of their weighted mean."""
+    states = [torch.load(path, map_location="cpu", weights_only=True) for path in paths]
+    weights = shares or [1 / len(states)] * len(states)
     config = ModelConfig(
         network=CompactUNetConfig(),
         inference=Inference(passes="single", n_masks=4, stride=1, repeats=2),
-        provenance={"made_by": "training.pretrain", "steps": state["step"]},
-    )
+        provenance={
+            "made_by": "training.pretrain", "steps": [state["step"] for state in states],
+            "shares": weights,
+        },
+    )  # fmt: skip
     network = build_network(config)
-    network.load_state_dict(state["average"])
-    return Model(network=network, config=config, name=state_path.stem)
+    network.load_state_dict({
+        key: sum(w * state["average"][key] for w, state in zip(weights, states, strict=True))
+        for key in states[0]["average"]
+    })  # fmt: skip
+    return Model(network=network, config=config, name=paths[0].stem)
 
 
 def enter(manifest: Path, name: str, path: Path, config: ModelConfig) -> None:

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from amsnet_cli.core.brightness import SHADES, Residuals, lifted
+
+
+def scene(size: int = 400) -> torch.Tensor:
+    return torch.linspace(0.15, 0.85, size).expand(3, size, size).contiguous()
+
+
+def noise_like(x: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    return torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
+
+
+def after(noisy: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
+    residuals = Residuals(len(noisy))
+    for top in range(0, noisy.shape[1], 64):
+        residuals.add(noisy[:, top : top + 64], denoised[:, top : top + 64])
+    return lifted(denoised, residuals.lift())
+
+
+@pytest.mark.parametrize("sigma", [0.005, 0.03, 0.1])
+def test_even_noise_lifts_nothing(sigma):
+    clean = scene()
+    noisy = clean + sigma * noise_like(clean)
+    assert (after(noisy, clean) - clean).abs().max() < 0.02 * sigma + 1e-4
+
+
+def test_noise_bent_by_a_tone_curve_is_set_right():
+    clean = scene()
+    linear = clean**2.2
+    noisy = (linear + 0.08 * noise_like(clean)).clamp(0, 1) ** (1 / 2.2)
+    kernel = torch.ones(3, 1, 1, 41) / 41
+    padded = torch.nn.functional.pad(noisy, (20, 20, 0, 0), mode="reflect")
+    mean = torch.nn.functional.conv2d(padded[None], kernel, groups=3)[0]
+    mean = mean.mean(1, keepdim=True).expand_as(clean)  # a perfect denoiser of means
+    middle = slice(120, 280)
+    before = (mean - clean)[..., middle].mean()
+    error = (after(noisy, mean) - clean)[..., middle].mean()
+    assert before < -0.008
+    assert error.abs() < 0.25 * before.abs()
+
+
+def test_a_result_that_is_bright_enough_is_left_as_it_is():
+    clean = scene()
+    noisy = clean + 0.05 * noise_like(clean)
+    assert torch.equal(after(noisy, clean + 0.02), clean + 0.02)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 7), (14, 14)])
+def test_too_few_pixels_tell_nothing(size):
+    denoised = torch.full((1, *size), 0.5)
+    assert torch.equal(after(denoised + 0.1, denoised), denoised)
+
+
+def test_shades_are_lifted_apart_and_joined_linearly():
+    lift = torch.zeros(1, SHADES)
+    lift[0, 4] = 0.01
+    ramp = torch.linspace(0, 1, 1601)[None, None]
+    change = (lifted(ramp, lift) - ramp)[0, 0]
+    assert change.max() == pytest.approx(0.01, abs=1e-5)
+    assert ramp[0, 0, change.argmax()] == pytest.approx(4.5 / SHADES, abs=1e-3)
+    assert (change.diff().abs() < 2e-4).all()
