@@ -73,8 +73,9 @@ class DenoiseOptions:
         stride: of the pixel-shuffle downsampling around the masks.
         repeats: sets of masks averaged.
         refine: share of pixels put back by random replacement refinement, 0 for none.
-        strength: 0 gives the photo back, 1 is the network's result, linear between; None is 1
-            where only noise was removed, and less where structure went with it (`core.fusion`).
+        strength: 0 gives the photo back, 1 is the network's result, linear between; None takes
+            back what was structure and not noise (`core.fusion`), and sets the brightness of
+            lopsided noise right (`core.brightness`).
         luma: strength for brightness; None is as `strength`.
         chroma: strength for colour; None is as `strength`.
         detail: share of lost texture given back, in [0, 1].
@@ -174,7 +175,7 @@ def _fused(photo: Photo, waiting: Photo, options: DenoiseOptions, low: float, hi
         noisy, denoised = rows(photo, top), rows(waiting, top)
         residuals.add(noisy[:, ::step, ::step], denoised[:, ::step, ::step])
         measured.append(measure_removed(noisy, denoised))
-    lift = residuals.lift()
+    lift = residuals.lift() * (options.strength is None)
     stays = share_that_stays(stacked(measured), luma, chroma, options.detail)
     same = photo.pixels.dtype == waiting.pixels.dtype
     pixels = waiting.pixels if same else np.empty_like(photo.pixels)

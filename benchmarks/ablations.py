@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -34,6 +34,10 @@ NETWORKS = ("compact", *get_args(PaperNetwork))
 REFINE = 0.16
 
 
+BARE = DenoiseOptions(strength=1)
+"""The networks as they are, without what this project does to their results."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One line of the table: a fit, a second one that smooths it if wanted, and how it is run."""
@@ -41,7 +45,7 @@ class Row:
     title: str
     fit: FitOptions
     smooth: bool = False
-    run: DenoiseOptions = field(default_factory=DenoiseOptions)
+    run: DenoiseOptions = BARE
 
 
 def plan(base: FitOptions, networks: list[NetworkName]) -> list[Row]:
@@ -55,13 +59,13 @@ def plan(base: FitOptions, networks: list[NetworkName]) -> list[Row]:
         for s in (1, 2, 3)
     ]
     rows += [
-        Row(title=f"inference stride {s}", fit=first, run=DenoiseOptions(stride=s)) for s in (1, 5)
+        Row(title=f"inference stride {s}", fit=first, run=replace(BARE, stride=s)) for s in (1, 5)
     ]
     rows += [
-        Row(title="4 mask sets averaged", fit=first, run=DenoiseOptions(repeats=4)),
-        Row(title="B-E: refinement", fit=first, run=DenoiseOptions(refine=REFINE)),
+        Row(title="4 mask sets averaged", fit=first, run=replace(BARE, repeats=4)),
+        Row(title="B-E: refinement", fit=first, run=replace(BARE, refine=REFINE)),
         Row(title="P: smoothing", fit=first, smooth=True),
-        Row(title="P-E: both", fit=first, smooth=True, run=DenoiseOptions(refine=REFINE)),
+        Row(title="P-E: both", fit=first, smooth=True, run=replace(BARE, refine=REFINE)),
     ]
     return rows
 

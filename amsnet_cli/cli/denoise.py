@@ -60,14 +60,7 @@ def denoise(
     stride: options.InferStride = None,
     repeats: options.Repeats = None,
     refine: options.Refine = None,
-    strength: Annotated[
-        str,
-        typer.Option(
-            metavar="SHARE",
-            help="0 leaves the photo as it is, 1 denoises fully; auto is 1 where only noise goes, "
-            "and less where structure would go with it.",
-        ),
-    ] = "auto",
+    strength: options.Strength = "auto",
     luma: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Strength for brightness noise. (default: --strength)"),

@@ -14,7 +14,7 @@ from rich.table import Table
 from amsnet_cli import __version__
 from amsnet_cli.cli import options
 from amsnet_cli.cli.console import print_result, progress_bar, reports_errors, show_table, stdout
-from amsnet_cli.cli.denoise import parse_tile
+from amsnet_cli.cli.denoise import parse_strength, parse_tile
 
 
 @reports_errors
@@ -39,6 +39,7 @@ def evaluate(
     stride: options.InferStride = None,
     repeats: options.Repeats = None,
     refine: options.Refine = None,
+    strength: options.Strength = "auto",
     tile: options.Tile = "auto",
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -54,7 +55,7 @@ def evaluate(
     from amsnet_cli.weights.manifest import sha256_of
     from amsnet_cli.weights.store import find_weights
 
-    tile_size = parse_tile(tile)
+    tile_size, share = parse_tile(tile), parse_strength(strength)
     path = find_weights(weights)
 
     from amsnet_cli import evaluation
@@ -67,8 +68,9 @@ def evaluate(
     where = choose_device(device)
     model = load_model(path, weights or path.stem)
     wishes = DenoiseOptions(
-        n_masks=masks, stride=stride, repeats=repeats, refine=refine, tile=tile_size, seed=seed
-    )
+        n_masks=masks, stride=stride, repeats=repeats, refine=refine,
+        strength=share, tile=tile_size, seed=seed,
+    )  # fmt: skip
     scores = []
     with progress_bar(noisy.name, quiet=quiet) as progress:
         for score in evaluation.evaluate(pairs, model, wishes, device=where):

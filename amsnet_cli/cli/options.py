@@ -61,3 +61,11 @@ MaxMemory = Annotated[
         help="What the program may use, as 2G or 500M. (default: what is free)",
     ),
 ]  # fmt: skip
+Strength = Annotated[
+    str,
+    typer.Option(
+        metavar="SHARE",
+        help="1 is what the network says, 0 leaves the photo as it is; auto takes back what was "
+        "structure and not noise, and sets the brightness of lopsided noise right.",
+    ),
+]

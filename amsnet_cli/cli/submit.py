@@ -11,6 +11,7 @@ import typer
 from amsnet_cli import __version__
 from amsnet_cli.cli import options
 from amsnet_cli.cli.console import print_result, progress_bar, reports_errors, say
+from amsnet_cli.cli.denoise import parse_strength
 
 if TYPE_CHECKING:
     from amsnet_cli.denoising import DenoiseOptions
@@ -45,13 +46,14 @@ def sidd(
     stride: options.InferStride = None,
     repeats: options.Repeats = None,
     refine: options.Refine = None,
+    strength: options.Strength = "auto",
     seed: options.Seed = 0,
     device: options.Device = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Denoise SIDD's sRGB benchmark."""
-    model, wishes = _settled(weights, masks, stride, repeats, refine, seed)
+    model, wishes = _settled(weights, masks, stride, repeats, refine, strength, seed)
 
     from amsnet_cli.device import choose_device
     from amsnet_cli.submission import submit_sidd
@@ -83,13 +85,14 @@ def dnd(
     stride: options.InferStride = None,
     repeats: options.Repeats = None,
     refine: options.Refine = None,
+    strength: options.Strength = "auto",
     seed: options.Seed = 0,
     device: options.Device = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Denoise the sRGB crops of the Darmstadt Noise Dataset."""
-    model, wishes = _settled(weights, masks, stride, repeats, refine, seed)
+    model, wishes = _settled(weights, masks, stride, repeats, refine, strength, seed)
 
     from amsnet_cli.device import choose_device
     from amsnet_cli.submission import submit_dnd
@@ -110,6 +113,7 @@ def _settled(
     stride: int | None,
     repeats: int | None,
     refine: float | None,
+    strength: str,
     seed: int,
 ) -> tuple[Model, DenoiseOptions]:
     from amsnet_cli.weights.store import find_weights
@@ -119,5 +123,8 @@ def _settled(
     from amsnet_cli.denoising import DenoiseOptions
     from amsnet_cli.model import load_model
 
-    wishes = DenoiseOptions(n_masks=masks, stride=stride, repeats=repeats, refine=refine, seed=seed)
+    wishes = DenoiseOptions(
+        n_masks=masks, stride=stride, repeats=repeats, refine=refine,
+        strength=parse_strength(strength), seed=seed,
+    )  # fmt: skip
     return load_model(path, weights or path.stem), wishes

@@ -19,7 +19,7 @@ from torch import Tensor
 
 CELL = 8
 """Side in pixels of the cells in which removed power is measured."""
-SURELY_STRUCTURE = 6.0
+SURELY_STRUCTURE = 3.0
 """How many times the noise's power must have been removed for some to come back in any case: the
 noise of photos itself varies up to that, by vignetting, demosaicking and in-camera noise
 reduction."""
