@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from amsnet_cli.core.brightness import Residuals, lifted
+from amsnet_cli.core.brightness import Residuals, shifted
 from amsnet_cli.core.fusion import CELL, fuse, measure_removed, share_that_stays, smoothed, stacked
 from amsnet_cli.core.inference import multi_mask_pass, random_replacement, single_pass
 from amsnet_cli.core.masks import partition_masks
@@ -175,12 +175,12 @@ def _fused(photo: Photo, waiting: Photo, options: DenoiseOptions, low: float, hi
         noisy, denoised = rows(photo, top), rows(waiting, top)
         residuals.add(noisy[:, ::step, ::step], denoised[:, ::step, ::step])
         measured.append(measure_removed(noisy, denoised))
-    lift = residuals.lift() * (options.strength is None)
+    shift = residuals.shift() * (options.strength is None)
     stays = share_that_stays(stacked(measured), luma, chroma, options.detail)
     same = photo.pixels.dtype == waiting.pixels.dtype
     pixels = waiting.pixels if same else np.empty_like(photo.pixels)
     for top in starts:
-        denoised = lifted(rows(waiting, top), lift)
+        denoised = shifted(rows(waiting, top), shift)
         shares = smoothed(stays, top, denoised.shape[1], width)
         fused = fuse(rows(photo, top), denoised, shares[:1], shares[1:])
         pixels[top : top + _ROWS] = _stored(photo, fused, low, high)

@@ -108,8 +108,10 @@ class TestOptions:
             return denoise(photo, model, replace(DenoiseOptions(), **wishes)).pixels
 
         half = after(strength=0.5)
-        assert np.array_equal(half, after(luma=0.5, chroma=0.5))
-        assert np.array_equal(after(strength=0.5, luma=1.0), after(luma=1.0, chroma=0.5))
+        assert np.array_equal(half, after(strength=1.0, luma=0.5, chroma=0.5))
+        assert np.array_equal(
+            after(strength=0.5, luma=1.0), after(strength=1.0, luma=1.0, chroma=0.5)
+        )
         assert not np.allclose(half, after(strength=0.5, detail=0.8))
         brightness = [
             split(torch.from_numpy(pixels).permute(2, 0, 1))[0]
@@ -120,7 +122,11 @@ class TestOptions:
     def test_on_the_command_line(self, amsnet, noisy_png, tiny_model, tmp_path):
         outputs = []
         for i, wishes in enumerate(
-            (["--strength", 0.5], ["--luma", 0.5, "--chroma", 0.5], ["--luma", 0.5, "--detail", 1])
+            (
+                ["--strength", 0.5],
+                ["--strength", 1, "--luma", 0.5, "--chroma", 0.5],
+                ["--luma", 0.5, "--detail", 1],
+            )
         ):
             out = tmp_path / f"{i}.tif"
             result = amsnet("denoise", noisy_png, "-o", out, "-w", tiny_model, *wishes)

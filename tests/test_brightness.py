@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from amsnet_cli.core.brightness import SHADES, Residuals, lifted
+from amsnet_cli.core.brightness import SHADES, Residuals, shifted
 
 
 def scene(size: int = 400) -> torch.Tensor:
@@ -18,14 +18,17 @@ def after(noisy: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
     residuals = Residuals(len(noisy))
     for top in range(0, noisy.shape[1], 64):
         residuals.add(noisy[:, top : top + 64], denoised[:, top : top + 64])
-    return lifted(denoised, residuals.lift())
+    return shifted(denoised, residuals.shift())
 
 
 @pytest.mark.parametrize("sigma", [0.005, 0.03, 0.1])
-def test_even_noise_lifts_nothing(sigma):
+@pytest.mark.parametrize("wrong", [0.0, 0.01, -0.01])
+def test_under_even_noise_brightness_is_that_of_the_noisy_picture(sigma, wrong):
     clean = scene()
     noisy = clean + sigma * noise_like(clean)
-    assert (after(noisy, clean) - clean).abs().max() < 0.02 * sigma + 1e-4
+    error = after(noisy, clean + wrong) - clean
+    assert error.mean().abs() < 0.01 * sigma
+    assert error.abs().max() < 0.06 * sigma + 0.05 * abs(wrong)
 
 
 def test_noise_bent_by_a_tone_curve_is_set_right():
@@ -43,10 +46,11 @@ def test_noise_bent_by_a_tone_curve_is_set_right():
     assert error.abs() < 0.25 * before.abs()
 
 
-def test_a_result_that_is_bright_enough_is_left_as_it_is():
+def test_under_lopsided_noise_nothing_becomes_darker():
     clean = scene()
-    noisy = clean + 0.05 * noise_like(clean)
-    assert torch.equal(after(noisy, clean + 0.02), clean + 0.02)
+    noisy = (clean**2.2 + 0.08 * noise_like(clean)).clamp(0, 1) ** (1 / 2.2)
+    bright = clean + 0.02
+    assert (after(noisy, bright) - bright)[..., 60:140].min() > -0.001
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 7), (14, 14)])
@@ -55,11 +59,11 @@ def test_too_few_pixels_tell_nothing(size):
     assert torch.equal(after(denoised + 0.1, denoised), denoised)
 
 
-def test_shades_are_lifted_apart_and_joined_linearly():
-    lift = torch.zeros(1, SHADES)
-    lift[0, 4] = 0.01
+def test_shades_are_changed_apart_and_joined_linearly():
+    shift = torch.zeros(1, SHADES)
+    shift[0, 4] = 0.01
     ramp = torch.linspace(0, 1, 1601)[None, None]
-    change = (lifted(ramp, lift) - ramp)[0, 0]
+    change = (shifted(ramp, shift) - ramp)[0, 0]
     assert change.max() == pytest.approx(0.01, abs=1e-5)
     assert ramp[0, 0, change.argmax()] == pytest.approx(4.5 / SHADES, abs=1e-3)
     assert (change.diff().abs() < 2e-4).all()

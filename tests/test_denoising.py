@@ -71,7 +71,7 @@ class TestStrength:
 
     def test_between_is_linear(self, tiny, noisy_crop):
         photo = Photo(pixels=(noisy_crop / np.float32(255)).astype(np.float32))
-        full = denoise(photo, tiny).pixels
+        full = denoise(photo, tiny, DenoiseOptions(strength=1)).pixels
         half = denoise(photo, tiny, DenoiseOptions(strength=0.5)).pixels
         assert np.allclose(half, (full + photo.pixels) / 2, atol=1e-6)
 
