@@ -55,10 +55,10 @@ _TRIALS: WeakKeyDictionary[MaskedNetwork, dict[tuple[Inference, torch.device], f
     WeakKeyDictionary()
 )
 """Bytes for each pixel of a tile, as a trial found: it takes as long as a small picture."""
-_SMALL_PICTURE = 512
+_SMALL_PICTURE = 1024
 """Side in pixels up to which a picture is one tile without a trial."""
 
-_ROWS = 32 * CELL
+_ROWS = 8 * CELL
 """Rows that are fused at a time."""
 
 Compute = Callable[[Tile], Tensor]
@@ -148,7 +148,7 @@ def denoise(
             noisy, (height, width), Tile(top=box[0], bottom=box[1], left=box[2], right=box[3]),
             model, inference,
             device=device, tile=options.tile, max_memory=options.max_memory,
-            reserve=waiting.pixels.nbytes + result.pixels.nbytes,
+            reserve=waiting.pixels.nbytes,
             seed=options.seed, progress=progress,
         )  # fmt: skip
         for top, band in bands:
@@ -177,8 +177,9 @@ def _fused(photo: Photo, waiting: Photo, options: DenoiseOptions, low: float, hi
         measured.append(measure_removed(noisy, denoised))
     shift = residuals.shift() * (options.strength is None)
     stays = share_that_stays(stacked(measured), luma, chroma, options.detail)
-    same = photo.pixels.dtype == waiting.pixels.dtype
-    pixels = waiting.pixels if same else np.empty_like(photo.pixels)
+    # Over what has been read already: a row takes no more room than it did while waiting.
+    memory = waiting.pixels.reshape(-1).view(photo.pixels.dtype)
+    pixels = memory[: photo.pixels.size].reshape(photo.pixels.shape)
     for top in starts:
         denoised = shifted(rows(waiting, top), shift)
         shares = smoothed(stays, top, denoised.shape[1], width)
