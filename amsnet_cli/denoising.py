@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 
 from amsnet_cli.core.brightness import Residuals, shifted
-from amsnet_cli.core.fusion import CELL, fuse, measure_removed, share_that_stays, smoothed, stacked
+from amsnet_cli.core.fusion import (
+    CELL,
+    Removed,
+    fuse,
+    measure_removed,
+    share_that_stays,
+    smoothed,
+    stacked,
+)
 from amsnet_cli.core.inference import multi_mask_pass, random_replacement, single_pass
 from amsnet_cli.core.masks import partition_masks
 from amsnet_cli.core.networks import MaskedNetwork
@@ -49,6 +57,8 @@ LARGEST_TILE = {"cpu": 1024, "mps": 1024, "cuda": 2048}
 """Longest side in pixels that is chosen, however much memory there is."""
 MEMORY_SHARE = 0.4
 """How much of the free memory a tile may take: operators use some that cannot be foreseen."""
+_REFINED = 6
+"""Float32 pictures that refinement holds at a time."""
 
 _PROBE = 128
 _TRIALS: WeakKeyDictionary[MaskedNetwork, dict[tuple[Inference, torch.device], float]] = (
@@ -80,7 +90,9 @@ class DenoiseOptions:
         chroma: strength for colour; None is as `strength`.
         detail: share of lost texture given back, in [0, 1].
         tile: longest side of a tile in pixels; 0 chooses by the memory that is free.
-        max_memory: bytes that this process may use on the device, None for all that is free.
+        max_memory: bytes that this process may use on the device, None for all that is free. On
+            the CPU its peak stays below, the interpreter and the photo itself included; only
+            encoding the result as WebP, AVIF or progressive JPEG can take more.
         crop: only this region: x, y, width, height in pixels of the upright picture; what was
             structure is told from the region alone.
         seed: of the masks.
@@ -148,14 +160,19 @@ def denoise(
             noisy, (height, width), Tile(top=box[0], bottom=box[1], left=box[2], right=box[3]),
             model, inference,
             device=device, tile=options.tile, max_memory=options.max_memory,
-            reserve=waiting.pixels.nbytes,
+            reserve=waiting.pixels.nbytes, afterwards=_needed_to_fuse(waiting.pixels),
             seed=options.seed, progress=progress,
         )  # fmt: skip
         for top, band in bands:
             colours = band[0] if channels == 3 else band[0].mean(0, keepdim=True)
-            rows = _stored(waiting, colours, low, high)
-            waiting.pixels[top : top + len(rows)] = rows
-        return _fused(result, waiting, options, low, high)
+            for start in range(0, colours.shape[1], _ROWS):
+                rows = _stored(waiting, colours[:, start : start + _ROWS], low, high)
+                waiting.pixels[top + start : top + start + len(rows)] = rows
+            del band, colours
+            _release_heap(waiting.pixels)
+        clean = _fused(result, waiting, options, low, high)
+        _release_heap(waiting.pixels)
+        return clean
 
 
 def _fused(photo: Photo, waiting: Photo, options: DenoiseOptions, low: float, high: float) -> Photo:
@@ -169,14 +186,19 @@ def _fused(photo: Photo, waiting: Photo, options: DenoiseOptions, low: float, hi
 
     height, width, channels = photo.pixels.shape
     starts = range(0, height, _ROWS)
-    residuals, measured = Residuals(channels), []
+    residuals = Residuals(channels)
     step = max(1, math.isqrt(height * width >> 22))  # four megapixels are enough to know
-    for top in starts:
-        noisy, denoised = rows(photo, top), rows(waiting, top)
-        residuals.add(noisy[:, ::step, ::step], denoised[:, ::step, ::step])
-        measured.append(measure_removed(noisy, denoised))
+
+    def measured() -> Iterator[Removed]:
+        for top in starts:
+            noisy, denoised = rows(photo, top), rows(waiting, top)
+            residuals.add(noisy[:, ::step, ::step], denoised[:, ::step, ::step])
+            yield measure_removed(noisy, denoised)
+
+    removed = stacked(measured(), height)
     shift = residuals.shift() * (options.strength is None)
-    stays = share_that_stays(stacked(measured), luma, chroma, options.detail)
+    stays = share_that_stays(removed, luma, chroma, options.detail)
+    _release_heap(photo.pixels)
     # Over what has been read already: a row takes no more room than it did while waiting.
     memory = waiting.pixels.reshape(-1).view(photo.pixels.dtype)
     pixels = memory[: photo.pixels.size].reshape(photo.pixels.shape)
@@ -186,6 +208,20 @@ def _fused(photo: Photo, waiting: Photo, options: DenoiseOptions, low: float, hi
         fused = fuse(rows(photo, top), denoised, shares[:1], shares[1:])
         pixels[top : top + _ROWS] = _stored(photo, fused, low, high)
     return replace(photo, pixels=pixels)
+
+
+def _needed_to_fuse(pixels: Pixels) -> int:
+    """Foresee what `_fused` takes besides the two pictures, in bytes, as it was measured."""
+    height, width = pixels.shape[:2]
+    in_rows: int = 24 * 3 * 4 * _ROWS * width
+    in_cells: int = 2 * height * width
+    return in_rows + in_cells
+
+
+def _release_heap(pixels: Pixels) -> None:
+    """Give freed memory back to the system, for a picture so large that it is worth the time."""
+    if math.prod(pixels.shape[:2]) > _SMALL_PICTURE**2:
+        release_memory(torch.device("cpu"))
 
 
 def _stored(photo: Photo, unit: Tensor, low: float, high: float) -> Pixels:
@@ -244,6 +280,7 @@ def _denoised_bands(
     tile: int,
     max_memory: int | None,
     reserve: int,
+    afterwards: int = 0,
     seed: int,
     progress: Callable[[float], None],
 ) -> Iterator[tuple[int, Tensor]]:
@@ -259,6 +296,7 @@ def _denoised_bands(
         tile: longest side of a tile in pixels; 0 chooses.
         max_memory: see `DenoiseOptions`.
         reserve: bytes of RAM that the caller is about to fill.
+        afterwards: bytes of RAM that the caller needs besides, once all rows are done.
         seed: of the masks; they are drawn for the whole picture, however it is cut into tiles.
         progress: called with the share done.
 
@@ -286,7 +324,9 @@ def _denoised_bands(
     tiles = _Tiles(
         model, inference, size, wanted, device=device, rounds=1 + rounds, progress=progress
     )
-    tiles.plan(denoised, tile, max_memory=max_memory, reserve=reserve)
+    if rounds:
+        reserve += _REFINED * 3 * 4 * math.prod(tiles.around.size)
+    tiles.plan(denoised, tile, max_memory=max_memory, reserve=reserve, afterwards=afterwards)
     if not rounds:
         yield from tiles.bands(denoised)
         return
@@ -336,15 +376,23 @@ class _Tiles:
             right=min(size[1], wanted.right + self.overlap),
         )
 
-    def plan(self, compute: Compute, tile: int, *, max_memory: int | None, reserve: int) -> None:
-        """Choose the longest side of tiles, unless `tile` says it.
+    def plan(
+        self,
+        compute: Compute,
+        tile: int,
+        *,
+        max_memory: int | None,
+        reserve: int,
+        afterwards: int,
+    ) -> None:
+        """Choose the longest side of tiles, unless `tile` says it; see `_denoised_bands`.
 
         Raises:
-            DeviceError: `max_memory` is too little for the smallest.
+            DeviceError: `max_memory` is too little for the smallest, or for what comes afterwards.
         """
         self.side = tile or LARGEST_TILE[self.device.type]
         if not tile and (max_memory is not None or max(self.around.size) > _SMALL_PICTURE):
-            self.side = self._side_by_memory(compute, max_memory, reserve)
+            self.side = self._side_by_memory(compute, max_memory, reserve, afterwards)
         self.tiles = plan_tiles(self.around.size, self.side, self.overlap, self.align)
         self.side = max(max(tile.size) for tile in self.tiles)
 
@@ -356,6 +404,8 @@ class _Tiles:
             if first < end:
                 rows = band[..., first - top : end - top, inner.left : inner.right]
                 yield first - inner.top, rows
+                del rows  # with the band, before the next is computed
+            del band
 
     def picture(self, compute: Compute) -> Tensor:
         """Compute all of `around`, (1, C, H, W)."""
@@ -397,7 +447,9 @@ class _Tiles:
             )
         return result
 
-    def _side_by_memory(self, compute: Compute, max_memory: int | None, reserve: int) -> int:
+    def _side_by_memory(
+        self, compute: Compute, max_memory: int | None, reserve: int, afterwards: int
+    ) -> int:
         """Find the largest side that the free memory allows, by what a small tile takes."""
         height, width = self.around.size
         trials = _TRIALS.setdefault(self.model.network, {})
@@ -409,20 +461,23 @@ class _Tiles:
                 self._precisely(compute, trial.within(self.around))
             per_pixel = peak.bytes / (trial.bottom * trial.right)
             trials[self.inference, self.device] = per_pixel
+        release_memory(self.device)
         free, per_row = free_memory(self.device, max_memory), 0
         if self.device.type == "cpu":
             free -= reserve
-            per_row = 2 * 3 * 4 * width  # two rows of tiles, of three float32 channels
-        budget = MEMORY_SHARE * max(0, free)
-        # The positive root of per_pixel * side**2 + per_row * side = budget.
-        root = math.sqrt(per_row**2 + 4 * per_pixel * budget)
-        fitting = int((root - per_row) / (2 * per_pixel))
+            per_row = 3 * 4 * width  # of a row of tiles, three float32 channels
+        # per_row * self.overlap are left from the row of tiles before.
+        room = max(0, free - per_row * self.overlap)
+        per_pixel /= MEMORY_SHARE
+        # The positive root of per_pixel * side**2 + per_row * side = room.
+        fitting = int((math.sqrt(per_row**2 + 4 * per_pixel * room) - per_row) / (2 * per_pixel))
         smallest = min(self.smallest, max(height, width))
-        if max_memory is not None and fitting < smallest:
-            needed = (per_pixel * smallest + per_row) * smallest / MEMORY_SHARE - free
+        least = per_pixel * smallest**2 + per_row * (smallest + self.overlap)
+        missing = max(least, afterwards) - free
+        if max_memory is not None and missing > 0:
             raise DeviceError(
                 f"{max_memory / 1e9:.2f} GB are too little memory for this photo",
-                f"allow --max-memory {(max_memory + needed) / 1e9 + 0.01:.2f}G",
+                f"allow --max-memory {(max_memory + missing) / 1e9 + 0.01:.2f}G",
             )
         return min(LARGEST_TILE[self.device.type], max(fitting, self.smallest))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from amsnet_cli.errors import DeviceError
+
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
 
 
 def choose_device(name: str) -> torch.device:
@@ -80,11 +84,16 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release_memory(device: torch.device) -> None:
-    """Give memory that torch keeps for reuse back to the device."""
+    """Give memory that torch or the C library keeps for reuse back to the device.
+
+    Of the C libraries, glibc keeps most tensors' memory (malloc_trim(3)).
+    """
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+    elif _malloc_trim:
+        _malloc_trim(0)
 
 
 def free_memory(device: torch.device, limit: int | None = None) -> int:
@@ -95,7 +104,7 @@ def free_memory(device: torch.device, limit: int | None = None) -> int:
         limit: what the process may use in all on that device, for want of its own wish None.
 
     Returns:
-        At least 0.
+        Less than 0 where it uses more than the limit already.
     """
     if device.type == "cuda":
         reserved = torch.cuda.memory_reserved(device)
@@ -104,7 +113,7 @@ def free_memory(device: torch.device, limit: int | None = None) -> int:
     else:
         used = psutil.Process().memory_info().rss
         free = min([psutil.virtual_memory().available, *cgroup_headrooms()])
-    return max(0, free if limit is None else min(free, limit - used))
+    return free if limit is None else min(free, limit - used)
 
 
 def cgroup_headrooms(root: Path = Path("/")) -> list[int]:

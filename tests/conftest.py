@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +44,27 @@ def amsnet():
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result
+
+    return run
+
+
+@pytest.fixture
+def peak_memory(tmp_path: Path):
+    """Run the command line in a process of its own, in `tmp_path`; returns its peak in bytes."""
+    if sys.platform != "linux":
+        pytest.skip("the peak of a process is told in other units here")
+    # From yet another process, as the peak of a process's children only grows.
+    code = (
+        "import resource, subprocess, sys\n"
+        "subprocess.run(sys.argv[1:], check=True)\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
+    )
+
+    def run(*args: object) -> int:
+        command = [sys.executable, "-c", code, sys.executable, "-m", "amsnet_cli", *map(str, args)]
+        done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+        print(done.stderr)
+        return int(done.stdout.split()[-1]) * 1024
 
     return run
 

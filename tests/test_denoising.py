@@ -9,11 +9,12 @@ import torch
 
 from amsnet_cli.core.networks import CompactUNetConfig
 from amsnet_cli.denoising import DenoiseOptions, denoise, denoise_tensor
-from amsnet_cli.device import PeakMemory, cgroup_headrooms
+from amsnet_cli.device import PeakMemory, cgroup_headrooms, release_memory
 from amsnet_cli.errors import DeviceError, PhotoError, UsageError, WeightsError
 from amsnet_cli.evaluation import psnr
 from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model
 from amsnet_cli.photos.photo import Photo, upright
+from amsnet_cli.photos.write import write_photo
 from amsnet_cli.weights.store import find_weights
 
 
@@ -226,11 +227,21 @@ class TestMemory:
         denoise(photo, hungry)
         assert max(network.sides) == 1000
         network.sides.clear()
+        release_memory(torch.device("cpu"))
         used = psutil.Process().memory_info().rss
         denoise(photo, hungry, DenoiseOptions(max_memory=used + 250_000_000))
         assert 144 <= max(network.sides[1:]) < 600
         with pytest.raises(DeviceError, match="allow --max-memory"):
             denoise(photo, hungry, DenoiseOptions(max_memory=used))
+
+    def test_a_limit_is_kept_to_the_end(self, peak_memory, tmp_path):
+        write_photo(Photo(pixels=noisy_ramp(8, 8)), tmp_path / "small.jpg")
+        write_photo(Photo(pixels=noisy_ramp(1200, 1000)), tmp_path / "large.jpg")
+        program = peak_memory("denoise", "small.jpg", "-o", "clean.jpg")
+        limit = program + 250_000_000
+        peak = peak_memory("denoise", "large.jpg", "-o", "large.png", "--max-memory", limit)
+        print(f"{program=} {limit=} {peak=}")
+        assert program < peak <= limit
 
     def test_peak_is_what_lives_at_a_time(self):
         with PeakMemory() as peak:

@@ -58,7 +58,8 @@ MaxMemory = Annotated[
     str | None,
     typer.Option(
         "--max-memory", metavar="SIZE", rich_help_panel="Memory and speed",
-        help="What the program may use, as 2G or 500M. (default: what is free)",
+        help="What the whole program may take, as 2G or 500M; a JPEG of 24 megapixels needs "
+        "750M. (default: what is free)",
     ),
 ]  # fmt: skip
 Strength = Annotated[

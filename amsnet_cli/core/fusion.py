@@ -11,6 +11,7 @@ is left when it is taken from each channel is colour.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -81,15 +82,27 @@ def measure_removed(noisy: Tensor, denoised: Tensor) -> Removed:
     )
 
 
-def stacked(rows: list[Removed]) -> Removed:
-    """Put the cells of a picture's parts, each below the one before, together."""
-    return Removed(
-        power=torch.cat([r.power for r in rows], 1),
-        alike=torch.cat([r.alike for r in rows]),
-        brightness=torch.cat([r.brightness for r in rows]),
-        uniform=torch.cat([r.uniform for r in rows]),
-        telling=torch.cat([r.telling for r in rows]),
-    )
+def stacked(parts: Iterable[Removed], height: int) -> Removed:
+    """Put the cells of a picture's parts, each below the one before, together.
+
+    Each goes to its place at once: if many small tensors were kept while large ones come and go,
+    they would leave the heap full of holes, hundreds of megabytes for a large picture.
+
+    Args:
+        parts: at least one; all but the last of whole cells.
+        height: of the picture, in pixels.
+    """
+    whole: dict[str, Tensor] = {}
+    top = 0
+    for part in parts:
+        below = top + len(part.brightness)
+        for name, values in vars(part).items():
+            if not top:
+                size = (*values.shape[:-2], -(-height // CELL), values.shape[-1])
+                whole[name] = values.new_empty(size)
+            whole[name][..., top:below, :] = values
+        top = below
+    return Removed(**whole)
 
 
 def noise_share(removed: Removed, tolerance: float) -> Tensor:

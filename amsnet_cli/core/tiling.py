@@ -111,8 +111,9 @@ def run_in_bands(
             torch.lerp(unfinished, head, _ramp(unfinished.shape[-2], band)[:, None], out=head)
         top, bottom = row[0].top, row[0].bottom
         done = following[0].top - top if following else bottom - top
-        yield top, band[..., :done, :]
         unfinished = band[..., done:, :].clone()
+        yield top, band[..., :done, :]
+        del band  # before the next is computed
 
 
 def run_tiled(

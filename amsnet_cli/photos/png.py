@@ -38,12 +38,12 @@ def without_resolution(content: bytes) -> bytes:
 
 def with_chunks(content: bytes, added: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Insert chunks behind the header chunk."""
-    new = b""
-    for kind, payload in added:
-        body = kind + payload
-        new += struct.pack(">I", len(payload)) + body + struct.pack(">I", zlib.crc32(body))
     behind_header = _SIGNATURE + 25
-    return content[:behind_header] + new + content[behind_header:]
+    parts = [content[:behind_header]]
+    for kind, payload in added:
+        checksum = zlib.crc32(payload, zlib.crc32(kind))
+        parts += [struct.pack(">I", len(payload)), kind, payload, struct.pack(">I", checksum)]
+    return b"".join([*parts, memoryview(content)[behind_header:]])
 
 
 def colours_of(content: bytes) -> bytes | None:

@@ -78,10 +78,12 @@ def append_tree(content: bytes, tree: Directory) -> bytes:
         content: a whole file, or the 8 bytes of a header alone.
         tree: in the file's byte order.
     """
-    content += b"\0" * (len(content) % 2)
     order = byte_order(content)
-    tail, place = _laid_out(tree, order, len(content))
-    return content[:4] + struct.pack(order + "I", place) + content[8:] + tail
+    filling = b"\0" * (len(content) % 2)
+    tail, place = _laid_out(tree, order, len(content) + len(filling))
+    # At once, as a large file should not be copied over and over.
+    parts = (content[:4], struct.pack(order + "I", place), memoryview(content)[8:], filling, tail)
+    return b"".join(parts)
 
 
 def reordered(tree: Directory, before: str, after: str) -> Directory:

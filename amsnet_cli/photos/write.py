@@ -18,7 +18,7 @@ from amsnet_cli.errors import OutputError
 from amsnet_cli.photos import exif, jpeg, png
 from amsnet_cli.photos.colour import suits
 from amsnet_cli.photos.libvips import pyvips
-from amsnet_cli.photos.photo import JpegCoding, Photo, upright, with_depth
+from amsnet_cli.photos.photo import JpegCoding, Photo, Pixels, upright, with_depth
 
 WRITABLE = {
     ".jpg": "JPEG",
@@ -160,8 +160,7 @@ def _encode(photo: Photo, kind: str) -> bytes:
 
 def _encode_with_pillow(photo: Photo, kind: str, block: bytes | None) -> bytes:
     """Encode JPEG, WebP or AVIF."""
-    planes = [photo.pixels] if photo.alpha is None else [photo.pixels, photo.alpha[..., None]]
-    pixels = np.concatenate(planes, 2)
+    pixels = _with_alpha(photo)
     xmp, iptc = photo.xmp, photo.iptc
     # A JPEG's quality is in its tables, which Pillow would scale by it.
     options: dict[str, Any] = {} if kind == "JPEG" else {"quality": _QUALITY[kind]}
@@ -224,10 +223,16 @@ def _jpeg_options(coding: JpegCoding | None) -> dict[str, Any]:
     }
 
 
+def _with_alpha(photo: Photo) -> Pixels:
+    """Put transparency behind the colours; without any, the pixels themselves and no copy."""
+    if photo.alpha is None:
+        return photo.pixels
+    return np.concatenate([photo.pixels, photo.alpha[..., None]], 2)
+
+
 def _vips(photo: Photo) -> pyvips.Image:
     """Make a libvips image of pixels, transparency, profile, XMP and resolution."""
-    planes = [photo.pixels] if photo.alpha is None else [photo.pixels, photo.alpha[..., None]]
-    array = np.ascontiguousarray(np.concatenate(planes, 2))
+    array = np.ascontiguousarray(_with_alpha(photo))
     height, width, bands = array.shape
     form = {8: "uchar", 16: "ushort", 32: "float"}[photo.depth]
     grey = photo.pixels.shape[2] == 1
