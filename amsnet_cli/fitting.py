@@ -1,8 +1,7 @@
-"""Fit a model to a folder of noisy photos by the paper's scheme; no clean pictures needed.
+"""Fit a model to a folder of noisy photos; no clean pictures needed.
 
-The loop reads from top to bottom in `fit`. A fixed 2 % of every photo's pixels is *held out*:
-always hidden, and never part of the training loss. How well they are predicted decides which
-state is kept.
+The loop reads from top to bottom in `fit`; how to learn from noise alone is in `schemes`. What is
+*held out* of training decides which state is kept, and whether any is.
 """
 
 from __future__ import annotations
@@ -14,30 +13,39 @@ import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from amsnet_cli.core.downsampling import pd_up
-from amsnet_cli.core.inference import multi_mask_pass
-from amsnet_cli.core.masks import Fill, partition_masks
+from amsnet_cli.core.masks import Fill
 from amsnet_cli.core.networks import CompactUNetConfig, PaperNetwork
-from amsnet_cli.core.objective import masked_l1, prior_smoothing
 from amsnet_cli.device import fast_precision, memory_errors
 from amsnet_cli.errors import OutputError, TrainingError, UsageError
-from amsnet_cli.model import Inference, Model, ModelConfig, build_network, save_model
+from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model, save_model
 from amsnet_cli.parallel import Crew
-from amsnet_cli.patches import Patches
+from amsnet_cli.patches import Cutter, Patches
+from amsnet_cli.photos.photo import Photo
+from amsnet_cli.schemes import Hiding, Renoising, Scheme, Smoothing
+from amsnet_cli.shots import Shots, read_shots
+from amsnet_cli.survey import Look, Survey, look_at, survey
+from amsnet_cli.weights.store import find_weights
 
-HELD_OUT_PATCHES = 24
 PAPER_STEPS = 25_000
+MASKED_MINUTES = 10.0
 SCRATCH = "scratch"
 CHECKS = 20
 """How often in a run the held-out loss is measured."""
-RESUME_EVERY = 60.0
-"""Seconds between two saved states, for `resume`."""
+RESUME_EVERY = 15.0
+"""Seconds between two saved states, for `resume`, unless saving takes long."""
+SURVEYED = 24
+"""Windows that are looked at where the survey is all they are needed for."""
+SAMPLES = 4
+"""Photos shown at the end."""
+CONFIDENCE = 2.0
+"""Standard errors by which the held-out loss must have fallen for a model to be kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,35 +53,41 @@ class Recipe:
     """What a fit takes from where it comes from, and its user leaves alone.
 
     Attributes:
+        pixels: that are kept of the photos.
         fill: what a fresh network finds in hidden pixels.
         mask_channel: whether a fresh network is given the mask.
         quarter_turns: whether patches are turned as well as mirrored.
         warm_up: steps in which the rate rises.
+        second_moment: decay of AdamW's average of squared gradients.
         gradient_norm: what gradients are clipped to.
         ema_decay: of the average of the weights that is kept; 0 keeps the weights themselves.
         keep: the state of the lowest held-out loss, or the last.
     """
 
-    fill: Fill
-    mask_channel: bool
-    quarter_turns: bool
-    warm_up: int
-    gradient_norm: float
-    ema_decay: float
-    keep: Literal["best", "last"]
+    pixels: int = 300_000_000
+    fill: Fill = "mean"
+    mask_channel: bool = True
+    quarter_turns: bool = True
+    warm_up: int = 100
+    second_moment: float = 0.999
+    gradient_norm: float = 1.0
+    ema_decay: float = 0.998
+    keep: Literal["best", "last"] = "best"
 
 
-RecipeName = Literal["default", "paper"]
+RecipeName = Literal["adapt", "masked", "paper"]
 RECIPES: dict[RecipeName, Recipe] = {
-    "default": Recipe(
-        fill="mean", mask_channel=True, quarter_turns=True, warm_up=100, gradient_norm=1.0,
-        ema_decay=0.998, keep="best",
+    "adapt": Recipe(
+        pixels=16_000_000, warm_up=20, second_moment=0.99, gradient_norm=0.2, ema_decay=0.98
     ),
+    "masked": Recipe(),
     "paper": Recipe(
         fill="zeros", mask_channel=False, quarter_turns=False, warm_up=1, gradient_norm=math.inf,
         ema_decay=0.0, keep="last",
     ),
 }  # fmt: skip
+ADAPT_STEPS = 200
+"""Steps of "adapt": the gain is there after 50, and texture begins to suffer after 500."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,22 +95,27 @@ class FitOptions:
     """How to fit.
 
     Attributes:
-        recipe: "paper" trains as the paper does: zeros in hidden pixels, the network not told
-            of them, AdamW at a rate that falls from 1e-4 by a cosine, the last weights kept.
+        recipe: "adapt" teaches a model the noise of these photos, in its single pass; "masked"
+            hides pixels and predicts them, for several masks at work; "paper" does so as the
+            paper does: zeros in hidden pixels, the network not told of them, AdamW at a rate that
+            falls from 1e-4 by a cosine, the last weights kept. None is "adapt" from a model of a
+            single pass, else "masked".
         network: which network starts fresh; those of the paper need its recipe.
         match: pattern of the names of the photos to learn from, such as "*NOISY*".
         smooth: fine-tune with prior smoothing (variant P) instead of hiding pixels; needs a model
             to start from.
         minutes: stop after this long, or None.
-        steps: stop after this many optimiser steps, or None. With steps alone, the same seed
-            gives the same bytes on the same machine; minutes depend on its speed.
-        stride: of the pixel-shuffle downsampling of patches; 5 in the paper.
+        steps: stop after this many optimiser steps; None for 200 of "adapt". Of neither, "masked"
+            takes 10 minutes and "paper" 25,000 steps. With steps alone, the same seed gives the same bytes on the
+            same machine; minutes depend on its speed.
+        stride: of the pixel-shuffle downsampling of patches; None for 5, as in the paper.
         infer_stride: the same for the fitted model at work; None for at most 2, as in the paper,
-            or 1 if it starts from a model by the default recipe.
-        hidden_share: how much of a sub-image is hidden; half in the paper.
-        patch: side of a training patch in pixels, a multiple of stride; None chooses about 160.
-        batch: patches a step, of all processes together; None for 4, or 2 for Restormer by the
-            paper's recipe.
+            or 1 if it starts from a model by "masked".
+        hidden_share: how much of a sub-image is hidden; None for half, as in the paper.
+        patch: side of a training patch in pixels, a multiple of stride, or of 16 for "adapt";
+            None chooses about 160, or 96.
+        batch: patches a step, of all processes together; None for 4, or 24 for "adapt", or 2 for
+            Restormer by the paper's recipe.
         rate: peak learning rate, None for 1e-4 by the paper's recipe, else 1e-3 from scratch and
             2e-4 from a model.
         refine: share of random replacement refinement of the fitted model at work (variant E).
@@ -104,15 +123,15 @@ class FitOptions:
         seed: of everything random.
     """
 
-    recipe: RecipeName = "default"
+    recipe: RecipeName | None = None
     network: Literal["compact"] | PaperNetwork = "compact"
     match: str = "*"
     smooth: bool = False
-    minutes: float | None = 10.0
+    minutes: float | None = None
     steps: int | None = None
-    stride: int = 5
+    stride: int | None = None
     infer_stride: int | None = None
-    hidden_share: float = 0.5
+    hidden_share: float | None = None
     patch: int | None = None
     batch: int | None = None
     rate: float | None = None
@@ -122,16 +141,34 @@ class FitOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """A held-out loss.
+
+    Attributes:
+        step: after how many steps.
+        loss: mean over the patches, as the scheme counts it.
+        gain: share by which it is below that of the start.
+        error: standard error of the gain, patches compared one by one.
+    """
+
+    step: int
+    loss: float
+    gain: float
+    error: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class FitProgress:
     """Where a fit stands.
 
     Attributes:
         step: optimiser steps done.
         share: of the budget used, in [0, 1].
-        loss: masked L1 on recent training patches, in [0, 1] units.
-        held_out: the latest held-out loss, same units.
+        loss: on recent training patches, as the scheme counts it.
+        held_out: the latest held-out loss, as the scheme counts it.
         best: of the state that would be kept now: the lowest so far, or by the paper's recipe the
             latest.
+        curve: all held-out losses so far.
         steps_per_second: over the whole run.
         seconds_left: estimate.
     """
@@ -141,6 +178,7 @@ class FitProgress:
     loss: float
     held_out: float
     best: float
+    curve: tuple[CurvePoint, ...]
     steps_per_second: float
     seconds_left: float
 
@@ -150,21 +188,32 @@ class FitResult:
     """What a fit has made.
 
     Attributes:
-        model: the fitted model's file.
+        model: the fitted model's file; None where the photos gave it nothing that its start has
+            not got, so that there is no file.
+        why_not: why there is none.
         steps: optimiser steps done.
         photos: how many photos it saw.
         skipped: what could not be read, with the reason.
-        first_held_out: held-out loss before the first step.
-        best_held_out: of the state that was kept.
+        seconds: of training.
+        curve: held-out losses from the start to the end; empty if there was none.
+        kept: that of the state that was kept.
+        options: as they were settled.
+        survey: what the folder holds; None by the paper's recipe.
+        samples: some of the photos, or windows of them.
         interrupted: whether it was stopped before its budget was used; `resume` goes on.
     """
 
-    model: Path
+    model: Path | None
+    why_not: str
     steps: int
     photos: int
     skipped: tuple[str, ...]
-    first_held_out: float
-    best_held_out: float
+    seconds: float
+    curve: tuple[CurvePoint, ...]
+    kept: CurvePoint | None
+    options: FitOptions
+    survey: Survey | None
+    samples: tuple[tuple[Path, Photo], ...]
     interrupted: bool
 
 
@@ -177,14 +226,16 @@ def fit(
     resume: bool = False,
     device: torch.device = torch.device("cpu"),
     crew: Crew = Crew(),
+    reading: Callable[[str, int, int], None] = lambda what, done, of: None,
+    surveyed: Callable[[Survey], None] = lambda survey: None,
     progress: Callable[[FitProgress], None] = lambda p: None,
     notice: Callable[[str], None] = lambda line: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> FitResult:
-    """Train a network on the noisy photos of a folder alone (AMSNet, the single mask scheme).
+    """Fit a network to the noisy photos of a folder alone.
 
     Args:
-        folder: searched for photos recursively; they are only read.
+        folder: searched for photos recursively; each is read once.
         output: the model file to write. While fitting, `output` + ".resume" holds the state.
         options: see `FitOptions`.
         start: the model to start from; None for a fresh network.
@@ -192,6 +243,8 @@ def fit(
         device: where to compute.
         crew: the processes that share the fit, all called alike; the first one writes, and
             its clock and `stopped` count.
+        reading: called while photos are read, and then looked at: what, how many, of how many.
+        surveyed: called with what the folder holds, once that is known.
         progress: called after each step.
         notice: called with lines for the user, such as photos that are skipped.
         stopped: asked before each step; when true, what there is is saved.
@@ -206,24 +259,41 @@ def fit(
         OutputError: the model cannot be written.
         DeviceError: out of memory.
     """
-    options = _check(options, start)
-    assert options.patch is not None and options.batch is not None
+    options = _settle(options, start)
+    assert options.recipe is not None and options.batch is not None
     if options.batch % crew.size:
         raise UsageError(
             f"{crew.size} processes cannot share a batch of {options.batch}",
             f"give --batch {crew.size}, or a multiple of it",
         )
-    patches = Patches(
-        folder, match=options.match, side=options.patch, stride=options.stride,
-        hidden_share=options.hidden_share, seed=options.seed,
-        quarter_turns=RECIPES[options.recipe].quarter_turns, notice=notice,
+    shots = read_shots(
+        folder, match=options.match, pixels=RECIPES[options.recipe].pixels, seed=options.seed,
+        progress=partial(reading, "reading photos"), notice=notice,
     )  # fmt: skip
     state_path = resume_path(output)
     with memory_errors(device):
-        run = _Run(patches, options, start, device, crew)
+        looks: list[Look] = []
+        found = None
+        if options.recipe != "paper":
+            adapts = options.recipe == "adapt" and start is not None
+            looks = look_at(
+                shots, start if adapts else load_model(find_weights(None)),
+                most=None if adapts else SURVEYED,
+                device=device, progress=partial(reading, "measuring noise"),
+            )  # fmt: skip
+            found = survey(shots, looks)
+            surveyed(found)
+            if why_not := _nothing_to_learn(found, options, start):
+                return FitResult(
+                    model=None, why_not=why_not, steps=0, photos=len(shots.paths),
+                    skipped=shots.skipped, seconds=0.0, curve=(), kept=None, options=options,
+                    survey=found, samples=(), interrupted=False,
+                )  # fmt: skip
+        scheme = _scheme(shots, looks, options, crew, device)
+        run = _Run(scheme, shots.fingerprint(), options, start, device, crew)
         if resume:
             run.restore(state_path)
-        saved = time.monotonic()
+        saved, took = time.monotonic(), 0.0
         while True:
             share = run.share()
             share = crew.from_first(math.inf if share < 1 and stopped() else share)
@@ -233,24 +303,31 @@ def fit(
             if crew.first:
                 run.check_held_out()
                 progress(run.progress())
-                if time.monotonic() - saved > RESUME_EVERY:
+                if time.monotonic() - saved > max(RESUME_EVERY, 30 * took):
+                    before = time.monotonic()
                     run.save(state_path)
                     saved = time.monotonic()
+                    took = saved - before
         interrupted = math.isinf(share)
         if crew.first:
             if interrupted:  # Before the last check, which an uninterrupted fit would not make.
                 run.save(state_path)
             run.check_held_out(final=True)
             progress(run.progress())
+    why_not = ""
+    doubtful = run.kept.gain <= CONFIDENCE * run.kept.error
+    if start and doubtful and run.recipe.keep == "best" and not interrupted:
+        why_not = f"they gain nothing over {start.name} that is beyond doubt"
     if crew.first:
-        save_model(output, run.best, _describe(run, folder, options))
+        if not why_not:
+            save_model(output, run.best, _describe(run, shots, found, folder))
         if not interrupted:
             state_path.unlink(missing_ok=True)
     return FitResult(
-        model=output, steps=run.step, photos=patches.photos,
-        skipped=tuple(patches.skipped),
-        first_held_out=run.first_held_out, best_held_out=run.best_held_out,
-        interrupted=interrupted,
+        model=None if why_not else output, why_not=why_not,
+        steps=run.step, photos=len(shots.paths), skipped=shots.skipped, seconds=run.elapsed(),
+        curve=tuple(run.curve), kept=run.kept, options=options, survey=found,
+        samples=_samples(shots), interrupted=interrupted,
     )  # fmt: skip
 
 
@@ -264,13 +341,16 @@ class _Run:
 
     def __init__(
         self,
-        patches: Patches,
+        scheme: Scheme,
+        photos: str,
         options: FitOptions,
         start: Model | None,
         device: torch.device,
         crew: Crew,
     ) -> None:
-        self.patches, self.options, self.device, self.crew = patches, options, device, crew
+        self.scheme, self.options, self.device, self.crew = scheme, options, device, crew
+        assert options.recipe is not None
+        self.photos = photos
         self.recipe = RECIPES[options.recipe]
         torch.manual_seed(options.seed)
         self.started_from = start.name if start else SCRATCH
@@ -282,13 +362,18 @@ class _Run:
         self.together = crew.together(self.student)
         self.fast = self.student.network.runs_in_bfloat16 and options.precision == "auto"
         assert options.rate is not None
-        self.optimiser = torch.optim.AdamW(self.student.parameters(), options.rate, weight_decay=0)
+        self.optimiser = torch.optim.AdamW(
+            self.student.parameters(), options.rate,
+            betas=(0.9, self.recipe.second_moment), weight_decay=0,
+        )  # fmt: skip
         self.step = 0
         self.spent = 0.0
         self.loss = math.nan
         self.checks = 0
         self.started = time.monotonic()
-        self.held_out = self.first_held_out = self.best_held_out = self._held_out_loss()
+        self.first = self._held_out_losses()
+        self.kept = CurvePoint(step=0, loss=float(self.first.mean()), gain=0.0, error=0.0)
+        self.curve = [self.kept]
 
     def elapsed(self) -> float:
         return self.spent + time.monotonic() - self.started
@@ -309,7 +394,8 @@ class _Run:
         warm = min(1.0, (self.step + 1) / recipe.warm_up)
         for group in self.optimiser.param_groups:
             group["lr"] = options.rate * warm * 0.5 * (1 + math.cos(math.pi * share))
-        loss = self._smoothing_loss() if options.smooth else self._masked_loss()
+        with fast_precision(self.device, self.fast):
+            loss = self.scheme.loss(self.together, self.step)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.student.parameters(), recipe.gradient_norm)
@@ -328,82 +414,44 @@ class _Run:
             for mine, fresh in zip(self.average.buffers(), self.student.buffers(), strict=True):
                 mine.copy_(fresh)
 
-    def _masked_loss(self) -> Tensor:
-        """The single mask scheme, on this process's part of the batch."""
-        assert self.options.batch is not None
-        draw = self._draw(self.options.batch, ("train", self.step))
-        noisy, hidden, held_out = (self.crew.share_of(x) for x in draw)
-        with fast_precision(self.device, self.fast):
-            prediction = self.together(noisy, hidden | held_out)
-        counts = hidden & ~held_out
-        loss = masked_l1(prediction, noisy, counts)
-        if self.crew.size > 1:  # Parts hide more or less; the mean counts each pixel alike.
-            whole = (draw[1] & ~draw[2]).sum()
-            loss = loss * (counts.sum() * self.crew.size / whole)
-        return loss
-
-    def _smoothing_loss(self) -> Tensor:
-        """Prior smoothing of the multi-mask pass's output, joined (variant P)."""
-        options = self.options
-        assert options.batch is not None and options.patch is not None
-        draw = self._draw(options.batch, ("train", self.step))
-        noisy, _, held_out = (self.crew.share_of(x) for x in draw)
-        generator = torch.Generator().manual_seed(((options.seed << 32) + self.step) % 2**63)
-        n_masks, size = _n_masks(options), (len(draw[0]), noisy.shape[-2], noisy.shape[-1])
-        index = self.crew.share_of(partition_masks(n_masks, size, generator)).to(self.device)
-        with fast_precision(self.device, self.fast):
-            denoised = multi_mask_pass(
-                lambda x, hidden: self.together(x, hidden | held_out), noisy, index, n_masks
-            )
-        side = (options.patch, options.patch)
-        # What is held out stays so: there the output is its own target.
-        target = torch.where(held_out, denoised.detach(), noisy)
-        return prior_smoothing(
-            pd_up(denoised, options.stride, side), pd_up(target, options.stride, side)
-        )
-
     def check_held_out(self, *, final: bool = False) -> None:
         """Measure the average's held-out loss now and then; keep the best."""
         due = int(self.share() * CHECKS)
         if due <= self.checks and not final:
             return
         self.checks = due
-        self.held_out = self._held_out_loss()
-        if self.held_out < self.best_held_out or self.recipe.keep == "last":
-            self.best_held_out = self.held_out
+        now = self._held_out_losses()
+        fall = (self.first - now) / self.first.mean()
+        point = CurvePoint(
+            step=self.step, loss=float(now.mean()), gain=float(fall.mean()),
+            error=float(fall.std()) / len(fall) ** 0.5,
+        )  # fmt: skip
+        self.curve.append(point)
+        if point.loss < self.kept.loss or self.recipe.keep == "last":
+            self.kept = point
             self.best.load_state_dict(self.average.state_dict())
 
     def progress(self) -> FitProgress:
         elapsed, share = self.elapsed(), self.share()
         return FitProgress(
-            step=self.step, share=share, loss=self.loss, held_out=self.held_out,
-            best=self.best_held_out, steps_per_second=self.step / elapsed,
+            step=self.step, share=share, loss=self.loss, held_out=self.curve[-1].loss,
+            best=self.kept.loss, curve=tuple(self.curve), steps_per_second=self.step / elapsed,
             seconds_left=elapsed * (1 - share) / share if share else math.inf,
         )  # fmt: skip
 
-    def _held_out_loss(self) -> float:
-        """Masked L1 on held-out pixels of a fixed set of patches under fixed masks."""
-        total = 0.0
-        with (
-            torch.inference_mode(),
-            fast_precision(self.device, self.fast),
-        ):
-            for i in range(HELD_OUT_PATCHES):
-                noisy, hidden, held_out = self._draw(1, ("held out", i))
-                prediction = self.average(noisy, hidden | held_out)
-                total += masked_l1(prediction, noisy, held_out).item()
-        return total / HELD_OUT_PATCHES
-
-    def _draw(self, count: int, key: tuple[str, int]) -> list[Tensor]:
-        return [x.to(self.device) for x in self.patches.draw(count, key)]
+    def _held_out_losses(self) -> Tensor:
+        with torch.inference_mode(), fast_precision(self.device, self.fast):
+            return self.scheme.held_out(self.average).double()
 
     def save(self, path: Path) -> None:
         """Write the whole state, for `resume`."""
         state: dict[str, Any] = {
             "options": dataclasses.asdict(self.options),
             "started_from": self.started_from,
-            "photos": self.patches.fingerprint(),
+            "photos": self.photos,
             "numbers": {k: getattr(self, k) for k in _NUMBERS},
+            "curve": [dataclasses.astuple(point) for point in self.curve],
+            "kept": dataclasses.astuple(self.kept),
             "spent": self.elapsed(),
             "optimiser": self.optimiser.state_dict(),
         }
@@ -451,7 +499,7 @@ class _Run:
             raise UsageError(
                 f"the interrupted fit had another {', '.join(changed)}", "give the same options"
             )
-        if state["photos"] != self.patches.fingerprint():
+        if state["photos"] != self.photos:
             raise TrainingError(
                 "the folder's photos have changed since the fit was interrupted",
                 "start it without --resume",
@@ -461,22 +509,33 @@ class _Run:
         self.optimiser.load_state_dict(state["optimiser"])
         for name, value in state["numbers"].items():
             setattr(self, name, value)
+        names = [field.name for field in dataclasses.fields(CurvePoint)]
+        self.curve = [CurvePoint(**dict(zip(names, p, strict=True))) for p in state["curve"]]
+        self.kept = CurvePoint(**dict(zip(names, state["kept"], strict=True)))
         self.spent, self.started = state["spent"], time.monotonic()
 
 
 _NETWORKS = ("student", "average", "best")
-_NUMBERS = ("step", "loss", "checks", "held_out", "first_held_out", "best_held_out")
+_NUMBERS = ("step", "loss", "checks")
 
 
-def _check(options: FitOptions, start: Model | None) -> FitOptions:
+def _settle(options: FitOptions, start: Model | None) -> FitOptions:
     """Settle what was left open; raise a `UsageError` for what cannot be."""
+    single = start is not None and start.config.inference.passes == "single"
+    recipe: RecipeName = options.recipe or ("adapt" if single and not options.smooth else "masked")
+    options = dataclasses.replace(options, recipe=recipe)
+    if recipe == "adapt":
+        return _settle_adapting(options, single=single)
+    paper = recipe == "paper"
     if options.minutes is None and options.steps is None:
-        raise UsageError("a fit needs an end", "give --minutes or --steps")
-    paper = options.recipe == "paper"
+        end = {"steps": PAPER_STEPS} if paper else {"minutes": MASKED_MINUTES}
+        options = dataclasses.replace(options, **end)  # type: ignore[arg-type]
     network = start.config.network if start else options.network
     batch = 2 if paper and network == "restormer" else 4
     batch = batch if options.batch is None else options.batch
-    if min(n for n in (options.stride, options.infer_stride, batch) if n is not None) < 1:
+    stride = 5 if options.stride is None else options.stride
+    share = 0.5 if options.hidden_share is None else options.hidden_share
+    if min(n for n in (stride, options.infer_stride, batch) if n is not None) < 1:
         raise UsageError("strides and batch begin at 1")
     if options.network != "compact" and (start or not paper):
         raise UsageError(
@@ -487,17 +546,81 @@ def _check(options: FitOptions, start: Model | None) -> FitOptions:
         raise UsageError(
             "smoothing is the second half of a fit", "fit without it first, then give --weights"
         )
-    if not 0 < options.hidden_share < 1:
+    if not 0 < share < 1:
         raise UsageError("the hidden share lies between 0 and 1")
-    patch = options.patch or round(160 / options.stride) * options.stride
-    if patch < options.stride or patch % options.stride:
-        raise UsageError(f"the patch is a multiple of the stride {options.stride}")
+    patch = options.patch or round(160 / stride) * stride
+    if patch < stride or patch % stride:
+        raise UsageError(f"the patch is a multiple of the stride {stride}")
     rate = options.rate or (1e-4 if paper else 2e-4 if start else 1e-3)
-    return dataclasses.replace(options, patch=patch, batch=batch, rate=rate)
+    return dataclasses.replace(
+        options, stride=stride, hidden_share=share, patch=patch, batch=batch, rate=rate
+    )
+
+
+def _settle_adapting(options: FitOptions, *, single: bool) -> FitOptions:
+    if not single:
+        raise UsageError(
+            "only a model that denoises in a single pass can be adapted", "give --recipe masked"
+        )
+    hides = {
+        "--stride": options.stride, "--infer-stride": options.infer_stride,
+        "--hidden-share": options.hidden_share, "--smooth": options.smooth or None,
+        "--refine": options.refine or None,
+    }  # fmt: skip
+    given = [name for name, value in hides.items() if value is not None]
+    if given:
+        raise UsageError(
+            f"{given[0]}: adapting hides no pixels", "leave it out, or give --recipe masked"
+        )
+    patch = 96 if options.patch is None else options.patch
+    batch = 24 if options.batch is None else options.batch
+    if batch < 1:
+        raise UsageError("strides and batch begin at 1")
+    if patch < 1 or patch % 16:
+        raise UsageError("the patch of adapting is a multiple of 16")
+    return dataclasses.replace(
+        options, patch=patch, batch=batch, rate=options.rate or 2e-4,
+        steps=options.steps or ADAPT_STEPS,
+    )  # fmt: skip
+
+
+def _scheme(
+    shots: Shots, looks: list[Look], options: FitOptions, crew: Crew, device: torch.device
+) -> Scheme:
+    assert options.recipe is not None and options.patch is not None and options.batch is not None
+    if options.recipe == "adapt":
+        return Renoising(shots, looks, options.patch, options.batch, options.seed, crew, device)
+    assert options.stride is not None and options.hidden_share is not None
+    turns = RECIPES[options.recipe].quarter_turns
+    patches = Patches(
+        shots, Cutter(shots, options.patch, options.seed, quarter_turns=turns),
+        stride=options.stride, hidden_share=options.hidden_share,
+    )  # fmt: skip
+    if options.smooth:
+        n_masks = _n_masks(options.hidden_share)
+        return Smoothing(patches, options.batch, n_masks, options.seed, crew, device)
+    return Hiding(patches, options.batch, crew, device)
+
+
+def _nothing_to_learn(found: Survey, options: FitOptions, start: Model | None) -> str:
+    """Tell why a folder needs no fit, or nothing."""
+    if start and found.clean:
+        return "they hold hardly any noise"
+    if options.recipe == "adapt" and not found.levels:
+        return "they are too small to measure their noise"
+    return ""
+
+
+def _samples(shots: Shots) -> tuple[tuple[Path, Photo], ...]:
+    """Take a window of each of some photos, evenly spread."""
+    first = {window.photo: window for window in reversed(shots.windows)}
+    count = min(SAMPLES, len(first))
+    chosen = [first[i * len(first) // count] for i in range(count)]
+    return tuple((shots.paths[w.photo], Photo(pixels=w.pixels)) for w in chosen)
 
 
 def _fresh(options: FitOptions) -> ModelConfig:
-    recipe = RECIPES[options.recipe]
+    recipe = RECIPES[options.recipe or "masked"]
     shape = CompactUNetConfig(in_channels=3 + recipe.mask_channel)
     return ModelConfig(
         network=shape if options.network == "compact" else options.network,
@@ -506,37 +629,41 @@ def _fresh(options: FitOptions) -> ModelConfig:
     )
 
 
-def _n_masks(options: FitOptions) -> int:
+def _n_masks(hidden_share: float) -> int:
     """How many complementary masks hide about as much each as one does in training."""
-    return max(2, round(1 / options.hidden_share))
+    return max(2, round(1 / hidden_share))
 
 
-def _describe(run: _Run, folder: Path, options: FitOptions) -> ModelConfig:
-    paper = options.recipe == "paper"
-    # A smaller stride than in training keeps detail, as in the paper. What has learned correlated
-    # noise before needs none at all, and keeps more.
-    stride = min(options.stride, 2) if paper or run.started_from == SCRATCH else 1
-    variant: dict[str, Any] = {"recipe": options.recipe} if paper else {}
-    if options.smooth:
-        variant["smoothed"] = True
-    return dataclasses.replace(
-        run.config,
-        inference=Inference(
+def _describe(run: _Run, shots: Shots, found: Survey | None, folder: Path) -> ModelConfig:
+    options = run.options
+    inference, settings = run.config.inference, {}
+    if options.recipe != "adapt":
+        assert options.stride is not None and options.hidden_share is not None
+        paper = options.recipe == "paper"
+        # A smaller stride than in training keeps detail, as in the paper. What has learned
+        # correlated noise before needs none at all, and keeps more.
+        stride = min(options.stride, 2) if paper or run.started_from == SCRATCH else 1
+        inference = Inference(
             passes="multi",
-            n_masks=_n_masks(options),
+            n_masks=_n_masks(options.hidden_share),
             stride=options.infer_stride or stride,
             repeats=1 if paper else 4,
             refine=options.refine,
-        ),
+        )
+        settings = {"stride": options.stride, "hidden_share": options.hidden_share}
+        settings |= {"smoothed": True} if options.smooth else {}
+    return dataclasses.replace(
+        run.config,
+        inference=inference,
+        cameras=found.cameras if found else {},
         provenance={
-            **variant,
+            "recipe": options.recipe,
             "fitted_on": folder.resolve().name,
-            "photos": run.patches.photos,
+            "photos": len(shots.paths),
             "started_from": run.started_from,
             "steps": run.step,
-            "stride": options.stride,
-            "hidden_share": options.hidden_share,
+            **settings,
             "seed": options.seed,
-            "held_out_loss": round(run.best_held_out, 6),
+            "held_out_loss": round(run.kept.loss, 6),
         },
     )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
 import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -23,8 +27,10 @@ from amsnet_cli.cli.console import (
 from amsnet_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from amsnet_cli.fitting import FitProgress
+    from amsnet_cli.fitting import CurvePoint, FitProgress, FitResult
+    from amsnet_cli.survey import Survey
 
+_BARS = "▁▂▃▄▅▆▇█"
 LINE_EVERY = 15.0
 """Seconds between lines where there is no terminal."""
 
@@ -56,11 +62,13 @@ def fit(
         ),
     ] = "*",
     recipe: Annotated[
-        Literal["default", "paper"],
+        Literal["adapt", "masked", "paper"] | None,
         typer.Option(
-            help="paper: the paper's own training, from a fresh network without --weights."
+            help="adapt: teach weights the noise of these photos, in a minute or two; masked: hide "
+            "and predict; paper: the same by the paper's own settings. (default: adapt, or masked "
+            "--from-scratch)",
         ),
-    ] = "default",
+    ] = None,
     network: Annotated[
         Literal["compact", "restormer", "deamnet", "nafnet", "unet", "dncnn"] | None,
         typer.Option(help="A fresh network for --recipe paper. (default: restormer)"),
@@ -68,23 +76,34 @@ def fit(
     minutes: Annotated[
         float | None,
         typer.Option(
-            min=0.01, help="Stop after this long. (default: 10; with --recipe paper 25,000 steps)"
+            min=0.01,
+            help="Stop after this long. (default: adapt none, masked 10, paper 25,000 steps)",
         ),
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Stop after this many steps; reproducible, unlike minutes."),
+        typer.Option(
+            min=1,
+            help="Stop after this many steps; reproducible, unlike minutes. (default: adapt 200)",
+        ),
     ] = None,
     stride: Annotated[
-        int, typer.Option(min=1, help="Of the pixel-shuffle downsampling; 1 for white noise.")
-    ] = 5,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Of the pixel-shuffle downsampling; 1 for white noise. (default: 5)",
+        ),
+    ] = None,
     infer_stride: Annotated[
         int | None,
         typer.Option("--infer-stride", min=1, help="The same where the model denoises."),
     ] = None,
     hidden_share: Annotated[
-        float, typer.Option("--hidden-share", help="How much of the pixels each mask hides.")
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            "--hidden-share", help="How much of the pixels each mask hides. (default: 0.5)"
+        ),
+    ] = None,
     smooth: Annotated[
         bool,
         typer.Option(
@@ -101,11 +120,11 @@ def fit(
         ),
     ] = 0.0,
     patch: Annotated[
-        int | None, typer.Option(min=1, help="Side of a training patch. (default: about 160)")
+        int | None, typer.Option(min=1, help="Side of a training patch. (default: adapt 96, else about 160)")
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option(min=1, help="Patches a step. (default: 4; Restormer's 2)"),
+        typer.Option(min=1, help="Patches a step. (default: adapt 24, else 4; Restormer's 2)"),
     ] = None,
     rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     seed: options.Seed = 0,
@@ -115,14 +134,31 @@ def fit(
         typer.Option(help="auto computes in bfloat16 where that is faster."),
     ] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
+    denoise: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT_DIR", help="Then denoise the folder into this one, its tree kept."
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PAGE.html",
+            help="The page with the curve and photos before and after. (default: beside the model)",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON object for each event on stdout.")
+    ] = False,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Learn from a folder of noisy photos alone; no clean pictures are needed.
 
-    Hidden pixels are predicted from visible ones, and compared with their noisy selves. Ctrl-C
-    saves the model as it is and a state that --resume goes on from. Several GPUs share a fit that
-    torchrun starts: torchrun --nproc-per-node 4 -m amsnet_cli fit FOLDER.
+    Measures the noise of the photos and teaches the weights just that, or trains from scratch by
+    hiding pixels and predicting them. Where the photos gain nothing, it says so and writes no
+    model. Ctrl-C saves the model as it is and a state that --resume goes on from. Several GPUs
+    share a fit that torchrun starts: torchrun --nproc-per-node 4 -m amsnet_cli fit FOLDER.
     """
     from amsnet_cli.photos.find import find_photos
     from amsnet_cli.weights.store import find_weights, models_dir
@@ -133,8 +169,15 @@ def fit(
         raise UsageError("--weights bring their network", "leave --network out")
     find_photos(folder)  # Says what is wrong with the folder before the long part begins.
     output = _model_file(folder, output)
+    page = report or output.with_suffix(".html")
     if output.exists() and not (force or resume):
         raise OutputError(f"{output}: exists already", "replace it with --force, or choose with -o")
+    from amsnet_cli.report import check_report
+
+    if report:
+        check_report(page, force=force or resume)
+    if denoise and denoise.exists() and not denoise.is_dir():
+        raise OutputError(f"{denoise}: not a folder", "choose another for --denoise")
     fresh = from_scratch or (recipe == "paper" and weights is None)
     start_path = None if fresh else find_weights(weights)
 
@@ -149,8 +192,6 @@ def fit(
             "go on with --resume, or start over with --force",
         )
     start = load_model(start_path, weights or start_path.stem) if start_path else None
-    if minutes is None and steps is None:
-        minutes, steps = (None, fitting.PAPER_STEPS) if recipe == "paper" else (10.0, None)
     wishes = fitting.FitOptions(
         match=match,
         recipe=recipe,
@@ -163,43 +204,118 @@ def fit(
     with (
         joined_crew(choose_device(device)) as crew,
         stop_requests() as stopped,
-        _Watch(quiet=quiet or not crew.first) as watch,
+        _Watch(quiet=quiet or not crew.first, as_json=as_json and crew.first) as watch,
     ):
         result = fitting.fit(
             folder, output, wishes,
             start=start, resume=resume, device=crew.device, crew=crew,
-            progress=watch.show, notice=say if crew.first else lambda line: None, stopped=stopped,
+            reading=watch.reading, surveyed=watch.surveyed, progress=watch.show,
+            notice=watch.notice, stopped=stopped,
         )  # fmt: skip
 
     if not crew.first:
         raise typer.Exit(INTERRUPTED if result.interrupted else 0)
-    print_result(result.model)
     again = f"amsnet fit {_quoted(folder)} --resume"
     if output.parent != models_dir():
         again += f" -o {_quoted(output)}"
     for option, value, default in (
-        ("--match", match, "*"), ("--recipe", recipe, "default"), ("--network", network, None),
+        ("--match", match, "*"), ("--recipe", recipe, None), ("--network", network, None),
         ("--minutes", minutes, None), ("--steps", steps, None),
-        ("--stride", stride, 5), ("--infer-stride", infer_stride, None),
-        ("--hidden-share", hidden_share, 0.5), ("--refine", refine, 0.0), ("--patch", patch, None),
-        ("--batch", batch, None), ("--rate", rate, None), ("--precision", precision, "auto"),
-        ("--seed", seed, 0), ("--weights", weights, None),
+        ("--stride", stride, None), ("--infer-stride", infer_stride, None),
+        ("--hidden-share", hidden_share, None), ("--refine", refine, 0.0),
+        ("--patch", patch, None), ("--batch", batch, None), ("--rate", rate, None), ("--precision", precision, "auto"),
+        ("--seed", seed, 0), ("--weights", weights, None), ("--denoise", denoise, None),
+        ("--report", report, None),
     ):  # fmt: skip
         if value != default:
             again += f" {option} {_quoted(str(value))}"
     again += " --smooth" * smooth + " --from-scratch" * from_scratch
     if result.interrupted:
+        _give(result, None, as_json=as_json)
         say(f"stopped after {result.steps} steps; the model is saved. Go on with: {again}")
         raise typer.Exit(INTERRUPTED)
-    if not quiet:
-        known_as = output.stem if output.parent == models_dir() else str(output)
-        better = 1 - result.best_held_out / result.first_held_out
-        say(
-            f"{result.steps} steps on {result.photos} photos, {len(result.skipped)} skipped; "
-            f"held-out loss {result.first_held_out:.4f} -> {result.best_held_out:.4f} "
-            f"({-better:+.1%})"
-        )
-        say(f"use it with: amsnet denoise PHOTO -o CLEAN -w {_quoted(known_as)}")
+    used = weights
+    if result.model is None:
+        assert start is not None
+        page = None
+        if not quiet:
+            say(f"no model is written of these photos: {result.why_not}. Use {start.name}.")
+    else:
+        used = output.stem if output.parent == models_dir() else str(output)
+        _write_page(page, result, folder)
+        if not quiet:
+            _tell(result, used, page)
+    _give(result, page, as_json=as_json)
+    if denoise:
+        from amsnet_cli.cli.denoise import denoise as denoise_photos
+
+        denoise_photos(
+            [str(folder)], output=str(denoise), weights=used, recursive=True,
+            device=device, seed=seed, force=force, quiet=quiet, as_json=as_json,
+        )  # fmt: skip
+
+
+def _give(result: FitResult, page: Path | None, *, as_json: bool) -> None:
+    """Print the result on stdout."""
+    if as_json:
+        kept = result.kept
+        _event(
+            "done",
+            model=str(result.model) if result.model else None, why_not=result.why_not or None,
+            report=str(page) if page else None, steps=result.steps, photos=result.photos,
+            skipped=len(result.skipped), seconds=round(result.seconds, 1),
+            gain=kept.gain if kept else None, error=kept.error if kept else None,
+            interrupted=result.interrupted,
+        )  # fmt: skip
+    elif result.model:
+        print_result(result.model)
+
+
+def _tell(result: FitResult, known_as: str, page: Path) -> None:
+    kept = result.kept
+    assert kept is not None
+    say(
+        f"{result.steps} steps on {result.photos} photos, {len(result.skipped)} skipped, in "
+        f"{result.seconds:.0f} s; held-out loss {result.curve[0].loss:.4f} -> {kept.loss:.4f} "
+        f"({_gain(kept)})"
+    )
+    say(f"before and after: {page}")
+    say(f"use it with: amsnet denoise PHOTO -o CLEAN -w {_quoted(known_as)}")
+    if result.survey and result.survey.cameras:
+        say(f"or -w auto, for photos of {', '.join(result.survey.cameras)}")
+
+
+def _write_page(page: Path, result: FitResult, folder: Path) -> None:
+    from amsnet_cli import __version__
+    from amsnet_cli.denoising import denoise
+    from amsnet_cli.model import load_model
+    from amsnet_cli.report import look_at, write_fit_page
+
+    assert result.model is not None
+    model = load_model(result.model)
+    looks = [
+        (path.name, look_at(photo, denoise(photo, model))) for path, photo in result.samples
+    ]
+    chosen = dataclasses.asdict(result.options)
+    about = result.survey.lines() if result.survey else []
+    if result.kept:
+        about = [*about, f"Held-out loss {_gain(result.kept)} after {result.kept.step} steps."]
+    write_fit_page(
+        page,
+        title=f"{model.name}, fitted to {folder.resolve().name}",
+        about=[*about, f"amsnet {__version__}, {result.seconds:.0f} s."],
+        settings=[(name, str(value)) for name, value in chosen.items() if value is not None],
+        curve=result.curve,
+        looks=looks,
+    )
+
+
+def _gain(point: CurvePoint) -> str:
+    return f"{-point.gain:+.2%} ± {2 * point.error:.2%}"
+
+
+def _event(kind: str, **fields: object) -> None:
+    print_result(json.dumps({"event": kind, **fields}))
 
 
 def _model_file(folder: Path, chosen: Path | None) -> Path:
@@ -222,11 +338,12 @@ def _quoted(text: str | Path) -> str:
 
 
 class _Watch:
-    """A live bar on a terminal, a line now and then elsewhere."""
+    """A live bar on a terminal, a line now and then elsewhere, or JSON."""
 
-    def __init__(self, *, quiet: bool) -> None:
-        self.quiet = quiet
+    def __init__(self, *, quiet: bool, as_json: bool) -> None:
+        self.quiet, self.as_json = quiet, as_json
         self.last_line = -LINE_EVERY
+        self.checks = 0
         self.bars = Progress(
             BarColumn(), TextColumn("{task.description}"),
             console=stderr, transient=True, disable=quiet or not stderr.is_terminal,
@@ -240,15 +357,56 @@ class _Watch:
     def __exit__(self, *_: object) -> None:
         self.bars.stop()
 
+    def notice(self, line: str) -> None:
+        """Pass a line on."""
+        if self.as_json:
+            _event("notice", text=line)
+        if not self.quiet:
+            say(line)
+
+    def reading(self, what: str, done: int, of: int) -> None:
+        """Show how far reading is."""
+        if self.as_json:
+            _event(what, done=done, of=of)
+        self.bars.update(self.task, completed=done / of, description=f"{what} {done}/{of}")
+
+    def surveyed(self, found: Survey) -> None:
+        """Show what the folder holds."""
+        if self.as_json:
+            _event("survey", **dataclasses.asdict(found))
+        if not self.quiet:
+            for line in found.lines():
+                say(line)
+
     def show(self, now: FitProgress) -> None:
         """Show where the fit stands."""
         left = f"{now.seconds_left:.0f} s left" if now.share < 1 else "done"
+        latest = now.curve[-1]
         line = (
             f"step {now.step}  loss {now.loss:.4f}  held-out {now.held_out:.4f} "
-            f"(best {now.best:.4f})  {now.steps_per_second:.1f} steps/s  {left}"
+            f"(best {now.best:.4f}, {_gain(latest)}) {_sparkline(now.curve)}  "
+            f"{now.steps_per_second:.1f} steps/s  {left}"
         )
+        if self.as_json:
+            if len(now.curve) > self.checks:
+                self.checks = len(now.curve)
+                _event("check", **dataclasses.asdict(latest))
+            _event(
+                "step", step=now.step, share=round(now.share, 4), loss=now.loss,
+                steps_per_second=round(now.steps_per_second, 3),
+                seconds_left=None if math.isinf(now.seconds_left) else round(now.seconds_left, 1),
+            )  # fmt: skip
         self.bars.update(self.task, completed=now.share, description=escape(line))
         due = time.monotonic() - self.last_line > LINE_EVERY or now.share >= 1
         if due and not (self.quiet or stderr.is_terminal):
             say(line)
             self.last_line = time.monotonic()
+
+
+def _sparkline(curve: Sequence[CurvePoint]) -> str:
+    """Draw the held-out loss in a line of text."""
+    losses = [point.loss for point in curve]
+    low, high = min(losses), max(losses)
+    if not high > low:
+        return ""
+    return "".join(_BARS[round((loss - low) / (high - low) * (len(_BARS) - 1))] for loss in losses)

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+import skimage.data
+import torch
+import torch.nn.functional as F
+
+from amsnet_cli.core.noise_model import NoiseSource, measure_noise
+
+
+@pytest.fixture(scope="module")
+def clean() -> torch.Tensor:
+    picture = torch.from_numpy(skimage.data.rocket()[:384, :576].copy())
+    return 0.1 + 0.8 * picture.permute(2, 0, 1).float() / 255
+
+
+def white(x: torch.Tensor) -> torch.Tensor:
+    return torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
+
+
+def binomial(noise: torch.Tensor) -> torch.Tensor:
+    """Correlated by [1 2 1] / 4 along rows and columns, scaled back to unit variance."""
+    taps = torch.tensor([0.25, 0.5, 0.25])
+    kernel = torch.outer(taps, taps)
+    padded = F.pad(noise[:, None], (1, 1, 1, 1), mode="reflect")
+    return F.conv2d(padded, kernel[None, None])[:, 0] / kernel.square().sum().sqrt()
+
+
+@pytest.mark.parametrize("sigma", [2, 5, 15, 40])
+def test_the_level_of_white_noise(clean, sigma):
+    model = measure_noise(clean + sigma / 255 * white(clean), clean)
+    assert 255 * model.sigma() == pytest.approx(sigma, rel=0.12)
+    assert abs(model.correlation(1)) < 0.05
+    assert abs(model.between_channels()) < 0.05
+    assert model.stride() == 1
+
+
+@pytest.mark.parametrize("left", [0.0, 0.3, 0.6])
+def test_a_first_version_may_keep_some_of_the_noise(clean, left):
+    noise = 6 / 255 * white(clean)
+    model = measure_noise(clean + noise, clean + left * noise)
+    assert 255 * model.sigma() == pytest.approx(6, rel=0.15)
+
+
+def test_correlation_between_neighbours_and_channels(clean):
+    alike = white(clean[:1]).expand(3, -1, -1)
+    noise = 5 / 255 * binomial(0.8 * alike + 0.6 * white(clean))
+    model = measure_noise(clean + noise, clean)
+    assert model.correlation(1) == pytest.approx(2 / 3, abs=0.06)
+    assert model.correlation(2) == pytest.approx(1 / 6, abs=0.05)
+    assert model.between_channels() == pytest.approx(0.64, abs=0.13)
+    assert model.stride() == 3
+
+
+def test_level_follows_brightness():
+    ramp = torch.linspace(0.1, 0.9, 512).expand(3, 512, 512)
+    sigma = 0.01 + 0.02 * ramp
+    model = measure_noise(ramp + sigma * white(ramp), ramp)
+    dark, bright = model.levels[1], model.levels[7]
+    assert bright / dark == pytest.approx((0.01 + 0.02 * 7 / 8) / (0.01 + 0.02 / 8), rel=0.2)
+
+
+def test_drawn_noise_measures_as_the_noise_it_was_drawn_from(clean):
+    noise = 6 / 255 * binomial(white(clean))
+    model = measure_noise(clean + noise, clean)
+    source, square = NoiseSource(model, 384), clean[:, :, :384]
+    drawn = source.draw(square, torch.Generator().manual_seed(5))
+    again = measure_noise(square + drawn, square)
+    assert again.sigma() == pytest.approx(model.sigma(), rel=0.1)
+    for lag in (1, 2, 3):
+        assert again.correlation(lag) == pytest.approx(model.correlation(lag), abs=0.06)
+    assert abs(drawn.mean()) < 0.002
+    twice = source.draw(square, torch.Generator().manual_seed(5))
+    assert torch.equal(drawn, twice)
+
+
+def test_too_small_to_tell():
+    assert measure_noise(torch.rand(3, 31, 200), torch.rand(3, 31, 200)) is None
