@@ -26,6 +26,7 @@ from amsnet_cli.core.networks import (
     make_network,
 )
 from amsnet_cli.errors import OutputError, WeightsError
+from amsnet_cli.weights.store import cameras_of
 
 FORMAT = 1
 
@@ -60,6 +61,8 @@ class ModelConfig:
         fill: what hidden pixels are replaced by.
         mask_channel: whether the network is given the mask.
         inference: how to run it.
+        cameras: those a fit has learned from, each with its lowest and highest ISO; an empty list
+            where no photo said.
         provenance: what it was made from, and how; for people, never read by the program.
     """
 
@@ -67,6 +70,7 @@ class ModelConfig:
     fill: Fill = "mean"
     mask_channel: bool = True
     inference: Inference = Inference()
+    cameras: dict[str, list[int]] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
@@ -194,5 +198,6 @@ def _parse(header: dict[str, Any]) -> ModelConfig:
     return ModelConfig(
         network=network,
         inference=Inference(**header.pop("inference")),
+        cameras=cameras_of({"cameras": header.pop("cameras", {})}),
         **header,
     )

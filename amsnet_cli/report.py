@@ -89,6 +89,7 @@ class Entry:
         look: None if it failed.
         error: why it failed.
         seconds: how long it took, None if that is not known.
+        weights: what denoised it, empty if that is not known.
     """
 
     source: Path
@@ -96,6 +97,7 @@ class Entry:
     look: Look | None = None
     error: str = ""
     seconds: float | None = None
+    weights: str = ""
 
 
 def measure_noise(photo: Photo) -> float:
@@ -247,13 +249,14 @@ def _section(number: int, entry: Entry) -> str:
     look = entry.look
     assert look is not None
     name = _text(entry.source.name)
+    by = f", by {_text(entry.weights)}" if entry.weights else ""
     width, height = _shown_size(look.size)
     sides = f'width="{width}" height="{height}"'
     scale = 100 * width / look.size[0]
     crops = "\n".join(_crop(name, crop, look.factor) for crop in look.crops)
     return f"""<section id="photo-{number}">
 <h2>{name}</h2>
-<p>{_text(entry.source)} → {_text(entry.target)}. Noise {_level(look.noise[0])} before,
+<p>{_text(entry.source)} → {_text(entry.target)}{by}. Noise {_level(look.noise[0])} before,
 {_level(look.noise[1])} after.</p>
 <figure>
 <div class="slider">

@@ -368,6 +368,9 @@ class TestCommand:
         assert large["output"] == str(out / "large.png") and large["seconds"] > 0
         assert (large["width"], large["height"], large["error"]) == (192, 160, None)
         assert large["noise_before"] > 15
+        names = [row["weights"] for row in rows]
+        assert names == [str(tiny_model), None, str(tiny_model), None, str(tiny_model)]
+        assert {row["weights"] for row in planned} == {None}
 
     def test_all_failed(self, amsnet, tmp_path, tiny_model):
         for name in ("a.png", "b.png", "c.png"):

@@ -183,3 +183,88 @@ def test_quantisation_is_read_as_pillow_reads_it(quality):
         assert list(coding.luma) == list(image.quantization[0])
         assert list(coding.chroma) == list(image.quantization[1])
     assert coding.progressive == (quality == 75)
+
+
+def camera_block(order: str, make: str, model: str, **speeds: tuple[int, int]) -> bytes:
+    """Make an EXIF block; a speed is named by the tag `x8827` and has a TIFF type and a number."""
+
+    def text(words: str) -> tiff.Entry:
+        content = words.encode() + b"\0"
+        return tiff.Entry(type=tiff.ASCII, count=len(content), value=content)
+
+    exposure: tiff.Directory = {}
+    for tag, (kind, number) in speeds.items():
+        value = struct.pack(order + {tiff.SHORT: "H", tiff.LONG: "I"}[kind], number)
+        exposure[int(tag[1:], 16)] = tiff.Entry(type=kind, count=1, value=value)
+    head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 0)
+    tree: tiff.Directory = {exif.MAKE: text(make), exif.MODEL: text(model), tiff.EXIF: exposure}
+    return tiff.append_tree(head, tree)
+
+
+class TestCamera:
+    @pytest.mark.parametrize(
+        ("make", "model", "name"),
+        [
+            ("Canon", "Canon EOS 6D", "Canon EOS 6D"),
+            ("NIKON CORPORATION", "NIKON D800", "NIKON D800"),
+            ("Apple", "iPhone 7", "Apple iPhone 7"),
+            ("LG Electronics", "LG-H815", "LG-H815"),
+            ("samsung", "Samsung  SM-G920F \0\0", "Samsung SM-G920F"),
+            (" SONY  ", "ILCE-7\x1b[31m\n\0rest", "SONY ILCE-7 [31m"),
+            ("", "D70", "D70"),
+            ("Zeiß", "", "Zeiß"),
+            (" \0", "\0", None),
+        ],
+    )
+    @pytest.mark.parametrize("order", ["<", ">"])
+    def test_goes_by_one_name(self, order, make, model, name):
+        assert exif.camera_of(camera_block(order, make, model)) == (name, None)
+
+    @pytest.mark.parametrize(
+        ("speeds", "iso"),
+        [
+            ({"x8827": (3, 1600)}, 1600),
+            ({"x8827": (4, 1600)}, 1600),
+            ({"x8827": (3, 65535), "x8830": (3, 2), "x8832": (4, 102400)}, 102400),
+            ({"x8827": (3, 65535), "x8832": (4, 0), "x8833": (4, 204800)}, 204800),
+            ({"x8827": (3, 65535), "x8830": (3, 1), "x8831": (4, 81920)}, 81920),
+            ({"x8827": (3, 0)}, None),
+            ({"x8827": (3, 65535)}, None),
+            ({}, None),
+        ],
+    )
+    @pytest.mark.parametrize("order", ["<", ">"])
+    def test_says_its_speed(self, order, speeds, iso):
+        assert exif.camera_of(camera_block(order, "Canon", "EOS 6D", **speeds))[1] == iso
+
+    def test_as_other_programs_write_it(self, tmp_path):
+        block = Image.Exif()
+        block[271], block[272] = "FUJIFILM", "X-T3"
+        block.get_ifd(0x8769)[34855] = (640, 0)
+        for name in ("x.jpg", "x.png", "x.webp"):
+            Image.new("RGB", (16, 16)).save(tmp_path / name, exif=block)
+            assert exif.camera_of(read_photo(tmp_path / name).exif) == ("FUJIFILM X-T3", 640)
+        tags = [(271, 2, 0, "FUJIFILM", True), (272, 2, 0, "X-T3", True), (34855, 3, 1, 640, True)]
+        pixels = np.zeros((4, 4, 3), np.uint8)
+        tifffile.imwrite(tmp_path / "y.tif", pixels, extratags=tags, metadata=None)
+        assert exif.camera_of(read_photo(tmp_path / "y.tif").exif) == ("FUJIFILM X-T3", 640)
+
+    @given(st.binary(max_size=400))
+    def test_any_bytes_name_a_camera_or_none(self, noise):
+        for block in (noise, b"II*\0\x08\0\0\0" + noise, b"MM\0+\0\x08\0\0" + noise):
+            self.check(block)
+
+    @given(st.lists(st.tuples(st.integers(0), st.integers(0, 255)), max_size=12), st.integers(0))
+    def test_so_does_any_damage(self, changes, end):
+        block = bytearray(camera_block("<", "Canon", "EOS 6D", x8827=(3, 65535), x8832=(4, 1)))
+        for place, byte in changes:
+            block[place % len(block)] = byte
+        self.check(bytes(block[: len(block) - end % 40]))
+
+    def check(self, block: bytes) -> None:
+        camera, iso = exif.camera_of(block)
+        assert camera is None or (camera.isprintable() and camera == " ".join(camera.split()) != "")
+        assert iso is None or (type(iso) is int and iso > 0)
+
+    def test_none_without_a_block(self):
+        assert exif.camera_of(None) == exif.camera_of(b"") == (None, None)

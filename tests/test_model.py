@@ -79,6 +79,7 @@ def header(**changes) -> dict[str, str]:
         header(network={"widths": [8] * 70, "blocks": [1] * 70}),
         header(network="restormer", mask_channel=False),
         header(network="nothing", mask_channel=False),
+        header(cameras=[]),
     ],
 )
 def test_foreign_files_are_refused(tmp_path, metadata):

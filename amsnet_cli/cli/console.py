@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -54,6 +54,11 @@ def say(line: str) -> None:
 def _plain(text: str) -> str:
     """Write out characters that would steer the terminal, or that no encoding has."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def camera_and_speeds(camera: str, speeds: Sequence[int]) -> str:
+    """Say what a model is fitted to: a camera, and its lowest and highest ISO if they are known."""
+    return f"{camera}, ISO {' to '.join(map(str, dict.fromkeys(speeds)))}" if speeds else camera
 
 
 def complain(error: AmsnetError) -> None:

@@ -22,6 +22,7 @@ from amsnet_cli import __version__
 from amsnet_cli.cli import options
 from amsnet_cli.cli.console import (
     SOME_FAILED,
+    camera_and_speeds,
     complain,
     print_result,
     progress_bar,
@@ -32,6 +33,7 @@ from amsnet_cli.errors import OutputError, PhotoError, UsageError
 
 if TYPE_CHECKING:
     from amsnet_cli.batch import Job, Naming, Outcome
+    from amsnet_cli.model import Model
     from amsnet_cli.photos.photo import Photo
     from amsnet_cli.report import Entry, Look
 
@@ -55,7 +57,7 @@ def denoise(
             help="A file; a folder, if it has no suffix or there are several photos; - for stdout.",
         ),
     ] = None,
-    weights: options.Weights = None,
+    weights: options.WeightsOrAuto = None,
     masks: options.Masks = None,
     stride: options.InferStride = None,
     repeats: options.Repeats = None,
@@ -176,7 +178,6 @@ def denoise(
     from amsnet_cli.photos.raw import RawOptions
     from amsnet_cli.photos.read import read_photo
     from amsnet_cli.photos.write import check_depth, check_output, not_kept, write_photo
-    from amsnet_cli.weights.store import find_weights
 
     if depth not in (None, 8, 16, 32):
         raise UsageError(f"--depth {depth}: no such depth", "use --depth 8, 16 or 32")
@@ -187,7 +188,7 @@ def denoise(
     tile_size, memory, region = parse_tile(tile), parse_memory(max_memory), parse_crop(crop)
     share = parse_strength(strength)
     naming = _naming(name, suffix, file_format)
-    path = find_weights(weights)
+    choice = _Choice(weights)
     started = time.monotonic()
     with ExitStack() as stack:
         pipe = None
@@ -212,19 +213,18 @@ def denoise(
             _make_folder(target)
         if all(job.skip for job in plan.jobs):
             for job in plan.jobs:
-                show.outcome(Outcome(job=job, status="skipped"), "")
+                show.outcome(Outcome(job=job, status="skipped"))
             raise typer.Exit(show.summary(time.monotonic() - started))
 
         from amsnet_cli.denoising import DenoiseOptions
         from amsnet_cli.denoising import denoise as denoise_photo
         from amsnet_cli.device import choose_device
-        from amsnet_cli.model import load_model
-        from amsnet_cli.photos.exif import with_software
+        from amsnet_cli.photos.exif import camera_of, with_software
         from amsnet_cli.photos.photo import cropped, stored_box, without_metadata
         from amsnet_cli.report import MOST_SHOWN, look_at, write_report
 
         where = choose_device(device)
-        model = load_model(path, weights or path.stem)
+        choice.load(choice.default)  # Where it is damaged, no photo need be read.
         wishes = DenoiseOptions(
             n_masks=masks, stride=stride, repeats=repeats, refine=refine,
             strength=share, luma=luma, chroma=chroma, detail=detail,
@@ -232,9 +232,9 @@ def denoise(
         )  # fmt: skip
         settings = {"strength": share, "luma": luma, "chroma": chroma, "detail": detail or None}
         said = [f"{key} {value:g}" for key, value in settings.items() if value is not None]
-        note = f"amsnet {__version__} ({', '.join([path.stem, *said])})"
         development = RawOptions(development=raw, highlights=highlights)
         modified: dict[Job, int] = {}
+        cameras: dict[Job, tuple[str | None, int | None]] = {}
 
         def read(job: Job) -> Photo:
             if into_folder and target is not None:
@@ -248,6 +248,7 @@ def denoise(
             photo = read_photo(job.source, development)
             if keep_time:
                 modified[job] = job.source.stat().st_mtime_ns
+            cameras[job] = camera_of(photo.exif)
             if depth:
                 photo = replace(photo, bits=depth)
             if strip_metadata:
@@ -259,6 +260,9 @@ def denoise(
             if not quiet:
                 for change in (*photo.notes, *not_kept(photo, job.target)):
                     say(f"{job.source}: {change}")
+            weights_file, reason = choice.of(*cameras.pop(job))
+            model = choice.load(weights_file)
+            show.weights[job] = model.name, reason
             with progress_bar(f"{show.place(job)}{job.source.name}", quiet=quiet) as progress:
                 clean = denoise_photo(photo, model, wishes, device=where, progress=progress)
             if report or as_json:
@@ -266,6 +270,7 @@ def denoise(
                 pictures = report is not None and len(show.entries) < MOST_SHOWN
                 show.looks[job] = look_at(before, clean, pictures=pictures)
             if not strip_metadata:
+                note = f"amsnet {__version__} ({', '.join([weights_file.stem, *said])})"
                 clean = replace(clean, exif=with_software(clean.exif, note))
             return clean
 
@@ -279,14 +284,51 @@ def denoise(
         with closing(outcomes):
             try:
                 for outcome in outcomes:
-                    show.outcome(outcome, model.name)
+                    show.outcome(outcome)
             except KeyboardInterrupt:
                 show.interrupted()
                 raise
         if report:
-            write_report(report, show.entries, f"amsnet {__version__}, weights {model.name}.")
+            write_report(report, show.entries, f"amsnet {__version__}, weights {choice.name}.")
             say(f"before and after: {report}")
         raise typer.Exit(show.summary(time.monotonic() - started))
+
+
+class _Choice:
+    """Which weights denoise a photo: those asked for, or with auto those of its camera."""
+
+    def __init__(self, weights: str | None) -> None:
+        from amsnet_cli.weights.store import AUTO, find_weights, fitted_models
+
+        self.auto = weights == AUTO
+        self.default = find_weights(None if self.auto else weights)
+        self.name = weights or self.default.stem
+        self.loaded: dict[Path, Model] = {}
+        if self.auto:
+            fitted_models()  # Where they cannot be read, no photo need be.
+
+    def of(self, camera: str | None, iso: int | None) -> tuple[Path, str]:
+        """Find the weights of a photo, and why it is these, if there was a choice."""
+        from amsnet_cli.weights.store import model_for
+
+        if not self.auto:
+            return self.default, ""
+        if camera is None:
+            return self.default, "(the photo names no camera)"
+        path = model_for(camera, iso)
+        if path is None:
+            wanted = camera_and_speeds(camera, [iso] if iso else [])
+            return self.default, f"(no model is fitted to {wanted})"
+        speeds = self.load(path).config.cameras.get(camera, [])
+        return path, f"(fitted to {camera_and_speeds(camera, speeds)})"
+
+    def load(self, path: Path) -> Model:
+        """Load a model, once."""
+        from amsnet_cli.model import load_model
+
+        if path not in self.loaded:
+            self.loaded[path] = load_model(path, path.stem if self.auto else self.name)
+        return self.loaded[path]
 
 
 class _Show:
@@ -303,6 +345,7 @@ class _Show:
         self.counts: Counter[str] = Counter()
         self.codes: set[int] = set()
         self.looks: dict[Job, Look] = {}
+        self.weights: dict[Job, tuple[str, str]] = {}
 
     def left_out(self, photos: list[Path]) -> None:
         """Say which photos are none to denoise."""
@@ -327,7 +370,7 @@ class _Show:
         """Say which of several photos this is."""
         return f"{self.numbers[job]}/{self.total} " if self.total > 1 else ""
 
-    def outcome(self, outcome: Outcome, model: str) -> None:
+    def outcome(self, outcome: Outcome) -> None:
         """Print what became of a photo."""
         self.counts[outcome.status] += 1
         job = outcome.job
@@ -342,13 +385,13 @@ class _Show:
             width, height = outcome.size
             seconds = f"{outcome.seconds:.1f} s"
             name = job.source.name if job.source.parent == self.pipe else job.source
-            say(f"{name}: {width}x{height}, {outcome.depth} bit, {model}, {seconds}")
+            say(f"{name}: {width}x{height}, {outcome.depth} bit, {self._weights(job)}, {seconds}")
         look = self.looks.pop(job, None)
         if self.for_report and outcome.status in ("done", "failed"):
             from amsnet_cli.report import Entry
 
             entry = Entry(
-                source=job.source, target=job.target, look=look,
+                source=job.source, target=job.target, look=look, weights=self._weights(job),
                 error=str(outcome.error or ""), seconds=outcome.seconds,
             )  # fmt: skip
             self.entries.append(entry)
@@ -372,6 +415,9 @@ class _Show:
             return SOME_FAILED
         return self.codes.pop() if len(self.codes) == 1 else int(failed > 0)
 
+    def _weights(self, job: Job) -> str:
+        return " ".join(self.weights.get(job, ())).strip()
+
     def _give(self, job: Job) -> None:
         if job.target.parent == self.pipe:
             sys.stdout.buffer.write(job.target.read_bytes())
@@ -390,6 +436,7 @@ class _Show:
             "error": str(outcome.error) if outcome and outcome.error else None,
             "width": size[0],
             "height": size[1],
+            "weights": self.weights[job][0] if job in self.weights else None,
             "seconds": round(outcome.seconds, 3) if outcome and outcome.size else None,
             "noise_before": before,
             "noise_after": after,

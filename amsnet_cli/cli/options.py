@@ -13,6 +13,14 @@ Weights = Annotated[
         help="A fitted model, published weights, or a model file. (default: the bundled weights)",
     ),
 ]  # fmt: skip
+WeightsOrAuto = Annotated[
+    str | None,
+    typer.Option(
+        "-w", "--weights", metavar="NAME|FILE|auto",
+        help="A fitted model, published weights, or a model file; auto takes for each photo the "
+        "model that is fitted to its camera, if there is one. (default: the bundled weights)",
+    ),
+]  # fmt: skip
 Device = Annotated[
     str,
     typer.Option(envvar="AMSNET_DEVICE", help="auto, cpu, cuda, cuda:N or mps."),

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from amsnet_cli.cli import options
 from amsnet_cli.cli.console import (
+    camera_and_speeds,
     complain,
     download_bar,
     imports_whole,
@@ -29,6 +30,7 @@ from amsnet_cli.weights.pull import pull as pull_entry
 from amsnet_cli.weights.records import lock_path, pinned_here, read_record
 from amsnet_cli.weights.store import (
     Holding,
+    cameras_of,
     find_weights,
     inventory,
     leftovers,
@@ -112,6 +114,7 @@ def show(name: Name, as_json: options.Json = False) -> None:
     if header := held.header:
         line("network", _network(header))
         line("run", _how_to_run(header.get("inference", {}), header.get("fill", "")))
+        line("fitted to", _cameras(held))
         for key, value in header.get("provenance", {}).items():
             line(key.replace("_", " "), value)
     if pinned:
@@ -309,6 +312,7 @@ def _row(held: Holding) -> dict[str, Any]:
         "title": _title(held),
         "network": entry.network if entry else _network(held.header) or None,
         "supervised": entry.supervised if entry else None,
+        "cameras": cameras_of(held.header),
         "digest_published": entry.file.pinned if entry else None,
         "path": str(held.path) if held.path else None,
     }
@@ -330,7 +334,13 @@ def _title(held: Holding) -> str:
         return "cannot be read as a model"
     if "imported_from" in made:
         return f"imported from {made['imported_from']}"
-    return f"fitted on {made['fitted_on']}" if "fitted_on" in made else "a model file"
+    title = f"fitted on {made['fitted_on']}" if "fitted_on" in made else "a model file"
+    cameras = _cameras(held)
+    return f"{title}, to {cameras}" if cameras else title
+
+
+def _cameras(held: Holding) -> str:
+    return "; ".join(camera_and_speeds(*camera) for camera in cameras_of(held.header).items())
 
 
 def _network(header: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ import struct
 from amsnet_cli.photos import jpeg, tiff
 from amsnet_cli.photos.tiff import Directory, Entry, MalformedError
 
-ORIENTATION, SOFTWARE = 0x0112, 0x0131
+MAKE, MODEL, ORIENTATION, SOFTWARE = 0x010F, 0x0110, 0x0112, 0x0131
 _APP1 = 0xE1
 _CR3_HEAD = 1 << 20
 """Bytes in which a CR3 file has its metadata."""
@@ -19,9 +19,15 @@ XMP, IPTC, PHOTOSHOP = 0x02BC, 0x83BB, 0x8649
 """Tags of a TIFF file that hold what other files keep outside of EXIF."""
 
 _DESCRIPTIVE = frozenset(
-    {0x010E, 0x010F, 0x0110, ORIENTATION, SOFTWARE, 0x0132, 0x013B, 0x8298, tiff.EXIF, tiff.GPS}
+    {0x010E, MAKE, MODEL, ORIENTATION, SOFTWARE, 0x0132, 0x013B, 0x8298, tiff.EXIF, tiff.GPS}
 )
 """What says something of a RAW file's picture: the rest is of its sensor, or a thumbnail's."""
+
+_SENSITIVITIES = (0x8827, 0x8832, 0x8833, 0x8831)
+"""Photographic sensitivity, and what says more where its 16 bits do not reach (EXIF 2.3)."""
+_UNKNOWN = (0, 0xFFFF, 0xFFFFFFFF)
+_LONGEST_NAME = 100
+"""Bytes of a maker's or model's name that count."""
 
 _RESOLUTION = (0x011A, 0x011B, 0x0128)
 _LAYOUT = frozenset(
@@ -120,6 +126,30 @@ def is_sound(exif: bytes) -> bool:
         return False
 
 
+def camera_of(exif: bytes | None) -> tuple[str | None, int | None]:
+    """Tell which camera took a photo, and at which sensitivity.
+
+    Args:
+        exif: an EXIF block, or None.
+
+    Returns:
+        Maker and model in one, the maker left out where the model begins with its first word
+        ("NIKON D800"); and the ISO speed. Each None where the block does not say, or is damaged.
+    """
+    try:
+        tree = tiff.read_tree(exif or b"")
+        order = tiff.byte_order(exif or b"")
+    except MalformedError:
+        return None, None
+    make, model = (_words(tree.get(tag)) for tag in (MAKE, MODEL))
+    if make and not model.casefold().startswith(make.split()[0].casefold()):
+        model = f"{make} {model}".strip()
+    below = tree.get(tiff.EXIF)
+    said = {**tree, **below} if isinstance(below, dict) else tree
+    speeds = (_first_number(said.get(tag), order) for tag in _SENSITIVITIES)
+    return model or None, next((iso for iso in speeds if iso not in _UNKNOWN), None)
+
+
 def with_orientation(exif: bytes | None, orientation: int) -> bytes | None:
     """Set the orientation tag.
 
@@ -197,6 +227,22 @@ def _said(tree: Directory) -> Directory:
         if isinstance(item, dict)
         or (item.type not in (16, 17, 18) and (item.type != tiff.ASCII or item.value.strip(b"\0 ")))
     }
+
+
+def _words(item: Entry | Directory | None) -> str:
+    """Read one line of text, single spaces between its words."""
+    if not isinstance(item, Entry):
+        return ""
+    text = item.value[:_LONGEST_NAME].strip(b"\0 ").partition(b"\0")[0].decode("utf-8", "replace")
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _first_number(item: Entry | Directory | None, order: str) -> int:
+    """Read a whole number; 0 where there is none."""
+    try:
+        return tiff.numbers(item, order)[0] if isinstance(item, Entry) else 0
+    except MalformedError:
+        return 0
 
 
 def _with_value(exif: bytes | None, tag: int, value: int | str, *, needed: bool) -> bytes | None:

@@ -141,8 +141,8 @@ def end_of_pixels(content: bytes) -> int:
     for starts_tag, lengths_tag in _PLACES:
         starts, lengths = tree.get(starts_tag), tree.get(lengths_tag)
         if isinstance(starts, Entry):
-            places = _numbers(starts, order)
-            sizes = _numbers(lengths, order) if isinstance(lengths, Entry) else []
+            places = numbers(starts, order)
+            sizes = numbers(lengths, order) if isinstance(lengths, Entry) else []
             if len(sizes) != len(places):  # old programs leave them out
                 return max(places)
             return max(start + size for start, size in zip(places, sizes, strict=True))
@@ -153,16 +153,21 @@ def number_of(content: bytes, tag: int) -> int | None:
     """Return the first number of a tag in a TIFF file's first directory."""
     try:
         entry = read_tree(content).get(tag)
-        return _numbers(entry, byte_order(content))[0] if isinstance(entry, Entry) else None
+        return numbers(entry, byte_order(content))[0] if isinstance(entry, Entry) else None
     except MalformedError:
         return None
 
 
-def _numbers(entry: Entry, order: str) -> list[int]:
+def numbers(entry: Entry, order: str) -> list[int]:
+    """Read the whole numbers of an entry.
+
+    Raises:
+        MalformedError: it holds something else.
+    """
     if entry.type not in (SHORT, LONG, 13, 16, 18):
         raise MalformedError("no whole numbers")
-    numbers = np.frombuffer(entry.value, f"{order}u{_SIZES[entry.type]}")
-    return [int(number) for number in numbers]
+    array = np.frombuffer(entry.value, f"{order}u{_SIZES[entry.type]}")
+    return [int(number) for number in array]
 
 
 def _raw_entries(content: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
@@ -195,7 +200,7 @@ def _read(content: bytes, order: str, big: bool, start: int, seen: set[int]) -> 
         if tag not in (EXIF, GPS, INTEROPERABILITY):
             tree[tag] = entry
         elif entry.type in (LONG, 13, 16, 18) and entry.count == 1:
-            below = _numbers(entry, order)[0]
+            below = numbers(entry, order)[0]
             if below not in seen:
                 seen.add(below)
                 try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -24,6 +25,10 @@ from amsnet_cli.weights.manifest import (
 from amsnet_cli.weights.records import read_record, record_path
 
 HEADER_LIMIT = 16 << 20
+AUTO = "auto"
+"""Given as weights: those fitted to each photo's camera; no model can have this name."""
+ISO_REACH = 1.5
+"""Factor by which a photo's ISO may be off those that a model has learned from."""
 PART_AGE = 3600.0
 """Seconds since its last change after which a `.part` file is taken for abandoned."""
 
@@ -78,7 +83,7 @@ def model_path(name: str) -> Path:
     """
     if not name.isprintable() or name.startswith((".", "-")) or set(name) & set('/\\:*?"<>|'):
         raise UsageError(f"a model cannot be named {name!r}", "give a plain one with --name")
-    if not name or name in load_manifest():
+    if not name or name == AUTO or name in load_manifest():
         raise UsageError(f"the name {name!r} is taken", "give another with --name")
     return models_dir() / f"{name}{SUFFIX}"
 
@@ -86,6 +91,39 @@ def model_path(name: str) -> Path:
 def fitted_models() -> dict[str, Path]:
     """Fitted and imported models by name, in the order of their names."""
     return {p.stem: p for p in _files(models_dir()) if p.suffix == SUFFIX}
+
+
+def model_for(camera: str | None, iso: int | None) -> Path | None:
+    """Find the fitted model of a camera; damaged models are passed over.
+
+    Args:
+        camera: as `photos.exif.camera_of` names it.
+        iso: the photo's; a model counts if it has learned from speeds up to `ISO_REACH` off it.
+
+    Returns:
+        Of several, the one whose speeds are nearest, in the geometric middle, then the newest;
+        one whose speeds are not known, or all if the photo's is not, come last. None if there is
+        none.
+
+    Raises:
+        WeightsError: the folder of models cannot be read.
+    """
+    found = []
+    for name, path in fitted_models().items():
+        try:
+            cameras, newest = cameras_of(model_header(path)), -path.stat().st_mtime_ns
+        except (WeightsError, OSError):
+            continue
+        if camera is None or camera not in cameras:
+            continue
+        off = math.inf
+        if iso is not None and cameras[camera]:
+            low, high = cameras[camera]
+            if not low / ISO_REACH <= iso <= high * ISO_REACH:
+                continue
+            off = abs(math.log(iso) - (math.log(low) + math.log(high)) / 2)
+        found.append((off, newest, name, path))
+    return min(found)[-1] if found else None
 
 
 def inventory() -> list[Holding]:
@@ -131,8 +169,11 @@ def find_weights(name: str | None) -> Path:
             with the program: nothing in the store or the environment can break or replace it.
 
     Raises:
+        UsageError: the name is `AUTO`, which stands for no file.
         WeightsError: there is nothing of that name, or it has not been pulled yet.
     """
+    if name == AUTO:
+        raise UsageError(f"{AUTO} chooses weights only for: amsnet denoise", "name the weights")
     own = own_manifest()
     if name is None:
         return _entry_file(own.entry(own.default))
@@ -167,11 +208,30 @@ def model_header(path: Path) -> dict[str, Any]:
         end = max(tensor["data_offsets"][1] for tensor in tensors.values())
         if path.stat().st_size != 8 + length + end or not isinstance(header, dict):
             raise ValueError("cut short")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        cameras_of(header)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(
             f"{path}: damaged, or not an amsnet model", "fit or import it again"
         ) from error
     return header
+
+
+def cameras_of(header: dict[str, Any]) -> dict[str, list[int]]:
+    """Tell which cameras a model has learned from, each with its lowest and highest ISO, if known.
+
+    Raises:
+        ValueError: the header says it in another form.
+    """
+    cameras = header.get("cameras", {})
+    if not isinstance(cameras, dict) or not all(map(_are_speeds, cameras.values())):
+        raise ValueError("its cameras are not given with a lowest and a highest ISO")
+    return cameras
+
+
+def _are_speeds(speeds: object) -> bool:
+    if not isinstance(speeds, list) or not all(type(iso) is int for iso in speeds):
+        return False
+    return not speeds or (len(speeds) == 2 and 0 < speeds[0] <= speeds[1] < 1 << 32)
 
 
 def verify(entry: Entry) -> None:
