@@ -106,8 +106,8 @@ class FitOptions:
             to start from.
         minutes: stop after this long, or None.
         steps: stop after this many optimiser steps; None for 200 of "adapt". Of neither, "masked"
-            takes 10 minutes and "paper" 25,000 steps. With steps alone, the same seed gives the same bytes on the
-            same machine; minutes depend on its speed.
+            takes 10 minutes and "paper" 25,000 steps. With steps alone, the same seed gives the
+            same bytes on the same machine; minutes depend on its speed.
         stride: of the pixel-shuffle downsampling of patches; None for 5, as in the paper.
         infer_stride: the same for the fitted model at work; None for at most 2, as in the paper,
             or 1 if it starts from a model by "masked".
@@ -270,51 +270,23 @@ def fit(
         folder, match=options.match, pixels=RECIPES[options.recipe].pixels, seed=options.seed,
         progress=partial(reading, "reading photos"), notice=notice,
     )  # fmt: skip
-    state_path = resume_path(output)
     with memory_errors(device):
-        looks: list[Look] = []
-        found = None
-        if options.recipe != "paper":
-            adapts = options.recipe == "adapt" and start is not None
-            looks = look_at(
-                shots, start if adapts else load_model(find_weights(None)),
-                most=None if adapts else SURVEYED,
-                device=device, progress=partial(reading, "measuring noise"),
-            )  # fmt: skip
-            found = survey(shots, looks)
+        looks = _first_look(shots, options, start, device, partial(reading, "measuring noise"))
+        found = survey(shots, looks) if looks else None
+        if found:
             surveyed(found)
-            if why_not := _nothing_to_learn(found, options, start):
-                return FitResult(
-                    model=None, why_not=why_not, steps=0, photos=len(shots.paths),
-                    skipped=shots.skipped, seconds=0.0, curve=(), kept=None, options=options,
-                    survey=found, samples=(), interrupted=False,
-                )  # fmt: skip
+        if why_not := _nothing_to_learn(found, options, start):
+            return FitResult(
+                model=None, why_not=why_not, steps=0, photos=len(shots.paths),
+                skipped=shots.skipped, seconds=0.0, curve=(), kept=None, options=options,
+                survey=found, samples=(), interrupted=False,
+            )  # fmt: skip
         scheme = _scheme(shots, looks, options, crew, device)
         run = _Run(scheme, shots.fingerprint(), options, start, device, crew)
+        state_path = resume_path(output)
         if resume:
             run.restore(state_path)
-        saved, took = time.monotonic(), 0.0
-        while True:
-            share = run.share()
-            share = crew.from_first(math.inf if share < 1 and stopped() else share)
-            if share >= 1:
-                break
-            run.train_step(share)
-            if crew.first:
-                run.check_held_out()
-                progress(run.progress())
-                if time.monotonic() - saved > max(RESUME_EVERY, 30 * took):
-                    before = time.monotonic()
-                    run.save(state_path)
-                    saved = time.monotonic()
-                    took = saved - before
-        interrupted = math.isinf(share)
-        if crew.first:
-            if interrupted:  # Before the last check, which an uninterrupted fit would not make.
-                run.save(state_path)
-            run.check_held_out(final=True)
-            progress(run.progress())
-    why_not = ""
+        interrupted = _train(run, state_path, progress, stopped)
     doubtful = run.kept.gain <= CONFIDENCE * run.kept.error
     if start and doubtful and run.recipe.keep == "best" and not interrupted:
         why_not = f"they gain nothing over {start.name} that is beyond doubt"
@@ -329,6 +301,33 @@ def fit(
         curve=tuple(run.curve), kept=run.kept, options=options, survey=found,
         samples=_samples(shots), interrupted=interrupted,
     )  # fmt: skip
+
+
+def _train(
+    run: _Run,
+    state_path: Path,
+    progress: Callable[[FitProgress], None],
+    stopped: Callable[[], bool],
+) -> bool:
+    """Train until the budget is used; returns whether it was interrupted before."""
+    saved, took = time.monotonic(), 0.0
+    while (share := run.share_unless(stopped)) < 1:
+        run.train_step(share)
+        if run.crew.first:
+            run.check_held_out()
+            progress(run.progress())
+            if time.monotonic() - saved > max(RESUME_EVERY, 30 * took):
+                before = time.monotonic()
+                run.save(state_path)
+                saved = time.monotonic()
+                took = saved - before
+    interrupted = math.isinf(share)
+    if run.crew.first:
+        if interrupted:  # Before the last check, which an uninterrupted fit would not make.
+            run.save(state_path)
+        run.check_held_out(final=True)
+        progress(run.progress())
+    return interrupted
 
 
 def resume_path(output: Path) -> Path:
@@ -386,6 +385,11 @@ class _Run:
         if self.options.minutes is not None:
             shares.append(self.elapsed() / (60 * self.options.minutes))
         return min(1.0, max(shares))
+
+    def share_unless(self, stopped: Callable[[], bool]) -> float:
+        """Share of the budget that is used, infinite where it is to stop; alike in a crew."""
+        share = self.share()
+        return self.crew.from_first(math.inf if share < 1 and stopped() else share)
 
     def train_step(self, share: float) -> None:
         """Hide, predict, compare what was hidden, improve."""
@@ -529,7 +533,7 @@ def _settle(options: FitOptions, start: Model | None) -> FitOptions:
     paper = recipe == "paper"
     if options.minutes is None and options.steps is None:
         end = {"steps": PAPER_STEPS} if paper else {"minutes": MASKED_MINUTES}
-        options = dataclasses.replace(options, **end)  # type: ignore[arg-type]
+        options = dataclasses.replace(options, **end)
     network = start.config.network if start else options.network
     batch = 2 if paper and network == "restormer" else 4
     batch = batch if options.batch is None else options.batch
@@ -602,11 +606,27 @@ def _scheme(
     return Hiding(patches, options.batch, crew, device)
 
 
-def _nothing_to_learn(found: Survey, options: FitOptions, start: Model | None) -> str:
+def _first_look(
+    shots: Shots,
+    options: FitOptions,
+    start: Model | None,
+    device: torch.device,
+    progress: Callable[[int, int], None],
+) -> list[Look]:
+    """Denoise windows with the model to adapt, or some of them with the default."""
+    if options.recipe == "paper":
+        return []
+    adapted = start if options.recipe == "adapt" else None
+    model = adapted or load_model(find_weights(None))
+    most = None if adapted else SURVEYED
+    return look_at(shots, model, most=most, device=device, progress=progress)
+
+
+def _nothing_to_learn(found: Survey | None, options: FitOptions, start: Model | None) -> str:
     """Tell why a folder needs no fit, or nothing."""
-    if start and found.clean:
+    if found and start and found.clean:
         return "they hold hardly any noise"
-    if options.recipe == "adapt" and not found.levels:
+    if found and options.recipe == "adapt" and not found.levels:
         return "they are too small to measure their noise"
     return ""
 

@@ -117,9 +117,7 @@ def read_shots(
         progress(number, len(paths))
     if not kept:
         raise PhotoError(f"{folder}: none of its {len(paths)} photos can be read")
-    return Shots(
-        paths=kept, cameras=cameras, windows=windows, skipped=tuple(skipped), found=found
-    )
+    return Shots(paths=kept, cameras=cameras, windows=windows, skipped=tuple(skipped), found=found)
 
 
 _Read = tuple[tuple[str | None, int | None], list[Pixels]]

@@ -7,7 +7,7 @@ import json
 import math
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -120,7 +120,8 @@ def fit(
         ),
     ] = 0.0,
     patch: Annotated[
-        int | None, typer.Option(min=1, help="Side of a training patch. (default: adapt 96, else about 160)")
+        int | None,
+        typer.Option(min=1, help="Side of a training patch. (default: adapt 96, else about 160)"),
     ] = None,
     batch: Annotated[
         int | None,
@@ -204,7 +205,7 @@ def fit(
     with (
         joined_crew(choose_device(device)) as crew,
         stop_requests() as stopped,
-        _Watch(quiet=quiet or not crew.first, as_json=as_json and crew.first) as watch,
+        _Watch(stopped, quiet=quiet or not crew.first, as_json=as_json and crew.first) as watch,
     ):
         result = fitting.fit(
             folder, output, wishes,
@@ -215,54 +216,54 @@ def fit(
 
     if not crew.first:
         raise typer.Exit(INTERRUPTED if result.interrupted else 0)
-    again = f"amsnet fit {_quoted(folder)} --resume"
-    if output.parent != models_dir():
-        again += f" -o {_quoted(output)}"
-    for option, value, default in (
-        ("--match", match, "*"), ("--recipe", recipe, None), ("--network", network, None),
-        ("--minutes", minutes, None), ("--steps", steps, None),
-        ("--stride", stride, None), ("--infer-stride", infer_stride, None),
-        ("--hidden-share", hidden_share, None), ("--refine", refine, 0.0),
-        ("--patch", patch, None), ("--batch", batch, None), ("--rate", rate, None), ("--precision", precision, "auto"),
-        ("--seed", seed, 0), ("--weights", weights, None), ("--denoise", denoise, None),
-        ("--report", report, None),
-    ):  # fmt: skip
-        if value != default:
-            again += f" {option} {_quoted(str(value))}"
-    again += " --smooth" * smooth + " --from-scratch" * from_scratch
     if result.interrupted:
+        again = _command(folder, None if output.parent == models_dir() else output, {
+            "--match": None if match == "*" else match, "--recipe": recipe, "--network": network,
+            "--minutes": minutes, "--steps": steps, "--stride": stride,
+            "--infer-stride": infer_stride, "--hidden-share": hidden_share,
+            "--refine": refine or None, "--patch": patch, "--batch": batch, "--rate": rate,
+            "--precision": None if precision == "auto" else precision, "--seed": seed or None,
+            "--weights": weights, "--denoise": denoise, "--report": report,
+            "--smooth": smooth, "--from-scratch": from_scratch,
+        })  # fmt: skip
         _give(result, None, as_json=as_json)
         say(f"stopped after {result.steps} steps; the model is saved. Go on with: {again}")
         raise typer.Exit(INTERRUPTED)
-    used = weights
-    if result.model is None:
-        assert start is not None
-        page = None
-        if not quiet:
-            say(f"no model is written of these photos: {result.why_not}. Use {start.name}.")
-    else:
-        used = output.stem if output.parent == models_dir() else str(output)
+    known_as = output.stem if output.parent == models_dir() else str(output)
+    if result.model:
         _write_page(page, result, folder)
-        if not quiet:
-            _tell(result, used, page)
+    if not quiet:
+        _tell(result, known_as, page)
     _give(result, page, as_json=as_json)
     if denoise:
         from amsnet_cli.cli.denoise import denoise as denoise_photos
 
         denoise_photos(
-            [str(folder)], output=str(denoise), weights=used, recursive=True,
-            device=device, seed=seed, force=force, quiet=quiet, as_json=as_json,
+            [str(folder)], output=str(denoise), weights=known_as if result.model else weights,
+            recursive=True, device=device, seed=seed, force=force, quiet=quiet, as_json=as_json,
         )  # fmt: skip
 
 
+def _command(folder: Path, output: Path | None, given: dict[str, object]) -> str:
+    """Spell the command that goes on with an interrupted fit."""
+    parts = ["amsnet fit", _quoted(folder), "--resume"]
+    for option, value in {"-o": output, **given}.items():
+        if value is True:
+            parts.append(option)
+        elif value is not None and value is not False:
+            parts += [option, _quoted(str(value))]
+    return " ".join(parts)
+
+
 def _give(result: FitResult, page: Path | None, *, as_json: bool) -> None:
-    """Print the result on stdout."""
+    """Print what was made on stdout."""
     if as_json:
         kept = result.kept
         _event(
             "done",
             model=str(result.model) if result.model else None, why_not=result.why_not or None,
-            report=str(page) if page else None, steps=result.steps, photos=result.photos,
+            report=str(page) if page and result.model else None,
+            steps=result.steps, photos=result.photos,
             skipped=len(result.skipped), seconds=round(result.seconds, 1),
             gain=kept.gain if kept else None, error=kept.error if kept else None,
             interrupted=result.interrupted,
@@ -272,6 +273,9 @@ def _give(result: FitResult, page: Path | None, *, as_json: bool) -> None:
 
 
 def _tell(result: FitResult, known_as: str, page: Path) -> None:
+    if result.model is None:
+        say(f"no model is written, go on with the weights there are: {result.why_not}")
+        return
     kept = result.kept
     assert kept is not None
     say(
@@ -293,9 +297,7 @@ def _write_page(page: Path, result: FitResult, folder: Path) -> None:
 
     assert result.model is not None
     model = load_model(result.model)
-    looks = [
-        (path.name, look_at(photo, denoise(photo, model))) for path, photo in result.samples
-    ]
+    looks = [(path.name, look_at(photo, denoise(photo, model))) for path, photo in result.samples]
     chosen = dataclasses.asdict(result.options)
     about = result.survey.lines() if result.survey else []
     if result.kept:
@@ -340,8 +342,8 @@ def _quoted(text: str | Path) -> str:
 class _Watch:
     """A live bar on a terminal, a line now and then elsewhere, or JSON."""
 
-    def __init__(self, *, quiet: bool, as_json: bool) -> None:
-        self.quiet, self.as_json = quiet, as_json
+    def __init__(self, stopped: Callable[[], bool], *, quiet: bool, as_json: bool) -> None:
+        self.stopped, self.quiet, self.as_json = stopped, quiet, as_json
         self.last_line = -LINE_EVERY
         self.checks = 0
         self.bars = Progress(
@@ -365,7 +367,9 @@ class _Watch:
             say(line)
 
     def reading(self, what: str, done: int, of: int) -> None:
-        """Show how far reading is."""
+        """Show how far reading is; there is nothing to save of it yet."""
+        if self.stopped():
+            raise KeyboardInterrupt
         if self.as_json:
             _event(what, done=done, of=of)
         self.bars.update(self.task, completed=done / of, description=f"{what} {done}/{of}")
