@@ -22,6 +22,7 @@ from amsnet_cli.atomic import write_whole
 from amsnet_cli.core.noise import noise_level
 from amsnet_cli.errors import OutputError, PhotoError
 from amsnet_cli.photos.photo import Photo, Pixels, upright
+from amsnet_cli.weights.store import PAGE_MARK
 
 OVERVIEW = 1280
 """Longest side of the whole picture as shown, in pixels."""
@@ -34,7 +35,10 @@ _FACTORS = (32, 16, 8, 4, 2, 1)
 _CANDIDATES = 12
 _SAMPLES = 8
 _SAMPLE = 256
-_MARK = b"<!doctype html>\n<!-- amsnet report -->"
+_NOISE = (
+    "<p>Noise is estimated where a picture is flattest, as the standard deviation on a scale of "
+    "255.</p>"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +102,23 @@ class Entry:
     error: str = ""
     seconds: float | None = None
     weights: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """What a fit had reached at a step; nan where it was not measured.
+
+    Attributes:
+        step: how many had been made.
+        loss: of training.
+        gain: share by which the held-out loss had fallen below the start's, 1 for all of it.
+        error: standard error of `gain`.
+    """
+
+    step: int
+    loss: float
+    gain: float
+    error: float
 
 
 def measure_noise(photo: Photo) -> float:
@@ -193,7 +214,7 @@ def check_report(path: Path, *, force: bool) -> None:
             raise OutputError(f"{path}: no place for a page", "name a file in a folder that exists")
         if path.exists() and not force:
             with path.open("rb") as file:
-                if file.read(len(_MARK)) != _MARK:
+                if file.read(len(PAGE_MARK)) != PAGE_MARK:
                     raise OutputError(f"{path}: exists already", "overwrite it with --force")
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
@@ -216,17 +237,149 @@ def write_report(path: Path, entries: Sequence[Entry], about: str) -> None:
     looks = sum(entry.look is not None for entry in entries)
     if looks > len(shown):
         about += f" The first {len(shown)} of {looks} are shown."
+    rows = [_row(i, entry, linked=i in shown) for i, entry in enumerate(entries)]
+    heads = ("photo", "pixels", "file before", "after", "time", "noise before", "after")
+    parts = [
+        f"<p>{_text(about)}</p>", _table(heads, rows), _NOISE,
+    ]  # fmt: skip
+    for number in shown:
+        entry = entries[number]
+        by = f", by {entry.weights}" if entry.weights else ""
+        about = f"{_text(entry.source)} → {_text(entry.target)}{_text(by)}."
+        assert entry.look is not None
+        parts.append(_section(number, _text(entry.source.name), about, entry.look))
+    _write_page(path, "Before and after", parts)
+
+
+def write_fit_page(
+    path: Path,
+    *,
+    title: str,
+    about: Sequence[str],
+    settings: Sequence[tuple[str, str]],
+    curve: Sequence[CurvePoint],
+    looks: Sequence[tuple[str, Look]],
+) -> None:
+    """Write the page a fit ends with, whole or not at all.
+
+    Args:
+        path: where.
+        title: of the page.
+        about: paragraphs: what was found in the photos, what came of it.
+        settings: names and values.
+        curve: in the order of the steps.
+        looks: photos before and after with their names; those without pictures are only listed.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    rows = [
+        f'<tr><th scope="row">{_text(name)}</th><td>{_text(value)}</td></tr>'
+        for name, value in settings
+    ]
+    parts = [f"<p>{_text(paragraph)}</p>" for paragraph in about]
+    parts += [
+        _figure(curve),
+        "<h2>Settings</h2>", '<div class="settings">' + _table((), rows) + "</div>",
+    ]  # fmt: skip
+    if looks:
+        parts += ["<h2>Before and after</h2>", _NOISE]
+    for number, (name, look) in enumerate(looks):
+        parts.append(_section(number, _text(name), "", look))
+    _write_page(path, title, parts)
+
+
+def _write_page(path: Path, title: str, parts: Sequence[str]) -> None:
     skeleton = resources.files("amsnet_cli").joinpath("report.html").read_text("utf-8")
-    page = Template(skeleton).substitute(
-        title="Before and after",
-        about=_text(about),
-        rows="\n".join(_row(i, entry, linked=i in shown) for i, entry in enumerate(entries)),
-        sections="\n".join(_section(i, entries[i]) for i in shown),
-    )
+    page = Template(skeleton).substitute(title=_text(title), body="\n".join(parts))
     try:
         write_whole(path, page.encode())
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _table(heads: Sequence[str], rows: Sequence[str]) -> str:
+    cells = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    head = f"<thead><tr>{cells}</tr></thead>\n" if heads else ""
+    body = "\n".join(rows)
+    return f'<div class="wide"><table>\n{head}<tbody>\n{body}\n</tbody></table></div>'
+
+
+def _figure(curve: Sequence[CurvePoint]) -> str:
+    """Draw the gain against the steps, with a band of two standard errors, and list it.
+
+    Only the range from -100 % to 100 % is drawn. Lengths across are shares of the figure's width
+    and lengths down of its height, so that text and lines keep their size on any screen.
+    """
+    known = [point for point in curve if math.isfinite(point.gain)]
+    if not known:
+        return "<p>No gain was measured.</p>"
+    final, last_step = known[-1], max(1, *(point.step for point in known))
+    bands = [2 * p.error if math.isfinite(p.error) else 0.0 for p in known]
+    lowest = max(-1.0, min(0.0, *(p.gain - b for p, b in zip(known, bands, strict=True))))
+    highest = min(1.0, max(0.0, *(p.gain + b for p, b in zip(known, bands, strict=True))))
+    ticks = _ticks(lowest, highest)
+    low, high = ticks[0], ticks[-1]
+
+    def x(step: int) -> str:
+        return f"{100 * step / last_step:.2f}"
+
+    def y(gain: float) -> str:
+        return f"{100 * (high - min(high, max(low, gain))) / (high - low):.2f}"
+
+    lines = "\n".join(
+        f'<line x1="0" x2="100%" y1="{y(tick)}%" y2="{y(tick)}%"/>'
+        f'<text x="-8" y="{y(tick)}%" dy=".3em" text-anchor="end">{_percent(tick)}</text>'
+        for tick in ticks
+    )
+    across = "\n".join(
+        f'<text x="{x(step)}%" y="100%" dy="1.5em" text-anchor="{anchor}">{step:,}</text>'
+        for step, anchor in ((0, "start"), (last_step, "end"))
+    )
+    middle, upper, lower = (
+        [f"{x(p.step)} {y(p.gain + k * b)}" for p, b in zip(known, bands, strict=True)]
+        for k in (0, 1, -1)
+    )
+    said = f"{_percent(final.gain)} at step {final.step:,}"
+    if math.isfinite(final.error):
+        said += f", with a standard error of {_percent(final.error).lstrip('+')}"
+    rows = [
+        f"<tr><td>{p.step:,}</td><td>{f'{p.loss:.5g}'.replace('nan', '–')}</td>"
+        f"<td>{_percent(p.gain)}</td><td>{_percent(p.error).lstrip('+')}</td></tr>"
+        for p in curve
+    ]
+    return f"""<figure class="curve">
+<div><svg role="img" aria-label="Gain against steps: {said}">
+<text x="-8" y="0" dy="-1em" text-anchor="end">gain</text>
+{lines}
+{across}
+<text x="50%" y="100%" dy="2.9em" text-anchor="middle">steps</text>
+<line class="zero" x1="0" x2="100%" y1="{y(0)}%" y2="{y(0)}%"/>
+<svg viewBox="0 0 100 100" preserveAspectRatio="none">
+<path class="band" d="M{" L".join(upper + lower[::-1])} Z"/>
+<path d="M{" L".join(middle)}"/>
+</svg>
+<circle cx="{x(final.step)}%" cy="{y(final.gain)}%" r="4"/>
+</svg></div>
+<figcaption>Gain: how far the loss on held-out pixels has fallen below the start's, and a band of
+two standard errors. {said[0].upper()}{said[1:]}.</figcaption>
+</figure>
+<details><summary>The curve in numbers</summary>
+{_table(("step", "loss", "gain", "standard error"), rows)}
+</details>"""
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share + 0.0:+.3g} %".replace("+0 %", "0 %") if math.isfinite(share) else "–"
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Choose round numbers from at most `low` to at least `high`, 0 among them."""
+    least = max(high - low, 1e-4) / 5
+    power = 10.0 ** math.floor(math.log10(least))
+    step = next(power * k for k in (1, 2, 5, 10) if power * k >= least)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [k * step for k in range(first, max(last, first + 1) + 1)]
 
 
 def _row(number: int, entry: Entry, *, linked: bool) -> str:
@@ -245,19 +398,17 @@ def _row(number: int, entry: Entry, *, linked: bool) -> str:
     return f"<tr><td>{title}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
-def _section(number: int, entry: Entry) -> str:
-    look = entry.look
-    assert look is not None
-    name = _text(entry.source.name)
-    by = f", by {_text(entry.weights)}" if entry.weights else ""
+def _section(number: int, name: str, about: str, look: Look) -> str:
+    """Show a photo; name and text are escaped already."""
+    about += f" Noise {_level(look.noise[0])} before, {_level(look.noise[1])} after."
+    head = f'<section id="photo-{number}">\n<h2>{name}</h2>\n<p>{about.strip()}</p>'
+    if not look.crops:
+        return f"{head}\n</section>"
     width, height = _shown_size(look.size)
     sides = f'width="{width}" height="{height}"'
     scale = 100 * width / look.size[0]
     crops = "\n".join(_crop(name, crop, look.factor) for crop in look.crops)
-    return f"""<section id="photo-{number}">
-<h2>{name}</h2>
-<p>{_text(entry.source)} → {_text(entry.target)}{by}. Noise {_level(look.noise[0])} before,
-{_level(look.noise[1])} after.</p>
+    return f"""{head}
 <figure>
 <div class="slider">
 <img class="after" src="{_uri(look.denoised)}" {sides} alt="{name}, denoised">

@@ -194,7 +194,7 @@ def camera_block(order: str, make: str, model: str, **speeds: tuple[int, int]) -
 
     exposure: tiff.Directory = {}
     for tag, (kind, number) in speeds.items():
-        value = struct.pack(order + {tiff.SHORT: "H", tiff.LONG: "I"}[kind], number)
+        value = struct.pack(order + {tiff.SHORT: "H", tiff.LONG: "I", 16: "Q"}[kind], number)
         exposure[int(tag[1:], 16)] = tiff.Entry(type=kind, count=1, value=value)
     head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 0)
     tree: tiff.Directory = {exif.MAKE: text(make), exif.MODEL: text(model), tiff.EXIF: exposure}
@@ -229,6 +229,7 @@ class TestCamera:
             ({"x8827": (3, 65535), "x8832": (4, 0), "x8833": (4, 204800)}, 204800),
             ({"x8827": (3, 65535), "x8830": (3, 1), "x8831": (4, 81920)}, 81920),
             ({"x8827": (3, 0)}, None),
+            ({"x8827": (16, 1 << 40)}, None),
             ({"x8827": (3, 65535)}, None),
             ({}, None),
         ],
@@ -264,7 +265,7 @@ class TestCamera:
     def check(self, block: bytes) -> None:
         camera, iso = exif.camera_of(block)
         assert camera is None or (camera.isprintable() and camera == " ".join(camera.split()) != "")
-        assert iso is None or (type(iso) is int and iso > 0)
+        assert iso is None or (type(iso) is int and 0 < iso < 2**32 - 1)
 
     def test_none_without_a_block(self):
         assert exif.camera_of(None) == exif.camera_of(b"") == (None, None)

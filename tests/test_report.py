@@ -11,11 +11,19 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from amsnet_cli.errors import PhotoError
+from amsnet_cli.errors import OutputError, PhotoError
 from amsnet_cli.photos.colour import srgb_profile
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
-from amsnet_cli.report import CROP, OVERVIEW, look_at, measure_noise
+from amsnet_cli.report import (
+    CROP,
+    OVERVIEW,
+    CurvePoint,
+    check_report,
+    look_at,
+    measure_noise,
+    write_fit_page,
+)
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -155,6 +163,92 @@ class TestPage:
         assert "not a picture" in text
 
 
+def points(*gains: float, error: float = 0.01) -> list[CurvePoint]:
+    return [CurvePoint(step=50 * i, loss=0.1, gain=g, error=error) for i, g in enumerate(gains)]
+
+
+@pytest.fixture
+def fit_page(tmp_path):
+    """Write the page of a fit whose every text is a trap."""
+    path, trap = tmp_path / "fit.html", '"><script>document.title="taken"</script>&amp;$body'
+
+    def write(curve: list[CurvePoint]) -> str:
+        write_fit_page(
+            path, title=f"my {trap}", about=[f"first {trap}", "second"],
+            settings=[(f"stride {trap}", f"5 {trap}")], curve=curve,
+            looks=[(f"a {trap}", look_at(*pair())), ("b", look_at(*pair(), pictures=False))],
+        )  # fmt: skip
+        return path.read_text("utf-8")
+
+    return write
+
+
+def plotted(page: str, kind: str = "") -> np.ndarray:
+    """Read the places of a line or a band in the figure, in percent from the top left."""
+    path = re.search(rf'<path{kind} d="M([^"Z]*)', page)[1]
+    return np.array([[float(n) for n in place.split()] for place in path.split(" L")])
+
+
+class TestFitPage:
+    def test_the_curve_is_true_to_scale(self, fit_page):
+        gains = np.array([0, -0.02, 0.03, 0.1, 0.09])
+        page = fit_page(points(*gains))
+        levels = re.findall(r'<text x="-8" y="([-.\d]+)%"[^>]*>([-+.\d]+) %</text>', page)
+        (y0, g0), (y1, g1) = (map(float, levels[i]) for i in (0, -1))
+        assert (y0, y1) == (100, 0) and g0 <= -4 and g1 >= 12
+
+        def gain_at(y: np.ndarray) -> np.ndarray:
+            return (g1 + (g0 - g1) * y / 100) / 100
+
+        assert plotted(page)[:, 0] == pytest.approx([0, 25, 50, 75, 100])
+        assert gain_at(plotted(page)[:, 1]) == pytest.approx(gains, abs=1e-4)
+        band = plotted(page, ' class="band"')
+        assert gain_at(band[:5, 1]) == pytest.approx(gains + 0.02, abs=1e-4)
+        assert gain_at(band[5:, 1]) == pytest.approx(gains[::-1] - 0.02, abs=1e-4)
+        zero = re.search(r'class="zero"[^>]* y1="([-.\d]+)%"', page)[1]
+        assert gain_at(float(zero)) == pytest.approx(0, abs=1e-4)
+        assert "+9 % at step 200, with a standard error of 1 %" in page
+
+    NAN, INF = float("nan"), float("inf")
+
+    @pytest.mark.parametrize(
+        "curve",
+        [
+            [], points(0.0), points(0.05), points(0.0, 0.0, 0.0, error=0.0), points(NAN),
+            points(0.0, NAN, 0.1), points(INF, -INF, 0.1), points(0.0, 0.1, error=NAN),
+            points(0.0, 0.1, error=INF), points(0.0, -1e300, 1.0), points(0.0, 1e-300, error=0.0),
+            points(NAN, NAN, 0.1), [CurvePoint(step=9, loss=NAN, gain=-0.0, error=0.0)],
+        ],
+    )  # fmt: skip
+    def test_any_curve(self, fit_page, curve):
+        page = fit_page(curve)
+        figure = page[page.index("</p>") : page.index("Settings")]
+        assert not re.search(r"nan|inf", figure)
+        assert ("<svg" in page) == any(np.isfinite(point.gain) for point in curve)
+        places = [float(n) for n in re.findall(r'(?:x\d?|y\d?|cx|cy)="([-.\d]+)%"', figure)]
+        if "<svg" in page:
+            places += [*plotted(page).ravel(), *plotted(page, ' class="band"').ravel()]
+        assert all(0 <= place <= 100 for place in places)
+
+    def test_is_one_file_that_only_shows(self, fit_page):
+        page = fit_page(points(0, 0.1))
+        assert "default-src 'none'" in page
+        assert "<script>document" not in page and page.count("&lt;script&gt;document") > 5
+        assert "$body&lt;" not in page and page.count("<script>") == 1
+        assert not re.search(r"https?://|url\(|@import|<link", page)
+        assert page.count('class="slider"') == 1 and page.count("<section") == 2
+        assert page.count("data:image/jpeg;base64,") == 2 + 3 * 3
+
+    def test_whole_or_not_at_all(self, fit_page, tmp_path):
+        fit_page(points(0, 0.1))
+        check_report(tmp_path / "fit.html", force=False)
+        before = sorted(tmp_path.iterdir())
+        nowhere = tmp_path / "none" / "x.html"
+        with pytest.raises(OutputError, match="cannot be written"):
+            write_fit_page(nowhere, title="", about=[], settings=[], curve=[], looks=[])
+        assert sorted(tmp_path.iterdir()) == before
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 class TestInTheBrowser:
     @pytest.fixture
@@ -183,6 +277,18 @@ class TestInTheBrowser:
         assert not tab.evaluate(wide)
         tab.set_viewport_size({"width": 360, "height": 640})
         assert not tab.evaluate(wide), "a telephone shows it without scrolling sideways"
+
+    def test_a_fit_s_page_fits_a_telephone(self, tab, fit_page, tmp_path):
+        fit_page(points(0, 0.05, 0.07))
+        tab.set_viewport_size({"width": 360, "height": 640})
+        tab.goto((tmp_path / "fit.html").as_uri())
+        assert tab.title().startswith('my "><script>'), "no script of a text has run"
+        root = "document.documentElement"
+        assert tab.evaluate(f"{root}.scrollWidth <= {root}.clientWidth")
+        size = "getComputedStyle(document.querySelector('.curve text')).fontSize"
+        assert float(tab.evaluate(size).removesuffix("px")) >= 12
+        plot = tab.locator(".curve div > svg").bounding_box()
+        assert plot["width"] > 220 and plot["height"] > 200
 
     def test_the_slider_follows_keys_and_mouse(self, tab):
         def seen() -> str:

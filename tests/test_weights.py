@@ -18,6 +18,7 @@ import amsnet_cli
 from amsnet_cli.core.networks import CompactUNetConfig, DeamNet
 from amsnet_cli.errors import WeightsError
 from amsnet_cli.model import Inference, load_model
+from amsnet_cli.report import write_fit_page
 from amsnet_cli.weights import download, drive
 from amsnet_cli.weights.manifest import (
     bundled_path,
@@ -273,6 +274,18 @@ class TestStore:
         assert target.exists()
         assert amsnet("weights", "remove", "mine", "-y").exit_code == 0
         assert not target.exists()
+
+    @pytest.mark.parametrize("ours", [True, False])
+    def test_a_fit_s_page_goes_with_it(self, amsnet, tiny_model, ours):
+        models_dir().mkdir(parents=True)
+        (models_dir() / "mine.safetensors").write_bytes(tiny_model.read_bytes())
+        page = models_dir() / "mine.html"
+        if ours:
+            write_fit_page(page, title="mine", about=[], settings=[], curve=[], looks=[])
+        else:
+            page.write_text("my diary")
+        assert amsnet("weights", "remove", "mine", "-y").exit_code == 0
+        assert page.exists() != ours
 
     def test_a_link_is_removed_not_what_it_leads_to(self, amsnet, tiny_model):
         models_dir().mkdir(parents=True)

@@ -25,7 +25,9 @@ _DESCRIPTIVE = frozenset(
 
 _SENSITIVITIES = (0x8827, 0x8832, 0x8833, 0x8831)
 """Photographic sensitivity, and what says more where its 16 bits do not reach (EXIF 2.3)."""
-_UNKNOWN = (0, 0xFFFF, 0xFFFFFFFF)
+_UNKNOWN_SPEED = 0xFFFF
+_NO_SPEED = 0xFFFFFFFF
+"""From here on a number is none of EXIF's."""
 _LONGEST_NAME = 100
 """Bytes of a maker's or model's name that count."""
 
@@ -147,7 +149,7 @@ def camera_of(exif: bytes | None) -> tuple[str | None, int | None]:
     below = tree.get(tiff.EXIF)
     said = {**tree, **below} if isinstance(below, dict) else tree
     speeds = (_first_number(said.get(tag), order) for tag in _SENSITIVITIES)
-    return model or None, next((iso for iso in speeds if iso not in _UNKNOWN), None)
+    return model or None, next((iso for iso in speeds if _is_speed(iso)), None)
 
 
 def with_orientation(exif: bytes | None, orientation: int) -> bytes | None:
@@ -235,6 +237,10 @@ def _words(item: Entry | Directory | None) -> str:
         return ""
     text = item.value[:_LONGEST_NAME].strip(b"\0 ").partition(b"\0")[0].decode("utf-8", "replace")
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _is_speed(iso: int) -> bool:
+    return 0 < iso < _NO_SPEED and iso != _UNKNOWN_SPEED
 
 
 def _first_number(item: Entry | Directory | None, order: str) -> int:

@@ -29,6 +29,8 @@ AUTO = "auto"
 """Given as weights: those fitted to each photo's camera; no model can have this name."""
 ISO_REACH = 1.5
 """Factor by which a photo's ISO may be off those that a model has learned from."""
+PAGE_MARK = b"<!doctype html>\n<!-- amsnet report -->"
+"""How the program's own pages begin: others are never deleted or replaced."""
 PART_AGE = 3600.0
 """Seconds since its last change after which a `.part` file is taken for abandoned."""
 
@@ -271,10 +273,18 @@ def verify_model(path: Path) -> str:
     return "ok"
 
 
+def page_path(model: Path) -> Path:
+    """Where the page that a fit ends with lies, beside its model."""
+    return model.with_suffix(".html")
+
+
 def remove(path: Path) -> None:
-    """Delete a pulled, imported or fitted file and its record."""
+    """Delete a pulled, imported or fitted file, its record, and a fit's page."""
     path.unlink()
     record_path(path).unlink(missing_ok=True)
+    page = page_path(path)
+    if path.parent == models_dir() and _is_page(page):
+        page.unlink()
 
 
 def leftovers() -> list[Path]:
@@ -329,6 +339,16 @@ def _is_there(path: Path) -> bool:
         raise WeightsError(
             f"{path}: cannot be reached ({error.strerror})", "check the permissions of its folder"
         ) from error
+
+
+def _is_page(path: Path) -> bool:
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(len(PAGE_MARK)) == PAGE_MARK
+    except OSError:
+        return False
 
 
 def _is_record(path: Path) -> bool:
