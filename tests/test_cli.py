@@ -232,7 +232,7 @@ class TestErrors:
 
 
 class TestFit:
-    QUICK = ("--steps", 2, "--stride", 1)
+    QUICK = ("--steps", 2, "--batch", 2)
 
     @pytest.fixture
     def shots(self, tmp_path, noisy_crop) -> Path:
@@ -251,10 +251,10 @@ class TestFit:
         assert amsnet("denoise", shots / "a.png", "-o", clean, "-w", "my shots").exit_code == 0
         again = amsnet("fit", shots, "--from-scratch", *self.QUICK)
         assert again.exit_code == 1 and "--force" in again.stderr
-        assert amsnet("fit", shots, *self.QUICK, "--force").exit_code == 0
+        assert amsnet("fit", shots, "--from-scratch", *self.QUICK, "--force").exit_code == 0
 
     def test_ctrl_c_saves_and_says_how_to_go_on(self, shots, home):
-        args = ["fit", str(shots), "--from-scratch", "--steps", "100000", "--stride", "1"]
+        args = ["fit", str(shots), "--from-scratch", "--steps", "100000"]
         fit = subprocess.Popen(
             [*AS_COMMAND, *args],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

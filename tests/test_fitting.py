@@ -14,7 +14,7 @@ from amsnet_cli.model import load_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
 
-SHORT = FitOptions(minutes=None, steps=6, stride=2, patch=32, batch=2, seed=1)
+SHORT = FitOptions(recipe="masked", steps=6, stride=2, patch=32, batch=2, seed=1)
 
 
 @pytest.fixture
@@ -35,10 +35,10 @@ def test_learns_to_denoise_from_noise_alone(tmp_path, noisy_crop, clean_crop):
     folder.mkdir()
     write_photo(Photo(pixels=noisy_crop), folder / "a.png")
     output = tmp_path / "m.safetensors"
-    options = FitOptions(minutes=None, steps=120, stride=1, patch=96, batch=4)
+    options = FitOptions(steps=120, stride=1, patch=96, batch=4)
     result = fit(folder, output, options)
     after = denoise(Photo(pixels=noisy_crop), load_model(output)).pixels
-    assert result.best_held_out < result.first_held_out
+    assert result.kept.loss < result.curve[0].loss
     assert psnr(after, clean_crop) > psnr(noisy_crop, clean_crop) + 4
 
 
@@ -71,7 +71,7 @@ def test_resuming_needs_the_same_fit(tmp_path, folder, tiny_model):
         fit(folder, output, SHORT, resume=True)
     asked = iter([False, True])
     fit(folder, output, SHORT, stopped=lambda: next(asked))
-    other = FitOptions(minutes=None, steps=6, stride=4, patch=32, batch=2, seed=1)
+    other = FitOptions(recipe="masked", steps=6, stride=4, patch=32, batch=2, seed=1)
     with pytest.raises(UsageError, match="another stride"):
         fit(folder, output, other, resume=True)
     with pytest.raises(UsageError, match="started from scratch"):
@@ -90,7 +90,7 @@ def test_a_state_from_before_an_option_existed_is_of_its_default(tmp_path, folde
     asked = iter([False, True])
     fit(folder, output, SHORT, stopped=lambda: next(asked))
     state = torch.load(resume_path(output), weights_only=True)
-    for new in ("recipe", "match", "smooth"):
+    for new in ("match", "smooth"):
         del state["options"][new]
     torch.save(state, resume_path(output))
     assert fit(folder, output, SHORT, resume=True).steps == 6
@@ -99,15 +99,14 @@ def test_a_state_from_before_an_option_existed_is_of_its_default(tmp_path, folde
 def test_starting_from_a_model_is_never_worse_by_its_own_measure(tmp_path, folder, tiny_model):
     start = load_model(tiny_model)
     before = {k: v.clone() for k, v in start.network.state_dict().items()}
-    options = FitOptions(minutes=None, steps=3, stride=2, patch=32, rate=50.0)
+    options = FitOptions(recipe="masked", steps=3, stride=2, patch=32, rate=50.0)
     try:
         result = fit(folder, tmp_path / "m.safetensors", options, start=start)
     except TrainingError:  # thrown off entirely: nothing is written
         assert not (tmp_path / "m.safetensors").exists()
     else:
-        assert result.best_held_out <= result.first_held_out
-        kept = load_model(result.model).network.state_dict()
-        assert all(torch.equal(kept[k], before[k]) for k in before)
+        assert result.model is None and "gain nothing" in result.why_not
+        assert not (tmp_path / "m.safetensors").exists()
     assert all(torch.equal(v, before[k]) for k, v in start.network.state_dict().items())
 
 
@@ -142,7 +141,7 @@ def test_progress_counts_up_to_the_end(tmp_path, folder):
 @pytest.mark.parametrize(
     "options",
     [
-        FitOptions(minutes=None), FitOptions(stride=0), FitOptions(hidden_share=1.0),
+        FitOptions(stride=0), FitOptions(hidden_share=1.0),
         FitOptions(stride=5, patch=32), FitOptions(batch=0),
     ],
 )  # fmt: skip
@@ -152,6 +151,6 @@ def test_options_out_of_range(tmp_path, folder, options):
 
 
 def test_however_much_is_hidden_in_training_inference_sees_something(tmp_path, folder):
-    options = FitOptions(minutes=None, steps=1, stride=1, patch=32, hidden_share=0.9)
+    options = FitOptions(steps=1, stride=1, patch=32, hidden_share=0.9)
     fit(folder, tmp_path / "m.safetensors", options)
     assert load_model(tmp_path / "m.safetensors").config.inference.n_masks == 2

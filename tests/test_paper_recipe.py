@@ -24,7 +24,7 @@ from amsnet_cli.parallel import Crew
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
 
-PAPER = FitOptions(recipe="paper", minutes=None, steps=3, patch=40, batch=2)
+PAPER = FitOptions(recipe="paper", steps=3, patch=40, batch=2)
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_bytes(tmp_path, folder, start, s
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"recipe": "default", "network": "unet"}, "unet starts fresh by the paper's recipe"),
+        ({"recipe": "masked", "network": "unet"}, "unet starts fresh by the paper's recipe"),
         ({"batch": 0}, "begin at 1"),
         ({"infer_stride": 0}, "begin at 1"),
     ],

@@ -1,0 +1,204 @@
+"""`fit` from the default: the noise of one's own photos, in the single pass."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from amsnet_cli.denoising import denoise
+from amsnet_cli.errors import UsageError
+from amsnet_cli.evaluation import psnr
+from amsnet_cli.fitting import FitOptions, FitResult, fit
+from amsnet_cli.model import Inference, Model, load_model
+from amsnet_cli.photos.photo import Photo
+from amsnet_cli.photos.write import write_photo
+from amsnet_cli.shots import MOST_PHOTOS, read_shots
+from amsnet_cli.survey import Survey
+from amsnet_cli.weights.store import find_weights, models_dir
+
+SHORT = FitOptions(steps=4, batch=2, patch=48, seed=1)
+
+
+@pytest.fixture
+def start() -> Model:
+    return load_model(find_weights(None), "photo")
+
+
+def blotched(clean: np.ndarray, sigma: float, seed: int = 0) -> np.ndarray:
+    """Add noise that pixels five apart still share, which the default has hardly seen."""
+    generator = torch.Generator().manual_seed(seed)
+    height, width, channels = clean.shape
+    white = torch.randn((1, channels, height + 8, width + 8), generator=generator)
+    white[:, 1:] = 0.8 * white[:, :1] + 0.6 * white[:, 1:]
+    taps = torch.exp(-(torch.arange(-4.0, 5) ** 2) / (2 * 1.6**2))
+    kernel = torch.outer(taps, taps)
+    noise = F.conv2d(white[0][:, None], kernel[None, None])[:, 0] / kernel.square().sum().sqrt()
+    noisy = clean + sigma * noise.permute(1, 2, 0).numpy()
+    return noisy.round().clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def shots(tmp_path: Path, clean_crop: np.ndarray) -> Path:
+    folder = tmp_path / "shots"
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110] = "Canon", "Canon EOS 6D"
+    exif.get_ifd(0x8769)[0x8827] = 3200
+    for i in range(2):
+        noisy = blotched(np.roll(clean_crop, 40 * i, 1), 6, i)
+        Image.fromarray(noisy).save(folder / f"{i}.png", exif=exif)
+    return folder
+
+
+def test_the_fitted_model_is_better_on_these_photos_and_as_fast(
+    tmp_path, shots, start, clean_crop
+):
+    found: list[Survey] = []
+    options = FitOptions(steps=40, batch=6, patch=64)
+    result = fit(
+        shots, tmp_path / "m.safetensors", options, start=start, surveyed=found.append
+    )
+    noisy = Photo(pixels=blotched(clean_crop, 6))
+    before, after = (denoise(noisy, m).pixels for m in (start, load_model(result.model)))
+    assert psnr(after, clean_crop) > psnr(before, clean_crop) + 0.3
+    assert result.kept.gain > 2 * result.kept.error
+    fitted = load_model(result.model).config
+    assert fitted.inference == start.config.inference == Inference(passes="single")
+    assert fitted.cameras == {"Canon EOS 6D": [3200, 3200]}
+    [survey] = found
+    assert survey.stride >= 3 and not survey.clean
+    assert 3 < 255 * survey.levels[0] < 8
+    assert "Canon EOS 6D, ISO 3200" in survey.lines()[0]
+
+
+def test_same_seed_same_bytes_interrupted_or_not(tmp_path, shots, start):
+    whole, again, parts = (tmp_path / f"{n}.safetensors" for n in ("whole", "again", "parts"))
+    options = FitOptions(steps=12, batch=6, patch=64, seed=1)
+    for output in (whole, again):
+        torch.manual_seed(len(output.name))
+        assert fit(shots, output, options, start=start).model
+    assert again.read_bytes() == whole.read_bytes()
+    asked = iter([False] * 5 + [True])
+    first = fit(shots, parts, options, start=start, stopped=lambda: next(asked))
+    assert first.interrupted and first.steps == 5
+    fit(shots, parts, options, start=start, resume=True)
+    assert parts.read_bytes() == whole.read_bytes()
+
+
+def assert_nothing_written(result: FitResult, folder: Path, why: str) -> None:
+    assert result.model is None and why in result.why_not
+    assert not list(folder.glob("m.*"))
+
+
+def test_clean_photos_are_left_alone(tmp_path, start, clean_crop):
+    folder = tmp_path / "clean"
+    folder.mkdir()
+    smooth = F.avg_pool2d(torch.from_numpy(clean_crop).permute(2, 0, 1).float(), 4)
+    large = F.interpolate(smooth[None], scale_factor=4, mode="bicubic")[0]
+    pixels = large.permute(1, 2, 0).numpy().round().clip(0, 255).astype(np.uint8)
+    write_photo(Photo(pixels=pixels), folder / "a.png")
+    result = fit(folder, tmp_path / "m.safetensors", SHORT, start=start)
+    assert_nothing_written(result, tmp_path, "hardly any noise")
+    assert result.steps == 0
+
+
+def test_no_gain_no_model(tmp_path, shots, start):
+    options = FitOptions(steps=3, batch=2, patch=48, rate=1e-12)
+    result = fit(shots, tmp_path / "m.safetensors", options, start=start)
+    assert_nothing_written(result, tmp_path, "gain nothing over photo")
+
+
+def test_photos_too_small_to_measure(tmp_path, start, noisy_crop):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    write_photo(Photo(pixels=noisy_crop[:20, :300]), folder / "a.png")
+    result = fit(folder, tmp_path / "m.safetensors", SHORT, start=start)
+    assert_nothing_written(result, tmp_path, "too small")
+
+
+def test_any_kind_of_photo_and_size(tmp_path, shots, start, noisy_crop):
+    """Grey, 16 bits, portrait, smaller than a patch, smaller than can be measured, broken."""
+    write_photo(Photo(pixels=noisy_crop[..., :1]), shots / "grey.png")
+    write_photo(Photo(pixels=noisy_crop[:, :60].astype(np.uint16) * 257), shots / "b.tif")
+    write_photo(Photo(pixels=noisy_crop[:40, :40]), shots / "small.png")
+    write_photo(Photo(pixels=noisy_crop[:9, :70]), shots / "tiny.png")
+    (shots / "broken.jpg").write_bytes(b"no jpeg")
+    lines: list[str] = []
+    result = fit(shots, tmp_path / "m.safetensors", SHORT, start=start, notice=lines.append)
+    assert result.photos == 6 and len(result.skipped) == 1 and "broken.jpg" in lines[0]
+    assert result.survey.mixed and result.survey.unnamed == 4
+
+
+def test_a_large_folder_is_drawn_from(tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for i in range(MOST_PHOTOS + 20):
+        Image.new("L", (4, 4), i % 256).save(folder / f"{i:03}.png")
+    a, b = (read_shots(folder, pixels=10**6, seed=s) for s in (0, 1))
+    assert len(a.paths) == MOST_PHOTOS and a.found == MOST_PHOTOS + 20
+    assert a.paths == sorted(a.paths) != b.paths
+    assert a.fingerprint() == read_shots(folder, pixels=10**6, seed=0).fingerprint()
+
+
+def test_large_photos_are_kept_in_part(tmp_path, noisy_crop):
+    folder = tmp_path / "large"
+    folder.mkdir()
+    write_photo(Photo(pixels=np.tile(noisy_crop, (5, 6, 1))), folder / "a.png")
+    [*windows] = read_shots(folder, pixels=600_000, seed=0).windows
+    assert [w.pixels.shape for w in windows] == [(512, 512, 3)] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (FitOptions(stride=2), "--stride"),
+        (FitOptions(hidden_share=0.3), "--hidden-share"),
+        (FitOptions(patch=50), "multiple of 16"),
+    ],
+)
+def test_what_adapting_has_no_use_for_is_refused(tmp_path, shots, start, options, why):
+    with pytest.raises(UsageError, match=why):
+        fit(shots, tmp_path / "m.safetensors", options, start=start)
+
+
+class TestCommand:
+    QUICK = ("--steps", 12, "--batch", 4, "--patch", 64)
+
+    def test_fits_shows_and_denoises(self, amsnet, shots, tmp_path):
+        clean = tmp_path / "clean"
+        result = amsnet("fit", shots, *self.QUICK, "--denoise", clean)
+        assert result.exit_code == 0, result.stderr
+        assert "Canon EOS 6D, ISO 3200" in result.stderr and "-w auto" in result.stderr
+        assert sorted(p.name for p in clean.iterdir()) == ["0.png", "1.png"]
+        page = (models_dir() / "shots.html").read_text("utf-8")
+        assert "<svg" in page and page.count("data:image/jpeg") >= 4
+        auto = amsnet("denoise", shots / "0.png", "-o", tmp_path / "x.png", "-w", "auto")
+        assert auto.exit_code == 0 and "fitted to Canon EOS 6D" in auto.stderr
+        assert (tmp_path / "x.png").read_bytes() == (clean / "0.png").read_bytes()
+
+    def test_events(self, amsnet, shots, tmp_path):
+        model = tmp_path / "m.safetensors"
+        result = amsnet("fit", shots, *self.QUICK, "-o", model, "--json")
+        events = [json.loads(line) for line in result.stdout.splitlines()]
+        kinds = [event["event"] for event in events]
+        assert {"reading photos", "measuring noise", "survey", "step", "check"} < set(kinds)
+        assert kinds.count("step") >= 12 and kinds[-1] == "done"
+        last = events[-1]
+        assert last["model"] == str(model) and last["steps"] == 12
+        assert last["gain"] > 2 * last["error"] and Path(last["report"]).is_file()
+
+    def test_a_folder_that_gains_nothing_is_denoised_by_the_default(
+        self, amsnet, shots, tmp_path
+    ):
+        call = (*self.QUICK, "--rate", "1e-12", "--denoise", tmp_path / "clean", "--json")
+        result = amsnet("fit", shots, *call)
+        assert result.exit_code == 0 and "gain nothing" in result.stderr
+        assert not list(models_dir().glob("*"))
+        rows = [json.loads(line) for line in result.stdout.splitlines()]
+        assert [r["weights"] for r in rows if "weights" in r] == ["photo", "photo"]
