@@ -28,6 +28,7 @@ from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_
 from amsnet_cli.parallel import Crew
 from amsnet_cli.patches import Cutter, Patches
 from amsnet_cli.photos.photo import Photo
+from amsnet_cli.report import CurvePoint
 from amsnet_cli.schemes import Hiding, Renoising, Scheme, Smoothing
 from amsnet_cli.shots import Shots, read_shots
 from amsnet_cli.survey import Look, Survey, look_at, survey
@@ -36,8 +37,6 @@ from amsnet_cli.weights.store import find_weights
 PAPER_STEPS = 25_000
 MASKED_MINUTES = 10.0
 SCRATCH = "scratch"
-CHECKS = 20
-"""How often in a run the held-out loss is measured."""
 RESUME_EVERY = 15.0
 """Seconds between two saved states, for `resume`, unless saving takes long."""
 SURVEYED = 24
@@ -61,6 +60,7 @@ class Recipe:
         second_moment: decay of AdamW's average of squared gradients.
         gradient_norm: what gradients are clipped to.
         ema_decay: of the average of the weights that is kept; 0 keeps the weights themselves.
+        checks: how often the held-out loss is measured.
         keep: the state of the lowest held-out loss, or the last.
     """
 
@@ -72,13 +72,15 @@ class Recipe:
     second_moment: float = 0.999
     gradient_norm: float = 1.0
     ema_decay: float = 0.998
+    checks: int = 20
     keep: Literal["best", "last"] = "best"
 
 
 RecipeName = Literal["adapt", "masked", "paper"]
 RECIPES: dict[RecipeName, Recipe] = {
     "adapt": Recipe(
-        pixels=16_000_000, warm_up=20, second_moment=0.99, gradient_norm=0.2, ema_decay=0.98
+        pixels=16_000_000, warm_up=20, second_moment=0.99, gradient_norm=0.2, ema_decay=0.98,
+        checks=10,
     ),
     "masked": Recipe(),
     "paper": Recipe(
@@ -138,23 +140,6 @@ class FitOptions:
     refine: float = 0.0
     precision: Literal["auto", "float32"] = "auto"
     seed: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class CurvePoint:
-    """A held-out loss.
-
-    Attributes:
-        step: after how many steps.
-        loss: mean over the patches, as the scheme counts it.
-        gain: share by which it is below that of the start.
-        error: standard error of the gain, patches compared one by one.
-    """
-
-    step: int
-    loss: float
-    gain: float
-    error: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -420,7 +405,7 @@ class _Run:
 
     def check_held_out(self, *, final: bool = False) -> None:
         """Measure the average's held-out loss now and then; keep the best."""
-        due = int(self.share() * CHECKS)
+        due = int(self.share() * self.recipe.checks)
         if due <= self.checks and not final:
             return
         self.checks = due

@@ -27,9 +27,9 @@ MISSED = 0.65
 """A first version keeps some of the noise that neighbours share, which is missed in measuring: as
 much stronger noise is drawn, times their correlation. PolyU gains .1 dB by it (correlation .6),
 RENOIR, whose noise is nearly white, would lose .03 to noise that much stronger."""
-RECORRUPTION = 0.5
-_CHECKED = 48
 _EVEN = 16
+_MASKED_CHECKS = 24
+_RENOISED_CHECKS = 128
 
 
 class Scheme(Protocol):
@@ -69,7 +69,7 @@ class Hiding:
     def held_out(self, network: nn.Module) -> Tensor:
         """Masked L1 on held-out pixels of a fixed set of patches under fixed masks."""
         losses = []
-        for i in range(_CHECKED // 2):
+        for i in range(_MASKED_CHECKS):
             noisy, hidden, held_out = self._draw(1, ("held out", i))
             losses.append(masked_l1(network(noisy, hidden | held_out), noisy, held_out).cpu())
         return torch.stack(losses)
@@ -129,9 +129,9 @@ class Renoising:
     iterative data refinement (Zhang et al., CVPR 2022), which trains from scratch.
 
     What is held out is the noise of the photos themselves: of a noisy patch y and drawn noise e,
-    the network sees y + a e, and the result is compared with y - e / a. The noises of the two are
-    uncorrelated, so the comparison is with the clean picture, but for a constant
-    (recorrupted-to-recorrupted; Pang et al., CVPR 2021).
+    the network sees y + e, and the result is compared with y - e, and the other way round. The
+    noises of the two are uncorrelated, so the comparison is with the clean picture, but for a
+    constant (recorrupted-to-recorrupted; Pang et al., CVPR 2021).
 
     Args:
         shots: to learn from.
@@ -185,21 +185,19 @@ class Renoising:
         return (error + (0.5 / 255) ** 2).sqrt().mean()
 
     def held_out(self, network: nn.Module) -> Tensor:
-        """Mean square error in units of the noise's power, brightness of 16 x 16 cells aside."""
+        """Root mean square error in units of the noise, brightness of 16 x 16 cells aside."""
         losses = []
-        for i in range(_CHECKED):
+        for i in range(_RENOISED_CHECKS):
             rng = self.cutter.rng(("held out", i))
             cut = self.cutter.draw(rng)
-            window = self.shots.windows[cut.window]
-            y = _upright(cut, window.pixels)
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-            e = self.sources[cut.window].draw(
-                _upright(cut, self.looks[cut.window].denoised), generator
-            )
-            x = (y + RECORRUPTION * e)[None].to(self.device)
-            error = single_pass(network, x).float().cpu()[0] - (y - e / RECORRUPTION)
+            y = _upright(cut, self.shots.windows[cut.window].pixels)
+            denoised = _upright(cut, self.looks[cut.window].denoised)
+            e = self.sources[cut.window].draw(denoised, generator)
+            both = torch.stack([y + e, y - e])
+            error = _uneven(single_pass(network, both.to(self.device)).float().cpu() - both.flip(0))
             power = e.square().mean().clamp_min((0.1 / 255) ** 2)
-            losses.append(_uneven(error).square().mean() / power)
+            losses.append((error.square().mean() / power).sqrt())
         return torch.stack(losses)
 
 
@@ -215,6 +213,9 @@ def _turned(cut: Cut, patch: Tensor) -> Tensor:
 
 
 def _uneven(error: Tensor) -> Tensor:
-    """Take the mean of each cell away: lopsided noise shifts it (`core.brightness`)."""
-    mean = nn.functional.avg_pool2d(error[None], _EVEN)
-    return error - nn.functional.interpolate(mean, scale_factor=_EVEN)[0]
+    """Take the mean of each cell of (B, C, H, W) away: lopsided noise shifts it.
+
+    See `core.brightness`, which sets that right.
+    """
+    mean = nn.functional.avg_pool2d(error, _EVEN)
+    return error - nn.functional.interpolate(mean, scale_factor=_EVEN)

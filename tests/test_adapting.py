@@ -56,14 +56,10 @@ def shots(tmp_path: Path, clean_crop: np.ndarray) -> Path:
     return folder
 
 
-def test_the_fitted_model_is_better_on_these_photos_and_as_fast(
-    tmp_path, shots, start, clean_crop
-):
+def test_the_fitted_model_is_better_on_these_photos_and_as_fast(tmp_path, shots, start, clean_crop):
     found: list[Survey] = []
     options = FitOptions(steps=40, batch=6, patch=64)
-    result = fit(
-        shots, tmp_path / "m.safetensors", options, start=start, surveyed=found.append
-    )
+    result = fit(shots, tmp_path / "m.safetensors", options, start=start, surveyed=found.append)
     noisy = Photo(pixels=blotched(clean_crop, 6))
     before, after = (denoise(noisy, m).pixels for m in (start, load_model(result.model)))
     assert psnr(after, clean_crop) > psnr(before, clean_crop) + 0.3
@@ -193,9 +189,7 @@ class TestCommand:
         assert last["model"] == str(model) and last["steps"] == 12
         assert last["gain"] > 2 * last["error"] and Path(last["report"]).is_file()
 
-    def test_a_folder_that_gains_nothing_is_denoised_by_the_default(
-        self, amsnet, shots, tmp_path
-    ):
+    def test_a_folder_that_gains_nothing_is_denoised_by_the_default(self, amsnet, shots, tmp_path):
         call = (*self.QUICK, "--rate", "1e-12", "--denoise", tmp_path / "clean", "--json")
         result = amsnet("fit", shots, *call)
         assert result.exit_code == 0 and "gain nothing" in result.stderr
