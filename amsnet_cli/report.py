@@ -106,13 +106,13 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class CurvePoint:
-    """What a fit had reached at a step; nan where it was not measured.
+    """What a fit had reached at a step, as measured on what is held out.
 
     Attributes:
         step: how many had been made.
-        loss: of training.
-        gain: share by which the held-out loss had fallen below the start's, 1 for all of it.
-        error: standard error of `gain`.
+        loss: held-out loss, mean over its patches.
+        gain: share by which that is below the start's.
+        error: standard error of the gain, patches compared one by one.
     """
 
     step: int

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from amsnet_cli.core.fusion import measure_removed, trust
 from amsnet_cli.core.noise_model import NoiseModel, measure_noise
 from amsnet_cli.denoising import denoise
 from amsnet_cli.model import Model
@@ -16,6 +17,8 @@ from amsnet_cli.shots import Shots
 
 HARDLY_ANY = 0.6 / 255
 """Standard deviation below which there is no noise to speak of."""
+TRUSTED = 0.8
+"""`core.fusion.trust` below which what was removed may as well be texture or grain."""
 _DISTINCT = 2.0
 """By how much noise levels differ in a folder that is called mixed."""
 
@@ -27,12 +30,14 @@ class Look:
     Attributes:
         window: its number in `Shots.windows`.
         denoised: (H, W, 3) by the model at hand: uint16, or float32 as the window.
-        noise: None where the window is too small to tell.
+        noise: None where it cannot be told: the window is too small, or hardly has any.
+        clean: whether it hardly has any.
     """
 
     window: int
     denoised: Pixels
     noise: NoiseModel | None
+    clean: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +55,7 @@ class Survey:
         alike: correlation of the brightness noise of neighbouring pixels, median.
         between_channels: correlation of the noise of two channels, median.
         stride: that leaves the noise of four photos in five uncorrelated.
+        clean: whether most of the photos hold hardly any noise.
     """
 
     photos: int
@@ -61,11 +67,7 @@ class Survey:
     alike: float
     between_channels: float
     stride: int
-
-    @property
-    def clean(self) -> bool:
-        """Whether there is hardly any noise in most of the photos."""
-        return bool(self.levels) and self.levels[len(self.levels) // 2] < HARDLY_ANY
+    clean: bool
 
     @property
     def mixed(self) -> bool:
@@ -82,6 +84,8 @@ class Survey:
             named.append(f"{self.unnamed} that name no camera")
         of = f" of {self.found}, drawn at random" if self.found > self.photos else ""
         said = [f"{self.photos} photo{'s' * (self.photos > 1)}{of}: {'; '.join(named)}"]
+        if self.clean:
+            return [*said, "hardly any noise in them"]
         if not self.levels:
             return [*said, "too small to measure their noise"]
         low, middle, high = (255 * self.levels[i] for i in (0, len(self.levels) // 2, -1))
@@ -122,10 +126,16 @@ def look_at(
         # In 16 bits, as a first version rounded to 8 would hold noise of its own.
         noisy = with_depth(Photo(pixels=shots.windows[number].pixels), 16)
         denoised = denoise(noisy, model, device=device)
-        pair = [_tensor(p.pixels) for p in (noisy, denoised)]
+        before, after = (_tensor(p.pixels) for p in (noisy, denoised))
+        noise = measure_noise(before, after)
+        faint = noise is not None and noise.sigma() < HARDLY_ANY
+        clean = faint or trust(measure_removed(before, after)) < TRUSTED
         looks.append(
-            Look(window=number, denoised=denoised.pixels, noise=measure_noise(pair[0], pair[1]))
-        )
+            Look(
+                window=number, denoised=denoised.pixels,
+                noise=None if clean else noise, clean=clean,
+            )
+        )  # fmt: skip
         progress(done, count)
     return looks
 
@@ -151,6 +161,7 @@ def survey(shots: Shots, looks: Sequence[Look]) -> Survey:
         by_brightness=(dark, mid, bright),
         alike=_median(model.correlation(1) for model in noise),
         between_channels=_median(model.between_channels() for model in noise),
+        clean=2 * sum(look.clean for look in looks) > len(looks),
         stride=strides[int(0.8 * (len(strides) - 1))] if strides else 1,
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage.data
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -15,7 +16,7 @@ from amsnet_cli.denoising import denoise
 from amsnet_cli.errors import UsageError
 from amsnet_cli.evaluation import psnr
 from amsnet_cli.fitting import FitOptions, FitResult, fit
-from amsnet_cli.model import Inference, Model, load_model
+from amsnet_cli.model import Model, load_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
 from amsnet_cli.shots import MOST_PHOTOS, read_shots
@@ -65,7 +66,7 @@ def test_the_fitted_model_is_better_on_these_photos_and_as_fast(tmp_path, shots,
     assert psnr(after, clean_crop) > psnr(before, clean_crop) + 0.3
     assert result.kept.gain > 2 * result.kept.error
     fitted = load_model(result.model).config
-    assert fitted.inference == start.config.inference == Inference(passes="single")
+    assert fitted.inference == start.config.inference and fitted.inference.passes == "single"
     assert fitted.cameras == {"Canon EOS 6D": [3200, 3200]}
     [survey] = found
     assert survey.stride >= 3 and not survey.clean
@@ -75,7 +76,7 @@ def test_the_fitted_model_is_better_on_these_photos_and_as_fast(tmp_path, shots,
 
 def test_same_seed_same_bytes_interrupted_or_not(tmp_path, shots, start):
     whole, again, parts = (tmp_path / f"{n}.safetensors" for n in ("whole", "again", "parts"))
-    options = FitOptions(steps=12, batch=6, patch=64, seed=1)
+    options = FitOptions(steps=12, batch=4, patch=32, rate=1e-3, seed=1)
     for output in (whole, again):
         torch.manual_seed(len(output.name))
         assert fit(shots, output, options, start=start).model
@@ -92,13 +93,11 @@ def assert_nothing_written(result: FitResult, folder: Path, why: str) -> None:
     assert not list(folder.glob("m.*"))
 
 
-def test_clean_photos_are_left_alone(tmp_path, start, clean_crop):
+def test_clean_photos_are_left_alone(tmp_path, start):
     folder = tmp_path / "clean"
     folder.mkdir()
-    smooth = F.avg_pool2d(torch.from_numpy(clean_crop).permute(2, 0, 1).float(), 4)
-    large = F.interpolate(smooth[None], scale_factor=4, mode="bicubic")[0]
-    pixels = large.permute(1, 2, 0).numpy().round().clip(0, 255).astype(np.uint8)
-    write_photo(Photo(pixels=pixels), folder / "a.png")
+    for name in ("coffee", "chelsea", "rocket"):
+        write_photo(Photo(pixels=getattr(skimage.data, name)()), folder / f"{name}.png")
     result = fit(folder, tmp_path / "m.safetensors", SHORT, start=start)
     assert_nothing_written(result, tmp_path, "hardly any noise")
     assert result.steps == 0

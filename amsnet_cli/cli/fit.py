@@ -27,7 +27,8 @@ from amsnet_cli.cli.console import (
 from amsnet_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from amsnet_cli.fitting import CurvePoint, FitProgress, FitResult
+    from amsnet_cli.fitting import FitProgress, FitResult
+    from amsnet_cli.report import CurvePoint
     from amsnet_cli.survey import Survey
 
 _BARS = "▁▂▃▄▅▆▇█"
