@@ -112,7 +112,7 @@ class TestSmoothing:
     ):
         """At a weight that shows in a few steps."""
         strong = partial(prior_smoothing, weight=10.0)
-        monkeypatch.setattr("amsnet_cli.fitting.prior_smoothing", strong)
+        monkeypatch.setattr("amsnet_cli.schemes.prior_smoothing", strong)
         options = dataclasses.replace(PAPER, steps=8, rate=1e-3, smooth=True)
         smoothed = load_model(fit(folder, tmp_path / "p.safetensors", options, start=start).model)
         assert smoothed.config.provenance["smoothed"]

@@ -5,14 +5,6 @@
 Call it again with the same `--state` until it says that it is done: it goes on where the last
 call stopped. Runs on CUDA where there is a GPU. `training.export` turns the state into weights.
 
-    python -m training.pretrain --photos CLEAN_DIR --noisy NOISY_DIR --start photo \
-        --state adapted.pt --steps 600 --rate 2e-4
-
-With `--noisy` it learns from real noisy photos as well, half of each step: what `amsnet fit` does
-(`amsnet_cli.schemes.Renoising`), beside the simulated noise and the clean patches, so that it
-forgets nothing of those. `--start` gives the weights to begin with, whose first versions of the
-noisy photos are learned from.
-
 One network learns both jobs: half of the patches are seen whole (the single pass), the others
 with a quarter or half of their pixels hidden (the masked scheme, for `amsnet fit` and for the
 multi-mask pass).
@@ -36,12 +28,6 @@ from torch.utils.data import DataLoader, Dataset
 from amsnet_cli.core.inference import single_pass
 from amsnet_cli.core.masks import random_mask
 from amsnet_cli.core.networks import CompactUNet, CompactUNetConfig, MaskedNetwork
-from amsnet_cli.model import Model, load_model
-from amsnet_cli.parallel import Crew
-from amsnet_cli.schemes import Renoising
-from amsnet_cli.shots import read_shots
-from amsnet_cli.survey import look_at
-from amsnet_cli.weights.store import find_weights
 from training.camera import MARGIN, simulate
 from training.patterns import with_pattern
 
@@ -101,19 +87,6 @@ class CameraPairs(Dataset[tuple[Tensor, Tensor, Tensor]]):
         return np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)
 
 
-NOISY_PIXELS = 40_000_000
-"""Kept of the noisy photos."""
-
-
-def renoising(
-    folder: Path, start: Model, *, patch: int, batch: int, seed: int, device: torch.device
-) -> Renoising:
-    """Look at a folder of noisy photos with the weights to start from."""
-    shots = read_shots(folder, pixels=NOISY_PIXELS, seed=seed)
-    looks = look_at(shots, start, device=device)
-    return Renoising(shots, looks, patch, batch, seed, Crew(), device)
-
-
 def psnr_on(network: MaskedNetwork, folder: Path, device: torch.device, most: int = 5) -> float:
     """Mean single-pass PSNR on the first pictures of `folder`/noisy and /clean, in dB."""
     scores = []
@@ -134,8 +107,6 @@ def main() -> None:
     """Parse, train, save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, required=True, help="folder of clean photos")
-    parser.add_argument("--noisy", type=Path, help="folder of real noisy photos")
-    parser.add_argument("--start", help="weights to begin with; needed with --noisy")
     parser.add_argument("--state", type=Path, required=True, help="where to keep the state")
     parser.add_argument("--watch", type=Path, nargs="*", default=[], help="sets to log PSNR of")
     parser.add_argument("--steps", type=int, default=20_000)
@@ -146,22 +117,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0, help="processes that draw patches")
     args = parser.parse_args()
-    if args.noisy and not args.start:
-        parser.error("--noisy needs --start")
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(args.seed)
     config = CompactUNetConfig()
     student = MaskedNetwork(CompactUNet(config), fill="mean", mask_channel=True)
-    scheme = None
-    if args.start:
-        start = load_model(find_weights(args.start))
-        student.load_state_dict(start.network.state_dict())
-        if args.noisy:
-            scheme = renoising(
-                args.noisy, start,
-                patch=args.patch, batch=args.batch, seed=args.seed, device=device,
-            )  # fmt: skip
     student = student.to(device, memory_format=torch.channels_last)
     average = copy.deepcopy(student)
     optimiser = torch.optim.AdamW(
@@ -196,10 +156,9 @@ def main() -> None:
         noisy, target, hidden = (x.to(device) for x in batch)
         with torch.autocast(device.type, torch.bfloat16):
             prediction = student(noisy, hidden)
-            real = scheme.loss(student, step) if scheme else 0.0
         # The root for each patch, so that strong noise does not drown mild noise.
         squares = (prediction - target).square().mean((1, 2, 3))
-        loss = (squares + FLOOR**2).sqrt().mean() + real
+        loss = (squares + FLOOR**2).sqrt().mean()
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), GRADIENT_NORM)
