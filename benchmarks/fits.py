@@ -1,6 +1,6 @@
 """Gain against minutes: the default adapted, a fresh network, and the paper's recipe.
 
-    python -m benchmarks.fits DATA_DIR --sets sidd10 renoir30 --minutes 1 5 --plot fits.png
+    python -m benchmarks.fits DATA_DIR --sets sidd10 renoir30:3 --minutes 1 5 --plot fits.png
 
 DATA_DIR holds one folder a set with `noisy/` and `clean/` of the same names. Every fit is a run of
 its own, of `amsnet fit` in a process of its own, on the noisy pictures that are scored; each point
@@ -60,17 +60,20 @@ def main() -> None:
     """Parse, fit, score, print, plot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--sets", nargs="+", required=True)
+    parser.add_argument(
+        "--sets", nargs="+", required=True, metavar="SET[:N]", help="each n-th picture of a set"
+    )
     parser.add_argument("--minutes", type=float, nargs="+", default=[1.0, 5.0])
     parser.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES))
-    parser.add_argument("--every", type=int, default=1, help="take each n-th picture")
     parser.add_argument("--plot", type=Path, help="picture to draw")
     args = parser.parse_args()
 
     print(f"amsnet {__version__}, seed 0. {PROTOCOL}.")
     figure, axes = plt.subplots(1, len(args.sets), figsize=(4 * len(args.sets), 3.4), squeeze=False)
-    for name, axis in zip(args.sets, axes[0], strict=True):
-        paths = pair_photos(args.data / name / "noisy", args.data / name / "clean")[:: args.every]
+    for chosen, axis in zip(args.sets, axes[0], strict=True):
+        name, _, every = chosen.partition(":")
+        paths = pair_photos(args.data / name / "noisy", args.data / name / "clean")
+        paths = paths[:: int(every or 1)]
         pairs = [tuple(read_photo(p).pixels for p in pair) for pair in paths]
         with TemporaryDirectory() as place:
             noisy = Path(place) / "noisy"
