@@ -7,6 +7,8 @@ where it is not there. On two cores they take a quarter of an hour.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -32,6 +34,52 @@ def test_five_minutes_from_scratch_on_phone_noise(amsnet, tmp_path):
     print(fitted.stderr, scores["mean"])
     assert scores["mean"]["noisy_psnr"] < 22.9
     assert scores["mean"]["psnr"] > 34
+
+
+@pytest.mark.parametrize(("name", "every"), [("sidd10", 1), ("renoir30", 3), ("polyu100", 10)])
+def test_a_fit_gains_on_the_photos_it_is_for(amsnet, tmp_path, name, every):
+    """Ten pictures, no clean ones: at least 0.2 dB over the default, and none below noisy."""
+    for kind in ("noisy", "clean"):
+        (tmp_path / kind).mkdir()
+        for path in sorted((SHARED / name / kind).iterdir())[::every]:
+            (tmp_path / kind / path.name).symlink_to(path)
+    model = tmp_path / "m.safetensors"
+    fitted = amsnet("fit", tmp_path / "noisy", "-o", model)
+    assert fitted.exit_code == 0, fitted.stderr
+    scores = []
+    for weights in ("photo", model):
+        call = ("evaluate", tmp_path / "noisy", tmp_path / "clean", "-w", weights, "--json")
+        scores.append(json.loads(amsnet(*call).stdout))
+    before, after = (score["mean"]["psnr"] for score in scores)
+    print(name, fitted.stderr, f"{before:.2f} -> {after:.2f} dB, worse: {scores[1]['worse']}")
+    assert after > before + 0.2
+    assert scores[1]["worse"] == 0
+
+
+def test_a_killed_fit_goes_on_to_the_same_bytes(amsnet, tmp_path):
+    folder = tmp_path / "noisy"
+    folder.mkdir()
+    for path in sorted((SHARED / "sidd10" / "noisy").iterdir())[:2]:
+        (folder / path.name).symlink_to(path)
+    call = ("fit", folder, "--steps", 150, "--batch", 8, "--rate", 1e-3)
+    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    assert amsnet(*call, "-o", whole).exit_code == 0
+    rng, kills, tries = np.random.default_rng(0), 0, 0
+    state = parts.with_name(parts.name + ".resume")
+    while not parts.exists() and (tries := tries + 1) < 30:
+        go_on = ["--resume"] if state.exists() else ["--force"]
+        command = [sys.executable, "-m", "amsnet_cli", *map(str, call), "-o", str(parts), *go_on]
+        run = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        try:
+            run.wait(rng.uniform(22, 40))
+        except subprocess.TimeoutExpired:
+            run.kill()
+            run.wait()
+            kills += 1
+    print(f"killed {kills} times")
+    assert kills
+    assert parts.read_bytes() == whole.read_bytes()
+    assert not state.exists()
 
 
 @pytest.mark.parametrize("name", ["colorchart.dng", "canon_eos_6d.dng", "RAW_KODAK_DC50.KDC"])

@@ -176,8 +176,8 @@ def fit(
         raise OutputError(f"{output}: exists already", "replace it with --force, or choose with -o")
     from amsnet_cli.report import check_report
 
-    if report:
-        check_report(page, force=force or resume)
+    if report or page.exists():
+        check_report(page, force=force)
     if denoise and denoise.exists() and not denoise.is_dir():
         raise OutputError(f"{denoise}: not a folder", "choose another for --denoise")
     fresh = from_scratch or (recipe == "paper" and weights is None)
@@ -324,14 +324,14 @@ def _event(kind: str, **fields: object) -> None:
 def _model_file(folder: Path, chosen: Path | None) -> Path:
     """Where the model goes: as chosen, or named like the folder in the user's data folder."""
     from amsnet_cli.weights.manifest import SUFFIX, load_manifest
-    from amsnet_cli.weights.store import models_dir
+    from amsnet_cli.weights.store import AUTO, models_dir
 
     if chosen:
         if chosen.suffix != SUFFIX:
             raise UsageError(f"{chosen}: models are {SUFFIX} files", f"add {SUFFIX}")
         return chosen
     name = folder.resolve().name
-    if not name or name in load_manifest():
+    if not name or name == AUTO or name in load_manifest():
         raise UsageError(f"a model cannot be named {name or '/'!r}", "choose a file with -o")
     return models_dir() / f"{name}{SUFFIX}"
 
