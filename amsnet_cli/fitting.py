@@ -89,7 +89,7 @@ RECIPES: dict[RecipeName, Recipe] = {
     ),
 }  # fmt: skip
 ADAPT_STEPS = 200
-"""Steps of "adapt": the gain is there after 50, and texture begins to suffer after 500."""
+"""Steps of "adapt": of what 200 gain, 50 gain four fifths, and on PolyU's fine texture all."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,17 +69,21 @@ def complain(error: AmsnetError) -> None:
     stderr.print(f"[bold red]error:[/] {escape(line)}")
 
 
+_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""What asks a process to end, beside Ctrl-C."""
+
+
 def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
     """Turn a command's errors into a line and an exit code, and signals into 128 + their number."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        before = {}
         try:
-            for name in ("SIGTERM", "SIGHUP"):
-                number = getattr(signal, name, None)
+            for number in _ENDING:
                 # Under nohup it stays ignored.
-                if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-                    signal.signal(number, _interrupt)
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    before[number] = signal.signal(number, _interrupt)
             # Damaged EXIF is either carried over as it is or refused by name.
             warnings.filterwarnings("ignore", module="PIL")
             command(*args, **kwargs)
@@ -89,6 +93,9 @@ def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
         except KeyboardInterrupt as request:
             say("interrupted")
             raise typer.Exit(request.args[0] if request.args else INTERRUPTED) from None
+        finally:  # All is done: what comes now ends the process as it would any.
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     return wrapped
 
@@ -99,24 +106,25 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def imports_whole() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back until an import of torch is through.
+    """Hold Ctrl-C and other requests to end back until an import of torch is through.
 
     An interrupt amid it can be swallowed there, and leave half a numpy behind.
     """
-    asked = False
+    asked = 0
 
     def remember(number: int, frame: FrameType | None) -> None:
         nonlocal asked
-        asked = True
+        asked = number
 
-    before = {s: signal.signal(s, remember) for s in (signal.SIGINT, signal.SIGTERM)}
+    wanted = [s for s in (signal.SIGINT, *_ENDING) if signal.getsignal(s) != signal.SIG_IGN]
+    before = {s: signal.signal(s, remember) for s in wanted}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     if asked:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(128 + asked)
 
 
 @contextmanager

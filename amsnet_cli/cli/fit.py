@@ -163,7 +163,7 @@ def fit(
     share a fit that torchrun starts: torchrun --nproc-per-node 4 -m amsnet_cli fit FOLDER.
     """
     from amsnet_cli.photos.find import find_photos
-    from amsnet_cli.weights.store import find_weights, models_dir
+    from amsnet_cli.weights.store import find_weights, models_dir, page_path
 
     if weights and from_scratch:
         raise UsageError("--weights and --from-scratch exclude each other", "give one of them")
@@ -171,7 +171,7 @@ def fit(
         raise UsageError("--weights bring their network", "leave --network out")
     find_photos(folder)  # Says what is wrong with the folder before the long part begins.
     output = _model_file(folder, output)
-    page = report or output.with_suffix(".html")
+    page = report or page_path(output)
     if output.exists() and not (force or resume):
         raise OutputError(f"{output}: exists already", "replace it with --force, or choose with -o")
     from amsnet_cli.report import check_report
