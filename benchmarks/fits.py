@@ -101,6 +101,7 @@ def main() -> None:
         axis.axhline(0, color="grey", linewidth=0.8)
         axis.set(title=name, xlabel="minutes", ylabel="dB over photo", xscale="log")
         axis.set_xticks(args.minutes, [f"{m:g}" for m in args.minutes])
+        axis.minorticks_off()
         axes[0][0].legend()
         if args.plot:
             figure.tight_layout()
