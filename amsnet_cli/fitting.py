@@ -89,7 +89,7 @@ RECIPES: dict[RecipeName, Recipe] = {
     ),
 }  # fmt: skip
 ADAPT_STEPS = 200
-"""Steps of "adapt": of what 200 gain, 50 gain four fifths, and on PolyU's fine texture all."""
+"""Steps of "adapt": what the noise has to teach is learned by then, and more costs texture."""
 
 
 @dataclass(frozen=True, kw_only=True)

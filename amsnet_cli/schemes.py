@@ -25,8 +25,7 @@ from amsnet_cli.survey import Look
 
 MISSED = 0.65
 """A first version keeps some of the noise that neighbours share, which is missed in measuring: as
-much stronger noise is drawn, times their correlation. PolyU gains .1 dB by it (correlation .6),
-RENOIR, whose noise is nearly white, would lose .03 to noise that much stronger."""
+much stronger noise is drawn, times their correlation."""
 _EVEN = 16
 _MASKED_CHECKS = 24
 _RENOISED_CHECKS = 128

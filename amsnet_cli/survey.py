@@ -29,7 +29,7 @@ class Look:
 
     Attributes:
         window: its number in `Shots.windows`.
-        denoised: (H, W, 3) by the model at hand: uint16, or float32 as the window.
+        denoised: (H, W, 3) uint16, by the model at hand.
         noise: None where it cannot be told: the window is too small, or hardly has any.
         clean: whether it hardly has any.
     """
