@@ -53,7 +53,7 @@ def test_of_faint_differences_only_those_that_neighbours_share_are_surely_noise(
         (fused(clean + x, clean) - clean).square().mean() / x.square().mean()
         for x in (white, shared)
     ]
-    assert 0.3 < left[0] < 0.4
+    assert 0.5 < left[0] < 0.6
     assert left[1] < 0.02
 
 
@@ -62,7 +62,7 @@ def test_removed_structure_comes_back(clean):
     rows, columns = torch.arange(160)[:, None], torch.arange(160)
     mesh[:, 80:240, 80:240] = 0.06 * ((rows % 3 == 0) ^ (columns % 3 == 0)).float()
     truth = clean + mesh
-    noisy = truth + noise_like(truth, 3 / 255)
+    noisy = truth + noise_like(truth, 4 / 255)
     result = fused(noisy, clean)  # a denoiser that takes the mesh for noise, and is right elsewhere
     inside, outside = np.s_[:, 96:224, 96:224], np.s_[:, :64]
     assert psnr(clean[inside], truth[inside]) < psnr(noisy[inside], truth[inside]) - 5

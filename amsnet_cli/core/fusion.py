@@ -27,6 +27,7 @@ reduction."""
 LIKELY_STRUCTURE = 1.3
 """The same for those who want texture back and take some noise with it."""
 _LUMA = (0.2126, 0.7152, 0.0722)
+_BENDS = torch.tensor([[[[1.0, -2, 1], [-2, 4, -2], [1, -2, 1]]]]) / 6
 _SHADES = 9
 _FEWEST_CELLS = 20
 _QUIET = 0.25
@@ -34,9 +35,11 @@ _QUIET = 0.25
 _CLIPPED = 0.25
 _FEWEST_TELLING = 0.15
 _DRAWN = (0.03, 0.1)
-_IN_DOUBT = 0.4
-_SHARED = 0.12
-_FAINT, _PLAIN = 1.5 / 255, 2.5 / 255
+_IN_DOUBT = 0.25
+_SHARED = (0.05, 0.25)
+_FAINT = (2.5 / 255, 4.0 / 255)
+_FLOOR, _FLOOR_SHARE = (1.6 / 255, 2.0 / 255), 0.05
+_EVEN = (1.4, 1.7)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +48,10 @@ class Removed:
 
     Attributes:
         power: (2, h, w) mean square of the removed brightness and colour, in [0, 1] units.
-        alike: (h, w) mean product of the removed brightness with that of the next pixel, of rows
-            and columns.
+        alike: (h, w) mean product of the removed brightness with that of the next pixel of the
+            cell, of rows and columns.
+        grain: (h, w) variance that white noise in the noisy brightness would have, by Immerkaer's
+            operator (Fast noise variance estimation, CVIU 1996): blind to edges and gradients.
         brightness: (h, w) mean of the denoised picture.
         uniform: (h, w) bool, whether all noisy pixels are the same: there is no noise.
         telling: (h, w) bool, whether the picture's noise can be told from the cell: not where it is
@@ -55,6 +60,7 @@ class Removed:
 
     power: Tensor
     alike: Tensor
+    grain: Tensor
     brightness: Tensor
     uniform: Tensor
     telling: Tensor
@@ -69,13 +75,16 @@ def measure_removed(noisy: Tensor, denoised: Tensor) -> Removed:
     """
     luma, chroma = split(noisy - denoised)
     power = _mean(torch.cat([luma.square(), chroma.square().mean(0, keepdim=True)]))
-    beside = F.pad(luma[:, :, 1:] * luma[:, :, :-1], (0, 1))
-    below = F.pad(luma[:, 1:] * luma[:, :-1], (0, 0, 0, 1))
+    beside = _mean_within(luma[:, :, 1:] * luma[:, :, :-1], 0, 1)
+    below = _mean_within(luma[:, 1:] * luma[:, :-1], 1, 0)
+    padded = F.pad(split(noisy)[0], (0, 2, 0, 2))
+    bends = F.conv2d(padded[None], _BENDS)[0, :, : luma.shape[1] - 2, : luma.shape[2] - 2]
     uniform = (_most(noisy) == -_most(-noisy)).all(0)
     clipped = ((noisy <= 0) | (noisy >= 1)).all(0, keepdim=True).float()
     return Removed(
         power=torch.where(uniform, 0.0, power),
-        alike=_mean(0.5 * (beside + below))[0],
+        alike=0.5 * (beside + below),
+        grain=_mean_within(bends.square(), 2, 2),
         brightness=_mean(split(denoised)[0])[0],
         uniform=uniform,
         telling=_mean(clipped)[0] < _CLIPPED,
@@ -108,6 +117,9 @@ def stacked(parts: Iterable[Removed], height: int) -> Removed:
 def noise_share(removed: Removed, tolerance: float) -> Tensor:
     """Tell how much of what was removed was noise.
 
+    Brightness is judged twice, as it was removed and in its coarser half: texture of cloth, fur and
+    wood is coarser than noise, and shows there first.
+
     Args:
         removed: of the whole picture.
         tolerance: how many times the quiet places' power is still noise; `SURELY_STRUCTURE` or
@@ -119,23 +131,31 @@ def noise_share(removed: Removed, tolerance: float) -> Tensor:
         there is nothing to tell noise from, as on a page of black and white print.
     """
     shares = torch.zeros_like(removed.power)
-    places = removed.brightness[removed.telling]
     if removed.telling.sum() <= _FEWEST_TELLING * (~removed.uniform).sum():
         return shares
-    shades = torch.linspace(0, 1, _SHADES)
-    for which, power in enumerate(removed.power):
-        told = power[removed.telling]
-        noise = torch.full((_SHADES,), torch.nan)
-        for i, shade in enumerate(shades):
-            near = told[(places - shade).abs() < 1 / (_SHADES - 1)]
-            if len(near) >= _FEWEST_CELLS:
-                noise[i] = _quantile(near, _QUIET)
-        if not noise.isfinite().any():
-            noise[:] = _quantile(told, _QUIET)
-        limit = tolerance * _read(noise, removed.brightness * (_SHADES - 1))
-        found = _blur(power)
-        shares[which] = torch.where(found > limit, limit / found, 1.0)
+    luma, chroma = removed.power
+    coarse = (luma + removed.alike).clamp_min(0)  # power of the means of neighbours, twice
+    within, coarsely, colour = (
+        _share_within(power, removed, tolerance) for power in (luma, coarse, chroma)
+    )
+    shares = torch.stack([torch.minimum(within, coarsely), colour])
     return shares.masked_fill(removed.uniform, 0.0) * (1 - _drawn(removed))
+
+
+def _share_within(power: Tensor, removed: Removed, tolerance: float) -> Tensor:
+    """Tell the noise's share in some power, (h, w), by that of the quiet cells of each shade."""
+    told, places = power[removed.telling], removed.brightness[removed.telling]
+    shades = torch.linspace(0, 1, _SHADES)
+    noise = torch.full((_SHADES,), torch.nan)
+    for i, shade in enumerate(shades):
+        near = told[(places - shade).abs() < 1 / (_SHADES - 1)]
+        if len(near) >= _FEWEST_CELLS:
+            noise[i] = _quantile(near, _QUIET)
+    if not noise.isfinite().any():
+        noise[:] = _quantile(told, _QUIET)
+    limit = tolerance * _read(noise, removed.brightness * (_SHADES - 1))
+    found = _blur(power)
+    return torch.where(found > limit, limit / found, 1.0)
 
 
 def trust(removed: Removed) -> float:
@@ -144,8 +164,9 @@ def trust(removed: Removed) -> float:
     Demosaicking and what follows it let neighbouring pixels share the noise of cameras. Faint
     differences from pixel to pixel that neighbours do not share are fine texture, film grain or
     dither just as often: measured in the quiet cells, what was removed from camera photos has a
-    correlation of neighbours of .13 to .56 (SIDD, RENOIR, PolyU), of noiseless ones, of -.13 to
-    .06 (Kodak).
+    correlation of neighbours of .13 to .7 (SIDD, RENOIR, PolyU), of noiseless ones, of -.13 to
+    .22 (Kodak). Noise that is plainly there speaks against that: it leaves no cell smooth, and
+    lies as a floor under a good part of them.
 
     Returns:
         1 for camera noise and for all noise that is plainly there, less in doubt, at least
@@ -157,10 +178,13 @@ def trust(removed: Removed) -> float:
     level = _quantile(power, _QUIET)
     quiet = power <= level
     correlation = float(alike[quiet].sum() / power[quiet].sum().clamp_min(1e-12))
-    sigma = float(level.sqrt())
-    white = min(1.0, max(0.0, 1 - correlation / _SHARED))
-    faint = min(1.0, max(0.0, (_PLAIN - sigma) / (_PLAIN - _FAINT)))
-    return 1 - (1 - _IN_DOUBT) * white * faint
+    grain = removed.grain[removed.telling & ~removed.uniform].sqrt()
+    floor, usual = (
+        float(_quantile(grain, q)) if len(grain) else 0.0 for q in (_FLOOR_SHARE, _QUIET)
+    )
+    plain = _between(floor, _FLOOR) * (1 - _between(usual / max(floor, 1e-6), _EVEN))
+    white, faint = 1 - _between(correlation, _SHARED), 1 - _between(float(level.sqrt()), _FAINT)
+    return 1 - (1 - _IN_DOUBT) * white * faint * (1 - plain)
 
 
 def share_that_stays(
@@ -241,6 +265,33 @@ def _drawn(removed: Removed) -> Tensor:
 
     flat = around(removed.uniform & removed.telling) / around(removed.telling).clamp_min(1e-6)
     return ((flat - _DRAWN[0]) / (_DRAWN[1] - _DRAWN[0])).clamp(0, 1)
+
+
+def _between(value: float, ends: tuple[float, float]) -> float:
+    """Tell how far from the first end to the second a value is, in [0, 1]."""
+    return min(1.0, max(0.0, (value - ends[0]) / (ends[1] - ends[0])))
+
+
+def _mean_within(values: Tensor, rows: int, columns: int) -> Tensor:
+    """Mean by cell of what is computed from each pixel and so many rows and columns on.
+
+    Args:
+        values: (1, H - rows, W - columns); those that look into the next cell do not count, so
+            that a cell is the same whatever rows are computed together.
+        rows: see there.
+        columns: see there.
+
+    Returns:
+        (h, w).
+    """
+    height, width = values.shape[1] + rows, values.shape[2] + columns
+    down, across = (
+        (torch.arange(size) % CELL < CELL - lost) & (torch.arange(size) < size - lost)
+        for size, lost in ((height, rows), (width, columns))
+    )
+    counts = torch.outer(down.float(), across.float())[None]
+    sums = _mean(F.pad(values, (0, columns, 0, rows)) * counts)
+    return (sums / _mean(counts).clamp_min(1e-6))[0]
 
 
 def _mean(x: Tensor) -> Tensor:
