@@ -70,6 +70,31 @@ def test_removed_structure_comes_back(clean):
     assert psnr(result[outside], truth[outside]) > 45
 
 
+def test_texture_no_stronger_than_noise_may_be_shows_by_being_coarser(clean):
+    grain = noise_like(clean, 1.0)
+    coarse = F.avg_pool2d(grain[None], 5, stride=1, padding=2, count_include_pad=False)[0]
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1)) * 5 / 255
+    inside = np.s_[:, 96:224, 96:224]
+    back = []
+    for kind in (grain, coarse):
+        texture = torch.zeros_like(clean)
+        texture[inside] = (
+            5 / 255 * 1.3 * (kind / split(kind)[0].std() * split(grain)[0].std())[inside]
+        )
+        result = fused(clean + texture + noise, clean)
+        back.append(float(split(result - clean)[0][inside].square().mean()) * 255**2)
+    assert back[0] < 0.1
+    assert back[1] > 0.5
+
+
+def test_noise_that_is_everywhere_is_believed_though_neighbours_do_not_share_it(clean):
+    uneven = torch.zeros_like(clean)
+    uneven[:, :, :160] = noise_like(clean, 4 / 255)[:, :, :160]
+    even = noise_like(clean, 4 / 255)
+    left = [(fused(clean + x, clean) - clean)[:, :, :120].square().mean() for x in (uneven, even)]
+    assert left[1] < 0.1 * (4 / 255) ** 2 < left[0]
+
+
 def test_what_cannot_be_told_stays_as_it_is():
     page = torch.ones(3, 128, 128)
     page[:, 40:44, 20:100] = 0  # black and white print
