@@ -2,12 +2,13 @@
 
     python -m training.export --state pretrain.pt --name photo
     python -m training.export --state first.pt second.pt --shares .3 .7
-    python -m training.export --model fitted.safetensors --name sidd
+    python -m training.export --model pretrained.safetensors fitted.safetensors --shares .4 .6
 
 Writes the network in half precision into the package, and its size, sha256 and how to run it into
 the entry of `weights_manifest.json`. Several states of one run, taken along different last
-stretches, are averaged weight by weight (Wortsman et al., "Model soups", ICML 2022). Scores,
-limits and what it was trained on are for people.
+stretches, or a model and what was fitted from it, are averaged weight by weight (Wortsman et al.,
+"Model soups", ICML 2022, and "Robust fine-tuning of zero-shot models", CVPR 2022). Scores, limits
+and what it was trained on are for people.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import json
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 import amsnet_cli
 from amsnet_cli.core.networks import CompactUNetConfig
@@ -32,36 +34,59 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     start = parser.add_mutually_exclusive_group(required=True)
     start.add_argument("--state", type=Path, nargs="+", help="written by training.pretrain")
-    start.add_argument("--model", type=Path, help="written by amsnet fit")
-    parser.add_argument("--shares", type=float, nargs="+", help="of several states; default: equal")
+    start.add_argument("--model", type=Path, nargs="+", help="model files, by amsnet fit or this")
+    parser.add_argument("--shares", type=float, nargs="+", help="of several; default: equal")
     parser.add_argument("--name", default="photo", help="of the bundled entry to replace")
     args = parser.parse_args()
 
-    model = load_model(args.model) if args.model else trained(args.state, args.shares)
+    sources = args.state or args.model
+    shares = args.shares or [1 / len(sources)] * len(sources)
+    if len(shares) != len(sources):
+        parser.error("--shares needs as many numbers as there are files")
+    model = pretrained(sources, shares) if args.state else averaged(sources, shares)
     path = PACKAGE / "weights" / "bundled" / f"{args.name}.safetensors"
     save_model(path, model.network, model.config, torch.float16)
     enter(PACKAGE.parent / "weights_manifest.json", args.name, path, model.config)
     print(f"{path}: {path.stat().st_size} bytes, sha256 {sha256_of(path)}")
 
 
-def trained(paths: list[Path], shares: list[float] | None = None) -> Model:
-    """Make a model of pretraining's averaged networks, or of their weighted mean."""
+def pretrained(paths: list[Path], shares: list[float]) -> Model:
+    """Make a model of pretraining's averaged networks."""
     states = [torch.load(path, map_location="cpu", weights_only=True) for path in paths]
-    weights = shares or [1 / len(states)] * len(states)
     config = ModelConfig(
         network=CompactUNetConfig(),
         inference=Inference(passes="single", n_masks=4, stride=1, repeats=2),
         provenance={
             "made_by": "training.pretrain", "steps": [state["step"] for state in states],
-            "shares": weights,
+            "shares": shares,
         },
     )  # fmt: skip
     network = build_network(config)
-    network.load_state_dict({
-        key: sum(w * state["average"][key] for w, state in zip(weights, states, strict=True))
-        for key in states[0]["average"]
-    })  # fmt: skip
+    network.load_state_dict(weighted([state["average"] for state in states], shares))
     return Model(network=network, config=config, name=paths[0].stem)
+
+
+def averaged(paths: list[Path], shares: list[float]) -> Model:
+    """Make a model of several of the same network; the last says how it is run."""
+    models = [load_model(path) for path in paths]
+    if len(models) == 1:
+        return models[0]
+    origins = [model.config.provenance for model in models]
+    config = dataclasses.replace(
+        models[-1].config, cameras={},
+        provenance={"made_by": "training.export", "of": origins, "shares": shares},
+    )  # fmt: skip
+    network = build_network(config)
+    network.load_state_dict(weighted([m.network.state_dict() for m in models], shares))
+    return Model(network=network, config=config, name=paths[0].stem)
+
+
+def weighted(states: list[dict[str, Tensor]], shares: list[float]) -> dict[str, Tensor]:
+    """Average weights by their shares."""
+    return {
+        key: torch.stack([w * s[key] for w, s in zip(shares, states, strict=True)]).sum(0)
+        for key in states[0]
+    }
 
 
 def enter(manifest: Path, name: str, path: Path, config: ModelConfig) -> None:
