@@ -236,6 +236,21 @@ class TestCommand:
         assert auto.exit_code == 0 and "fitted to Canon EOS 6D" in auto.stderr
         assert (tmp_path / "x.png").read_bytes() == (clean / "0.png").read_bytes()
 
+    def test_where_results_cannot_go_is_told_before_the_fit(self, amsnet, shots, tmp_path):
+        """As `denoise` would, and with nothing computed."""
+        full, file, nowhere = tmp_path / "full", tmp_path / "file.png", tmp_path / "no" / "clean"
+        full.mkdir()
+        (full / "1.png").write_bytes(b"mine")
+        file.write_bytes(b"mine")
+        for out in (full, file, nowhere, shots):
+            told = amsnet("denoise", "-r", shots, "-o", out)
+            result = amsnet("fit", shots, *self.QUICK, "--denoise", out)
+            assert result.exit_code == told.exit_code != 0
+            assert result.stderr == told.stderr and result.stderr.count("\n") == 1
+        assert not list(models_dir().glob("*")) and not (tmp_path / "no").exists()
+        assert (full / "1.png").read_bytes() == file.read_bytes() == b"mine"
+        assert [path.name for path in full.iterdir()] == ["1.png"]
+
     def test_events(self, amsnet, shots, tmp_path):
         model = tmp_path / "m.safetensors"
         result = amsnet("fit", shots, *self.QUICK, "-o", model, "--json")

@@ -540,6 +540,16 @@ def _from_stdin(pipe: Path) -> Path:
     return save_stream(sys.stdin.buffer, pipe)
 
 
+def check_results(folder: Path, output: Path, *, force: bool) -> None:
+    """Raise the error, if any, with which all photos of a folder would not go into another."""
+    from amsnet_cli.batch import Naming, plan_jobs
+
+    target, _ = _target([folder], str(output), Naming(), None)
+    assert target is not None
+    plan_jobs([folder], target, recursive=True, force=force)
+    _make_folder(target)
+
+
 def _check_page(report: Path, jobs: list[Job], *, force: bool) -> None:
     from amsnet_cli.report import check_report
 
