@@ -87,7 +87,11 @@ def denoise(
     ] = "clip",
     crop: Annotated[
         str | None,
-        typer.Option(metavar="X,Y,W,H", help="Only this region, in pixels, for a quick look."),
+        typer.Option(
+            metavar="X,Y,W,H",
+            help="Only this region, in pixels, for a quick look; --strength auto judges by it "
+            "alone, so the whole photo's result may differ a little there.",
+        ),
     ] = None,
     depth: Annotated[
         int | None,
