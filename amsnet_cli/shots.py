@@ -29,7 +29,7 @@ WINDOW = 512
 """Side of a window in pixels."""
 _READERS = min(8, max(2, os.cpu_count() or 2))
 _AT_ONCE = 128_000_000
-"""Bytes of the files that are decoded at a time: pixels take up to 40 times as much memory."""
+"""Bytes of files that are decoded at a time: two RAW files of 50 megapixels, of some 2 GB each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ def read_shots(
         if kept >= pixels:
             break
     if not photos:
-        raise PhotoError(f"{folder}: none of its {len(drawn)} photos can be read")
+        raise PhotoError(f"{folder}: none of {len(drawn)} photos in it can be read")
     in_order = sorted(photos)
     return Shots(
         paths=[paths[i] for i in in_order],
