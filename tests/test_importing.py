@@ -508,6 +508,7 @@ class TestMalicious:
             "a huge pickle": checkpoint(
                 b"\x80\x02X" + struct.pack("<I", 20 << 20) + bytes(20 << 20) + b"."
             ),
+            "senseless escapes": checkpoint(b"\x80\x02S'\\ '\n."),
             "before 1.6, a tar": b"./\0" + bytes(509) + evil,
         }  # fmt: skip
         for position in range(5):
