@@ -495,6 +495,11 @@ def _settle(model: Model, options: DenoiseOptions) -> Inference:
                 "the single pass has no masks to split, repeat or refine", "use --masks 2 or more"
             )
     elif options.n_masks or options.stride or options.repeats or options.refine:
+        if inference.passes == "single" and not model.config.mask_channel:
+            raise UsageError(
+                f"model {model.name} has only learned whole pictures, it knows no hidden pixels",
+                "leave out --masks, --stride, --repeats and --refine",
+            )
         inference = replace(inference, passes="multi")
     if options.n_masks and options.n_masks > 1:
         inference = replace(inference, n_masks=options.n_masks)

@@ -30,7 +30,7 @@ from amsnet_cli.patches import Cutter, Patches
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.report import CurvePoint
 from amsnet_cli.schemes import Hiding, Renoising, Scheme, Smoothing
-from amsnet_cli.shots import Shots, read_shots
+from amsnet_cli.shots import WINDOW, Shots, read_shots
 from amsnet_cli.survey import Look, Survey, look_at, survey
 from amsnet_cli.weights.store import find_weights
 
@@ -79,7 +79,7 @@ class Recipe:
 RecipeName = Literal["adapt", "masked", "paper"]
 RECIPES: dict[RecipeName, Recipe] = {
     "adapt": Recipe(
-        pixels=16_000_000, warm_up=20, second_moment=0.99, gradient_norm=0.2, ema_decay=0.98,
+        pixels=64 * WINDOW**2, warm_up=20, second_moment=0.99, gradient_norm=0.2, ema_decay=0.98,
         checks=10,
     ),
     "masked": Recipe(),
@@ -220,7 +220,7 @@ def fit(
     """Fit a network to the noisy photos of a folder alone.
 
     Args:
-        folder: searched for photos recursively; each is read once.
+        folder: searched for photos recursively; each is read at most once.
         output: the model file to write. While fitting, `output` + ".resume" holds the state.
         options: see `FitOptions`.
         start: the model to start from; None for a fresh network.

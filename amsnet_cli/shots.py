@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,10 +22,14 @@ from amsnet_cli.photos.photo import Pixels, unit_range
 from amsnet_cli.photos.read import read_photo
 
 MOST_PHOTOS = 256
-"""Photos that are read of a folder; of more, so many are drawn."""
+"""Photos that are read of a folder at most."""
+MOST_BYTES = 800_000_000
+"""What their files hold together at most, unless one does: RAW takes long to develop."""
 WINDOW = 512
 """Side of a window in pixels."""
-_READERS = 2
+_READERS = min(8, max(2, os.cpu_count() or 2))
+_AT_ONCE = 128_000_000
+"""Bytes of files that are decoded at a time: two RAW files of 50 megapixels, of some 2 GB each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +86,17 @@ def read_shots(
     progress: Callable[[int, int], None] = lambda done, of: None,
     notice: Callable[[str], None] = lambda line: None,
 ) -> Shots:
-    """Read the photos of a folder, each once and then no more.
+    """Read the photos of a folder, each at most once.
+
+    They are drawn one after another, until there are as many pixels, photos or bytes as may be.
 
     Args:
         folder: searched recursively; only read.
         match: pattern of the names of the photos to read.
-        pixels: to be kept in memory at once; where the photos have more, each gives windows of
-            its share, at least one.
-        seed: draws the windows, and the photos where there are more than `MOST_PHOTOS`.
-        progress: called with how many are read, and of how many.
+        pixels: to be kept in memory, about; where the photos have more, each gives windows of its
+            share, at least one.
+        seed: draws the photos and their windows.
+        progress: called with how many are read, and of about how many.
         notice: called with a line for each photo that is skipped.
 
     Raises:
@@ -97,41 +105,77 @@ def read_shots(
     paths = [path for path in find_photos(folder) if fnmatchcase(path.name, match)]
     if not paths:
         raise PhotoError(f"{folder}: no photo in it is named like {match}", "try another --match")
-    found = len(paths)
-    if found > MOST_PHOTOS:
-        drawn = np.random.default_rng((seed, 2)).choice(found, MOST_PHOTOS, replace=False)
-        paths = [paths[i] for i in sorted(drawn)]
-    most = max(WINDOW * WINDOW, pixels // len(paths))
-    kept: list[Path] = []
-    cameras, windows, skipped = [], [], []
-    for number, (path, read) in enumerate(_reads(paths, most, seed), 1):
+    drawn = _drawn(paths, seed)
+    most = max(WINDOW * WINDOW, pixels // len(drawn))
+    photos: dict[int, _Read] = {}
+    skipped: dict[int, str] = {}
+    kept = 0
+    for number, (i, read) in enumerate(_reads(paths, drawn, most, seed), 1):
         try:
-            camera, parts = read.result()
+            photos[i] = read.result()
         except PhotoError as error:
-            skipped.append(str(error))
+            skipped[i] = str(error)
             notice(f"skipped {error}")
         else:
-            windows += [Window(pixels=part, photo=len(kept)) for part in parts]
-            cameras.append(camera)
-            kept.append(path)
-        progress(number, len(paths))
-    if not kept:
-        raise PhotoError(f"{folder}: none of its {len(paths)} photos can be read")
-    return Shots(paths=kept, cameras=cameras, windows=windows, skipped=tuple(skipped), found=found)
+            kept += sum(part.shape[0] * part.shape[1] for part in photos[i][1])
+        to_come = math.ceil(number * max(0, pixels - kept) / max(1, kept))
+        progress(number, min(len(drawn), number + to_come))
+        if kept >= pixels:
+            break
+    if not photos:
+        raise PhotoError(f"{folder}: none of {len(drawn)} photos in it can be read")
+    in_order = sorted(photos)
+    return Shots(
+        paths=[paths[i] for i in in_order],
+        cameras=[photos[i][0] for i in in_order],
+        windows=[
+            Window(pixels=part, photo=number)
+            for number, i in enumerate(in_order)
+            for part in photos[i][1]
+        ],
+        skipped=tuple(skipped[i] for i in sorted(skipped)),
+        found=len(paths),
+    )
+
+
+def _drawn(paths: list[Path], seed: int) -> dict[int, int]:
+    """Draw the numbers of photos to read, as many as may be; with the bytes of each."""
+    drawn: dict[int, int] = {}
+    for i in np.random.default_rng((seed, 2)).permutation(len(paths))[:MOST_PHOTOS].tolist():
+        size = _size(paths[i])
+        if drawn and sum(drawn.values()) + size > MOST_BYTES:
+            break
+        drawn[i] = size
+    return drawn
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # Reading it will say what is wrong.
+        return 0
 
 
 _Read = tuple[tuple[str | None, int | None], list[Pixels]]
 
 
-def _reads(paths: list[Path], most: int, seed: int) -> Iterator[tuple[Path, Future[_Read]]]:
+def _reads(
+    paths: list[Path], drawn: dict[int, int], most: int, seed: int
+) -> Iterator[tuple[int, Future[_Read]]]:
     """Read photos side by side, few at a time, as each may be large."""
+    ahead: deque[tuple[int, Future[_Read]]] = deque()
     with ThreadPoolExecutor(_READERS) as readers:
-        ahead: deque[tuple[Path, Future[_Read]]] = deque()
-        for i, path in enumerate(paths):
-            ahead.append((path, readers.submit(_read, path, most, (seed, 1, i))))
-            if len(ahead) > _READERS:
+        try:
+            for i, size in drawn.items():
+                while ahead and (
+                    len(ahead) > _READERS or sum(drawn[j] for j, _ in ahead) + size > _AT_ONCE
+                ):
+                    yield ahead.popleft()
+                ahead.append((i, readers.submit(_read, paths[i], most, (seed, 1, i))))
+            while ahead:
                 yield ahead.popleft()
-        yield from ahead
+        finally:  # There may be enough, or the user has.
+            readers.shutdown(cancel_futures=True)
 
 
 def _read(path: Path, most: int, key: tuple[int, int, int]) -> _Read:

@@ -46,7 +46,7 @@ class Survey:
 
     Attributes:
         photos: how many were read.
-        found: how many there are.
+        found: how many there are, but those that could not be read.
         cameras: by name, each with its lowest and highest ISO, or nothing where no photo says.
         unnamed: photos that name no camera.
         levels: of the photos' noise, standard deviations in [0, 1] units, ascending; empty where
@@ -154,7 +154,7 @@ def survey(shots: Shots, looks: Sequence[Look]) -> Survey:
         float(np.median([levels[i] for levels in shades])) if shades else 0.0 for i in (1, 4, 7)
     )
     return Survey(
-        photos=len(shots.paths), found=shots.found,
+        photos=len(shots.paths), found=shots.found - len(shots.skipped),
         cameras=dict(sorted(cameras.items())),
         unnamed=sum(name is None for name, _ in shots.cameras),
         levels=sorted(model.sigma() for model in noise),

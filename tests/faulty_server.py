@@ -29,6 +29,7 @@ class Server(http.server.ThreadingHTTPServer):
         pages: bodies served as HTML under their paths, instead of the file.
         headers: further ones of the file.
         elsewhere: where "to elsewhere" redirects.
+        refusal: headers of an answer that is an error.
     """
 
     daemon_threads = True
@@ -43,6 +44,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.pages: dict[str, str] = {}
         self.headers: dict[str, str] = {}
         self.elsewhere = ""
+        self.refusal: dict[str, str] = {}
         self.release = threading.Event()
         self.scheme = "http"
 
@@ -71,7 +73,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         content, tag = self.server.content, '"one"'
         match fault:
             case "500" | "503" | "429" | "404" | "403" | "416":
-                self.answer(int(fault), b"no")
+                self.answer(int(fault), b"no", self.server.refusal)
                 return
             case "page":
                 self.answer(200, b"<html>Too many users</html>", {"Content-Type": "text/html"})

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from amsnet_cli import shots as shots_module
 from amsnet_cli.denoising import denoise
 from amsnet_cli.errors import UsageError
 from amsnet_cli.evaluation import psnr
@@ -19,7 +20,7 @@ from amsnet_cli.fitting import FitOptions, FitResult, fit
 from amsnet_cli.model import Model, load_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
-from amsnet_cli.shots import MOST_PHOTOS, read_shots
+from amsnet_cli.shots import MOST_PHOTOS, WINDOW, read_shots
 from amsnet_cli.survey import Survey
 from amsnet_cli.weights.store import find_weights, models_dir
 
@@ -127,26 +128,84 @@ def test_any_kind_of_photo_and_size(tmp_path, shots, start, noisy_crop):
     lines: list[str] = []
     result = fit(shots, tmp_path / "m.safetensors", SHORT, start=start, notice=lines.append)
     assert result.photos == 6 and len(result.skipped) == 1 and "broken.jpg" in lines[0]
+    assert result.survey.lines()[0].startswith("6 photos: ")
     assert result.survey.mixed and result.survey.unnamed == 4
 
 
-def test_a_large_folder_is_drawn_from(tmp_path):
-    folder = tmp_path / "many"
-    folder.mkdir()
-    for i in range(MOST_PHOTOS + 20):
-        Image.new("L", (4, 4), i % 256).save(folder / f"{i:03}.png")
-    a, b = (read_shots(folder, pixels=10**6, seed=s) for s in (0, 1))
-    assert len(a.paths) == MOST_PHOTOS and a.found == MOST_PHOTOS + 20
-    assert a.paths == sorted(a.paths) != b.paths
-    assert a.fingerprint() == read_shots(folder, pixels=10**6, seed=0).fingerprint()
+class TestReading:
+    """Of a folder as much as is of use, drawn by the seed alone."""
 
+    @staticmethod
+    def folder(tmp_path: Path, count: int, side: int = 8) -> Path:
+        folder = tmp_path / "many"
+        folder.mkdir()
+        for i in range(count):
+            Image.new("L", (side, side + i % 2), i % 256).save(folder / f"{i:03}.png")
+        return folder
 
-def test_large_photos_are_kept_in_part(tmp_path, noisy_crop):
-    folder = tmp_path / "large"
-    folder.mkdir()
-    write_photo(Photo(pixels=np.tile(noisy_crop, (5, 6, 1))), folder / "a.png")
-    [*windows] = read_shots(folder, pixels=600_000, seed=0).windows
-    assert [w.pixels.shape for w in windows] == [(512, 512, 3)] * 2
+    def test_a_large_folder_is_drawn_from(self, tmp_path):
+        folder = self.folder(tmp_path, MOST_PHOTOS + 20)
+        a, b = (read_shots(folder, pixels=10**6, seed=s) for s in (0, 1))
+        assert len(a.paths) == MOST_PHOTOS and a.found == MOST_PHOTOS + 20
+        assert a.paths == sorted(a.paths) != b.paths
+        assert a.fingerprint() == read_shots(folder, pixels=10**6, seed=0).fingerprint()
+        assert [w.photo for w in a.windows] == list(range(MOST_PHOTOS))
+
+    def test_a_small_folder_is_read_whole(self, tmp_path):
+        folder = self.folder(tmp_path, 40)
+        shots = read_shots(folder, pixels=40 * 8 * 9, seed=3)
+        assert len(shots.paths) == shots.found == 40
+
+    def test_no_more_photos_than_pixels_are_kept_of(self, tmp_path):
+        folder = self.folder(tmp_path, 30, side=WINDOW)
+        seen: list[tuple[int, int]] = []
+
+        def progress(done: int, of: int) -> None:
+            seen.append((done, of))
+
+        shots = read_shots(folder, pixels=7 * WINDOW**2, seed=0, progress=progress)
+        assert len(shots.paths) == len(shots.windows) == 7
+        assert seen[-1] == (7, 7) and [done for done, _ in seen] == list(range(1, 8))
+
+    def test_others_are_drawn_for_those_that_cannot_be_read(self, tmp_path):
+        folder = self.folder(tmp_path, 30, side=WINDOW)
+        for path in sorted(folder.iterdir())[::2]:
+            path.write_bytes(b"no picture")
+        shots = read_shots(folder, pixels=7 * WINDOW**2, seed=0)
+        assert len(shots.paths) == 7 and 0 < len(shots.skipped) < 15
+        assert list(shots.skipped) == sorted(shots.skipped)
+
+    @pytest.mark.parametrize("most", [1, 700, 10**9])
+    def test_files_hold_no_more_than_may_be_read(self, tmp_path, monkeypatch, most):
+        folder = self.folder(tmp_path, 30)
+        monkeypatch.setattr(shots_module, "MOST_BYTES", most)
+        read = read_shots(folder, pixels=10**6, seed=0).paths
+        sizes = [path.stat().st_size for path in folder.iterdir()]
+        if most == 700:
+            assert most - max(sizes) <= sum(p.stat().st_size for p in read) <= most
+        else:
+            assert len(read) == (1 if most == 1 else 30)
+
+    def test_readers_and_order_change_nothing(self, tmp_path, monkeypatch, noisy_crop):
+        folder, turned = tmp_path / "a", tmp_path / "b"
+        pictures = {f"{i}.png": np.roll(np.tile(noisy_crop, (5, 4, 1)), i, 0) for i in range(5)}
+        for place, names in ((folder, sorted(pictures)), (turned, sorted(pictures, reverse=True))):
+            place.mkdir()
+            for name in names:
+                write_photo(Photo(pixels=pictures[name]), place / name)
+        found = set()
+        for place, readers, at_once in ((folder, 1, 1), (folder, 8, 10**9), (turned, 3, 10**6)):
+            monkeypatch.setattr(shots_module, "_READERS", readers)
+            monkeypatch.setattr(shots_module, "_AT_ONCE", at_once)
+            found.add(read_shots(place, pixels=10**6, seed=0).fingerprint())
+        assert len(found) == 1
+
+    def test_large_photos_are_kept_in_part(self, tmp_path, noisy_crop):
+        folder = tmp_path / "large"
+        folder.mkdir()
+        write_photo(Photo(pixels=np.tile(noisy_crop, (5, 6, 1))), folder / "a.png")
+        [*windows] = read_shots(folder, pixels=600_000, seed=0).windows
+        assert [w.pixels.shape for w in windows] == [(512, 512, 3)] * 2
 
 
 @pytest.mark.parametrize(
@@ -176,6 +235,21 @@ class TestCommand:
         auto = amsnet("denoise", shots / "0.png", "-o", tmp_path / "x.png", "-w", "auto")
         assert auto.exit_code == 0 and "fitted to Canon EOS 6D" in auto.stderr
         assert (tmp_path / "x.png").read_bytes() == (clean / "0.png").read_bytes()
+
+    def test_where_results_cannot_go_is_told_before_the_fit(self, amsnet, shots, tmp_path):
+        """As `denoise` would, and with nothing computed."""
+        full, file, nowhere = tmp_path / "full", tmp_path / "file.png", tmp_path / "no" / "clean"
+        full.mkdir()
+        (full / "1.png").write_bytes(b"mine")
+        file.write_bytes(b"mine")
+        for out in (full, file, nowhere, shots):
+            told = amsnet("denoise", "-r", shots, "-o", out)
+            result = amsnet("fit", shots, *self.QUICK, "--denoise", out)
+            assert result.exit_code == told.exit_code != 0
+            assert result.stderr == told.stderr and result.stderr.count("\n") == 1
+        assert not list(models_dir().glob("*")) and not (tmp_path / "no").exists()
+        assert (full / "1.png").read_bytes() == file.read_bytes() == b"mine"
+        assert [path.name for path in full.iterdir()] == ["1.png"]
 
     def test_events(self, amsnet, shots, tmp_path):
         model = tmp_path / "m.safetensors"

@@ -12,6 +12,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from email.message import Message
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
@@ -152,6 +155,53 @@ class TestFaults:
         assert amsnet("weights", "pull", "far", "--force").exit_code == 4
         assert amsnet("weights", "verify", "far").exit_code == 0
         assert store() == ["far.json", "far.safetensors"]
+
+
+class TestRetryAfter:
+    """A server that says when to come back is heard, within bounds."""
+
+    @pytest.mark.parametrize("code", ["429", "503"])
+    @pytest.mark.parametrize("form", ["seconds", "date"])
+    def test_is_waited_for(self, amsnet, far, server, code, form):
+        server.plan = [code]
+        date = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=2.5), usegmt=True)
+        server.refusal = {"Retry-After": "2" if form == "seconds" else date}
+        since = time.monotonic()
+        result = amsnet("weights", "pull", "far")
+        assert result.exit_code == 0 and f"answers {code}" in result.stderr
+        assert f"trying again in {'2' if form == 'seconds' else ''}" in result.stderr
+        assert 1.0 < time.monotonic() - since < 10 and len(server.asked) == 2
+
+    def test_too_long_is_not_and_another_source_is_asked(self, amsnet, publish, server):
+        publish(entry(server.url("/a"), server.url("/b")))
+        server.plan, server.refusal = ["429"], {"Retry-After": "3600"}
+        assert amsnet("weights", "pull", "far").exit_code == 0
+        assert [path for path, _ in server.asked] == ["/a", "/b"]
+
+    @pytest.mark.parametrize("after", ["61", "999999999", "Fri, 31 Dec 2100 23:59:59 GMT"])
+    def test_too_long_ends_in_one_line(self, amsnet, far, server, after):
+        server.plan, server.refusal = ["503"] * 9, {"Retry-After": after}
+        result = amsnet("weights", "pull", "far")
+        assert result.exit_code == 4 and len(server.asked) == 1 and not far.exists()
+        assert result.stderr.count("\n") == 1
+        assert "503" in result.stderr and "asks to wait for" in result.stderr
+
+    @pytest.mark.parametrize(
+        "after",
+        ["0", "-5", "1.5", "soon", "", "9" * 5000, "Thu, 01 Jan 1970 00:00:00 GMT", "1 Jan 99999"],
+    )
+    def test_nonsense_and_the_past_are_passed_over(self, amsnet, far, server, after):
+        server.plan, server.refusal = ["429"], {"Retry-After": after}
+        since = time.monotonic()
+        assert amsnet("weights", "pull", "far").exit_code == 0
+        assert time.monotonic() - since < 1
+
+    def test_a_clock_that_is_wrong_does_not_matter(self):
+        """The server's dates are compared with each other."""
+        headers = Message()
+        headers["Date"] = "Thu, 01 Jan 1970 00:00:00 GMT"
+        headers["Retry-After"] = "Thu, 01 Jan 1970 00:00:07 GMT"
+        assert download._retry_after(headers) == 7
 
 
 class TestSources:

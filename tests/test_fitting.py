@@ -121,7 +121,7 @@ def test_unreadable_photos_are_named_and_skipped(tmp_path, folder):
 
 def test_only_unreadable_photos_is_an_error(tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no jpeg")
-    with pytest.raises(PhotoError, match="none of its 1 photos"):
+    with pytest.raises(PhotoError, match="none of 1 photos in it"):
         fit(tmp_path, tmp_path / "m.safetensors", SHORT)
 
 

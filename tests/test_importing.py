@@ -133,6 +133,19 @@ class TestHowToRun:
         bare = import_weights(path, "bare", bare=True).config
         assert bare.inference == Inference(passes="single")
 
+    def test_what_knows_no_hidden_pixels_is_not_given_any(self, amsnet, tmp_path, dncnn, noisy_png):
+        path = tmp_path / "net.pt"
+        torch.save(dncnn.state_dict(), path)
+        assert amsnet("weights", "import", path, "--bare").exit_code == 0
+        out = tmp_path / "out.png"
+        for option in (("--masks", 2), ("--stride", 2), ("--repeats", 2), ("--refine", 0.16)):
+            done = amsnet("denoise", noisy_png, "-o", out, "-w", "net", *option)
+            assert done.exit_code == 2 and "knows no hidden pixels" in done.stderr
+            assert done.stderr.count("\n") == 1 and not out.exists()
+        assert amsnet("denoise", noisy_png, "-o", out, "-w", "net", "--masks", 1).exit_code == 0
+        masked = ("-o", tmp_path / "masked.png", "--masks", 2)
+        assert amsnet("denoise", noisy_png, *masked).exit_code == 0, "the default has met them"
+
     def test_from_file_to_picture(self, amsnet, tmp_path, dncnn, noisy_png):
         path = tmp_path / "my [b] net.pth"
         torch.save(prefixed("module.", dncnn.state_dict()), path)
@@ -495,6 +508,7 @@ class TestMalicious:
             "a huge pickle": checkpoint(
                 b"\x80\x02X" + struct.pack("<I", 20 << 20) + bytes(20 << 20) + b"."
             ),
+            "senseless escapes": checkpoint(b"\x80\x02S'\\ '\n."),
             "before 1.6, a tar": b"./\0" + bytes(509) + evil,
         }  # fmt: skip
         for position in range(5):

@@ -87,7 +87,11 @@ def denoise(
     ] = "clip",
     crop: Annotated[
         str | None,
-        typer.Option(metavar="X,Y,W,H", help="Only this region, in pixels, for a quick look."),
+        typer.Option(
+            metavar="X,Y,W,H",
+            help="Only this region, in pixels, for a quick look; --strength auto judges by it "
+            "alone, so the whole photo's result may differ a little there.",
+        ),
     ] = None,
     depth: Annotated[
         int | None,
@@ -538,6 +542,16 @@ def _from_stdin(pipe: Path) -> Path:
     if sys.stdin.isatty():
         raise UsageError("no photo comes through stdin", "pipe one in, or name a file")
     return save_stream(sys.stdin.buffer, pipe)
+
+
+def check_results(folder: Path, output: Path, *, force: bool) -> None:
+    """Raise the error, if any, with which all photos of a folder would not go into another."""
+    from amsnet_cli.batch import Naming, plan_jobs
+
+    target, _ = _target([folder], str(output), Naming(), None)
+    assert target is not None
+    plan_jobs([folder], target, recursive=True, force=force)
+    _make_folder(target)
 
 
 def _check_page(report: Path, jobs: list[Job], *, force: bool) -> None:

@@ -178,8 +178,10 @@ def fit(
 
     if report or page.exists():
         check_report(page, force=force)
-    if denoise and denoise.exists() and not denoise.is_dir():
-        raise OutputError(f"{denoise}: not a folder", "choose another for --denoise")
+    if denoise:
+        from amsnet_cli.cli.denoise import check_results
+
+        check_results(folder, denoise, force=force)
     fresh = from_scratch or (recipe == "paper" and weights is None)
     start_path = None if fresh else find_weights(weights)
 

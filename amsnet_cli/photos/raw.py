@@ -79,13 +79,14 @@ def read_raw(path: Path, content: bytes, options: RawOptions = RawOptions()) -> 
     complaints = done.stderr.decode(errors="replace")
     if done.returncode:
         raise _refusal(path, "it crashes on it")
-    line, _, pixels = done.stdout.partition(b"\n")
-    answer = json.loads(line)
+    start = done.stdout.find(b"\n") + 1
+    answer = json.loads(done.stdout[:start])
     if "error" in answer:
         raise _refusal(path, answer["error"])
     if any(words in complaints for words in _CUT_SHORT):
         raise PhotoError(f"{path}: damaged or cut short", "copy it again from the camera's card")
-    light = np.frombuffer(pixels, np.uint16).reshape(answer["shape"]).astype(np.float32)
+    pixels = np.frombuffer(done.stdout, np.uint16, offset=start)
+    light = pixels.reshape(answer["shape"]).astype(np.float32)
     light *= answer["scale"]
     light += answer["offset"]
     notes = ["no white balance in the file, estimated"] if answer["estimated"] else []

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import pickletools
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -152,8 +153,10 @@ def _follow(stream: io.BytesIO, size: int) -> None:
     """
     machine = _Machine(size)
     try:
-        for op, argument, _ in pickletools.genops(stream):
-            machine.step(op.name, argument)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of strings of senseless escapes
+            for op, argument, _ in pickletools.genops(stream):
+                machine.step(op.name, argument)
     except (ValueError, IndexError, KeyError, TypeError, RecursionError) as error:
         raise _RefusedError(f"its pickle is damaged ({type(error).__name__}: {error})") from error
 

@@ -22,6 +22,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from email.message import Message
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -35,6 +38,8 @@ SLOWEST = 16 * 1024
 ATTEMPTS = 5
 BACK_OFF = 1.0
 """Seconds before the second attempt at a source; twice as many before each further one."""
+LONGEST_WAIT = 60.0
+"""Seconds that a server may ask to be left alone; of one that asks for more nothing is awaited."""
 BLOCK = 1 << 18
 
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
@@ -48,7 +53,16 @@ class SourceError(Exception):
 
 
 class TransientError(SourceError):
-    """Why a source did not do just now; it may in a moment."""
+    """Why a source did not do just now; it may in a moment.
+
+    Args:
+        why: in words.
+        wait: seconds that the server asks to be left alone before the next attempt.
+    """
+
+    def __init__(self, why: str, wait: float = 0.0) -> None:
+        super().__init__(why)
+        self.wait = wait
 
 
 class NoSuchRangeError(TransientError):
@@ -59,7 +73,8 @@ def retrying(action: Callable[[], T], source: str, notice: Callable[[str], None]
     """Call `action` again, after longer and longer pauses, while it fails by a `TransientError`.
 
     Raises:
-        SourceError: it failed otherwise, or `ATTEMPTS` times.
+        SourceError: it failed otherwise, or `ATTEMPTS` times, or asks for longer than
+            `LONGEST_WAIT`.
     """
     for attempt in range(ATTEMPTS):
         try:
@@ -67,7 +82,9 @@ def retrying(action: Callable[[], T], source: str, notice: Callable[[str], None]
         except TransientError as error:
             if attempt + 1 == ATTEMPTS:
                 raise SourceError(f"{error}, given up after {ATTEMPTS} attempts") from error
-            pause = BACK_OFF * 2**attempt
+            if error.wait > LONGEST_WAIT:
+                raise SourceError(f"{error} and asks to wait for {error.wait:.0f} s") from error
+            pause = max(BACK_OFF * 2**attempt, error.wait)
             notice(f"{source}: {error}; trying again in {pause:.0f} s")
             time.sleep(pause)
     raise AssertionError("unreachable")
@@ -109,8 +126,10 @@ def open_url(
                 raise NoSuchRangeError(
                     "the server's file is shorter than what came before"
                 ) from error
-            kind = TransientError if error.code in _TRANSIENT else SourceError
-            raise kind(f"the server answers {error.code} {error.reason}") from error
+            answer = f"the server answers {error.code} {error.reason}"
+            if error.code in _TRANSIENT:
+                raise TransientError(answer, _retry_after(error.headers)) from error
+            raise SourceError(answer) from error
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError):
             raise SourceError(f"no trusted certificate ({error.reason.verify_message})") from error
@@ -255,6 +274,25 @@ def _check_headers(response: http.client.HTTPResponse) -> None:
         raise SourceError("answers with a web page instead of the file")
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise SourceError("sends the file compressed, which was not asked for")
+
+
+def _retry_after(headers: Message) -> float:
+    """Seconds that a server asks to wait (RFC 9110, 10.2.3); 0 where it says nothing sensible."""
+    asked = headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"\d{1,9}", asked, re.ASCII):
+        return float(asked)
+    until = _time(asked)
+    # Its own clock, if it tells, as ours may be wrong.
+    now = _time(headers.get("Date", "")) or datetime.now(timezone.utc)
+    return max(0.0, (until - now).total_seconds()) if until else 0.0
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        told = parsedate_to_datetime(text)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return told if told.tzinfo else told.replace(tzinfo=timezone.utc)
 
 
 def _parse(url: str) -> SplitResult:
