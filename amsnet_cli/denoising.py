@@ -12,18 +12,12 @@ import torch
 from torch import Tensor
 
 from amsnet_cli.core.brightness import Residuals, shifted
-from amsnet_cli.core.fusion import (
-    CELL,
-    Removed,
-    fuse,
-    measure_removed,
-    share_that_stays,
-    smoothed,
-    stacked,
-)
+from amsnet_cli.core.cells import CELL, smoothed, stacked
+from amsnet_cli.core.fusion import Measured, fuse, measure_cells, share_that_stays
 from amsnet_cli.core.inference import multi_mask_pass, random_replacement, single_pass
 from amsnet_cli.core.masks import partition_masks
 from amsnet_cli.core.networks import MaskedNetwork
+from amsnet_cli.core.remains import smoothing, without_remains
 from amsnet_cli.core.tiling import Tile, plan_tiles, run_in_bands, run_tiled
 from amsnet_cli.device import (
     PeakMemory,
@@ -84,8 +78,9 @@ class DenoiseOptions:
         repeats: sets of masks averaged.
         refine: share of pixels put back by random replacement refinement, 0 for none.
         strength: 0 gives the photo back, 1 is the network's result, linear between; None takes
-            back what was structure and not noise (`core.fusion`), and sets the brightness of
-            lopsided noise right (`core.brightness`).
+            back what was structure and not noise (`core.fusion`), smooths the faint noise that
+            the network left (`core.remains`), and sets the brightness of lopsided noise right
+            (`core.brightness`).
         luma: strength for brightness; None is as `strength`.
         chroma: strength for colour; None is as `strength`.
         detail: share of lost texture given back, in [0, 1].
@@ -189,23 +184,28 @@ def _fused(photo: Photo, waiting: Photo, options: DenoiseOptions, low: float, hi
     residuals = Residuals(channels)
     step = max(1, math.isqrt(height * width >> 22))  # four megapixels are enough to know
 
-    def measured() -> Iterator[Removed]:
+    def measured() -> Iterator[Measured]:
         for top in starts:
             noisy, denoised = rows(photo, top), rows(waiting, top)
             residuals.add(noisy[:, ::step, ::step], denoised[:, ::step, ::step])
-            yield measure_removed(noisy, denoised)
+            yield measure_cells(noisy, denoised)
 
-    removed = stacked(measured(), height)
-    shift = residuals.shift() * (options.strength is None)
-    stays = share_that_stays(removed, luma, chroma, options.detail)
+    cells = stacked(measured(), height)
+    by_itself = options.strength is None
+    shift = residuals.shift() if by_itself else None
+    decided = share_that_stays(cells, luma, chroma, options.detail)
+    if by_itself:
+        decided = torch.cat([decided, smoothing(cells)])
     _release_heap(photo.pixels)
     # Over what has been read already: a row takes no more room than it did while waiting.
     memory = waiting.pixels.reshape(-1).view(photo.pixels.dtype)
     pixels = memory[: photo.pixels.size].reshape(photo.pixels.shape)
     for top in starts:
-        denoised = shifted(rows(waiting, top), shift)
-        shares = smoothed(stays, top, denoised.shape[1], width)
-        fused = fuse(rows(photo, top), denoised, shares[:1], shares[1:])
+        denoised = rows(waiting, top)
+        fine = smoothed(decided, top, denoised.shape[1], width)
+        if shift is not None:
+            denoised = shifted(without_remains(denoised, fine[2:]), shift)
+        fused = fuse(rows(photo, top), denoised, fine[:1], fine[1:2])
         pixels[top : top + _ROWS] = _stored(photo, fused, low, high)
     return replace(photo, pixels=pixels)
 

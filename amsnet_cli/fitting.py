@@ -79,7 +79,7 @@ class Recipe:
 RecipeName = Literal["adapt", "masked", "paper"]
 RECIPES: dict[RecipeName, Recipe] = {
     "adapt": Recipe(
-        pixels=64 * WINDOW**2, warm_up=20, second_moment=0.99, gradient_norm=0.2, ema_decay=0.98,
+        pixels=96 * WINDOW**2, warm_up=20, second_moment=0.99, gradient_norm=0.2, ema_decay=0.98,
         checks=10,
     ),
     "masked": Recipe(),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from amsnet_cli.core.fusion import measure_removed, trust
+from amsnet_cli.core.fusion import measure_cells, trust
 from amsnet_cli.core.noise_model import NoiseModel, measure_noise
 from amsnet_cli.denoising import denoise
 from amsnet_cli.model import Model
@@ -129,7 +129,7 @@ def look_at(
         before, after = (_tensor(p.pixels) for p in (noisy, denoised))
         noise = measure_noise(before, after)
         faint = noise is not None and noise.sigma() < HARDLY_ANY
-        clean = faint or trust(measure_removed(before, after)) < TRUSTED
+        clean = faint or trust(measure_cells(before, after)) < TRUSTED
         looks.append(
             Look(
                 window=number, denoised=denoised.pixels,

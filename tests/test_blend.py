@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amsnet_cli.core.fusion import fuse, measure_removed, share_that_stays, smoothed, split
+from amsnet_cli.core.cells import smoothed
+from amsnet_cli.core.fusion import fuse, measure_cells, share_that_stays, split
 from amsnet_cli.denoising import DenoiseOptions, denoise
 from amsnet_cli.model import load_model
 from amsnet_cli.photos.photo import Photo
@@ -30,7 +31,7 @@ def pictures(channels: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def blend(noisy, denoised, luma=1.0, chroma=1.0, detail=0.0) -> torch.Tensor:
-    cells = share_that_stays(measure_removed(noisy, denoised), luma, chroma, detail)
+    cells = share_that_stays(measure_cells(noisy, denoised), luma, chroma, detail)
     stays = smoothed(cells, 0, *noisy.shape[1:])
     return fuse(noisy, denoised, stays[:1], stays[1:])
 

@@ -6,15 +6,8 @@ import skimage.data
 import torch
 import torch.nn.functional as F
 
-from amsnet_cli.core.fusion import (
-    CELL,
-    fuse,
-    measure_removed,
-    share_that_stays,
-    smoothed,
-    split,
-    stacked,
-)
+from amsnet_cli.core.cells import CELL, smoothed, stacked
+from amsnet_cli.core.fusion import fuse, measure_cells, share_that_stays, split
 
 
 def tensor(picture: np.ndarray) -> torch.Tensor:
@@ -22,7 +15,7 @@ def tensor(picture: np.ndarray) -> torch.Tensor:
 
 
 def fused(noisy: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
-    stays = share_that_stays(measure_removed(noisy, denoised), None, None, 0.0)
+    stays = share_that_stays(measure_cells(noisy, denoised), None, None, 0.0)
     stays = smoothed(stays, 0, *noisy.shape[1:])
     return fuse(noisy, denoised, stays[:1], stays[1:])
 
@@ -146,7 +139,7 @@ def test_some_rows_at_a_time_give_the_same(clean, rows):
     def part(x: torch.Tensor, top: int) -> torch.Tensor:
         return x[:, top : top + rows]
 
-    measured = (measure_removed(part(noisy, y), part(denoised, y)) for y in starts)
+    measured = (measure_cells(part(noisy, y), part(denoised, y)) for y in starts)
     removed = stacked(measured, 150)
     stays = share_that_stays(removed, None, None, 0.0)
     for y in starts:

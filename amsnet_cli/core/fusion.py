@@ -11,15 +11,14 @@ is left when it is taken from each channel is colour.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CELL = 8
-"""Side in pixels of the cells in which removed power is measured."""
+from amsnet_cli.core.cells import CELL, cell_means
+
 SURELY_STRUCTURE = 3.0
 """How many times the noise's power must have been removed for some to come back in any case: the
 noise of photos itself varies up to that, by vignetting, demosaicking and in-camera noise
@@ -43,8 +42,8 @@ _EVEN = (1.4, 1.7)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Removed:
-    """What was removed from a picture, by cells of CELL x CELL pixels; the last may be smaller.
+class Measured:
+    """What is measured of a picture and of what was removed from it, by cells.
 
     Attributes:
         power: (2, h, w) mean square of the removed brightness and colour, in [0, 1] units.
@@ -52,7 +51,9 @@ class Removed:
             cell, of rows and columns.
         grain: (h, w) variance that white noise in the noisy brightness would have, by Immerkaer's
             operator (Fast noise variance estimation, CVIU 1996): blind to edges and gradients.
-        brightness: (h, w) mean of the denoised picture.
+        brightness: (h, w) mean of the denoised brightness.
+        colour: (C, h, w) means of the denoised colour.
+        squares: (2, h, w) mean squares of the denoised brightness and colour.
         uniform: (h, w) bool, whether all noisy pixels are the same: there is no noise.
         telling: (h, w) bool, whether the picture's noise can be told from the cell: not where it is
             clipped to black or white.
@@ -62,59 +63,44 @@ class Removed:
     alike: Tensor
     grain: Tensor
     brightness: Tensor
+    colour: Tensor
+    squares: Tensor
     uniform: Tensor
     telling: Tensor
 
 
-def measure_removed(noisy: Tensor, denoised: Tensor) -> Removed:
-    """Measure how much was removed in each cell.
+def measure_cells(noisy: Tensor, denoised: Tensor) -> Measured:
+    """Measure a picture, and how much was removed in each cell.
 
     Args:
         noisy: (C, H, W) float32 in [0, 1], with C = 1 or 3.
         denoised: the same shape.
     """
     luma, chroma = split(noisy - denoised)
-    power = _mean(torch.cat([luma.square(), chroma.square().mean(0, keepdim=True)]))
+    left = split(denoised)
+    power, squares = (
+        cell_means(torch.cat([y.square(), c.square().mean(0, keepdim=True)]))
+        for y, c in ((luma, chroma), left)
+    )
     beside = _mean_within(luma[:, :, 1:] * luma[:, :, :-1], 0, 1)
     below = _mean_within(luma[:, 1:] * luma[:, :-1], 1, 0)
     padded = F.pad(split(noisy)[0], (0, 2, 0, 2))
     bends = F.conv2d(padded[None], _BENDS)[0, :, : luma.shape[1] - 2, : luma.shape[2] - 2]
     uniform = (_most(noisy) == -_most(-noisy)).all(0)
     clipped = ((noisy <= 0) | (noisy >= 1)).all(0, keepdim=True).float()
-    return Removed(
+    return Measured(
         power=torch.where(uniform, 0.0, power),
         alike=0.5 * (beside + below),
         grain=_mean_within(bends.square(), 2, 2),
-        brightness=_mean(split(denoised)[0])[0],
+        brightness=cell_means(left[0])[0],
+        colour=cell_means(left[1]),
+        squares=squares,
         uniform=uniform,
-        telling=_mean(clipped)[0] < _CLIPPED,
+        telling=cell_means(clipped)[0] < _CLIPPED,
     )
 
 
-def stacked(parts: Iterable[Removed], height: int) -> Removed:
-    """Put the cells of a picture's parts, each below the one before, together.
-
-    Each goes to its place at once: if many small tensors were kept while large ones come and go,
-    they would leave the heap full of holes, hundreds of megabytes for a large picture.
-
-    Args:
-        parts: at least one; all but the last of whole cells.
-        height: of the picture, in pixels.
-    """
-    whole: dict[str, Tensor] = {}
-    top = 0
-    for part in parts:
-        below = top + len(part.brightness)
-        for name, values in vars(part).items():
-            if not top:
-                size = (*values.shape[:-2], -(-height // CELL), values.shape[-1])
-                whole[name] = values.new_empty(size)
-            whole[name][..., top:below, :] = values
-        top = below
-    return Removed(**whole)
-
-
-def noise_share(removed: Removed, tolerance: float) -> Tensor:
+def noise_share(removed: Measured, tolerance: float) -> Tensor:
     """Tell how much of what was removed was noise.
 
     Brightness is judged twice, as it was removed and in its coarser half: texture of cloth, fur and
@@ -142,7 +128,7 @@ def noise_share(removed: Removed, tolerance: float) -> Tensor:
     return shares.masked_fill(removed.uniform, 0.0) * (1 - _drawn(removed))
 
 
-def _share_within(power: Tensor, removed: Removed, tolerance: float) -> Tensor:
+def _share_within(power: Tensor, removed: Measured, tolerance: float) -> Tensor:
     """Tell the noise's share in some power, (h, w), by that of the quiet cells of each shade."""
     told, places = power[removed.telling], removed.brightness[removed.telling]
     shades = torch.linspace(0, 1, _SHADES)
@@ -158,7 +144,7 @@ def _share_within(power: Tensor, removed: Removed, tolerance: float) -> Tensor:
     return torch.where(found > limit, limit / found, 1.0)
 
 
-def trust(removed: Removed) -> float:
+def trust(removed: Measured) -> float:
     """Tell how far a picture of hardly any noise is one of noise at all.
 
     Demosaicking and what follows it let neighbouring pixels share the noise of cameras. Faint
@@ -188,7 +174,7 @@ def trust(removed: Removed) -> float:
 
 
 def share_that_stays(
-    removed: Removed, luma: float | None, chroma: float | None, detail: float
+    removed: Measured, luma: float | None, chroma: float | None, detail: float
 ) -> Tensor:
     """Decide how much of what was removed stays away; linear in all three numbers.
 
@@ -207,25 +193,6 @@ def share_that_stays(
     if detail:
         stays[0] *= 1 - detail * (1 - noise_share(removed, LIKELY_STRUCTURE)[0])
     return stays
-
-
-def smoothed(cells: Tensor, top: int, height: int, width: int) -> Tensor:
-    """Bring values by cells to some rows of the picture, linearly between the cells' middles.
-
-    Args:
-        cells: (N, h, w), of the whole picture.
-        top: the first row, a multiple of CELL.
-        height: how many rows.
-        width: of the picture.
-
-    Returns:
-        (N, height, width).
-    """
-    first = top // CELL
-    above = min(1, first)
-    around = cells[:, first - above : first + -(-height // CELL) + 1]
-    fine = F.interpolate(around[None], scale_factor=CELL, mode="bilinear")[0]
-    return fine[:, above * CELL : above * CELL + height, :width]
 
 
 def fuse(noisy: Tensor, denoised: Tensor, luma: Tensor, chroma: Tensor) -> Tensor:
@@ -252,7 +219,7 @@ def split(picture: Tensor) -> tuple[Tensor, Tensor]:
     return luma, picture - luma
 
 
-def _drawn(removed: Removed) -> Tensor:
+def _drawn(removed: Measured) -> Tensor:
     """Tell where a picture is drawn, not photographed, (h, w) in [0, 1].
 
     Noise leaves no cell uniform but those it cannot reach, at black and white: of the photos of
@@ -290,12 +257,8 @@ def _mean_within(values: Tensor, rows: int, columns: int) -> Tensor:
         for size, lost in ((height, rows), (width, columns))
     )
     counts = torch.outer(down.float(), across.float())[None]
-    sums = _mean(F.pad(values, (0, columns, 0, rows)) * counts)
-    return (sums / _mean(counts).clamp_min(1e-6))[0]
-
-
-def _mean(x: Tensor) -> Tensor:
-    return F.avg_pool2d(x[None], CELL, ceil_mode=True, count_include_pad=False)[0]
+    sums = cell_means(F.pad(values, (0, columns, 0, rows)) * counts)
+    return (sums / cell_means(counts).clamp_min(1e-6))[0]
 
 
 def _most(x: Tensor) -> Tensor:
