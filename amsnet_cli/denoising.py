@@ -26,6 +26,7 @@ from amsnet_cli.device import (
     is_out_of_memory,
     memory_errors,
     release_memory,
+    reuse_memory,
 )
 from amsnet_cli.errors import DeviceError, UsageError, WeightsError
 from amsnet_cli.model import Inference, Model
@@ -303,6 +304,7 @@ def _denoised_bands(
     Yields:
         The first row, counted from the top of `wanted`, and (1, 3, h, w) on the CPU.
     """
+    reuse_memory()
     network = model.network.to(device).eval()
     single = inference.passes == "single"
     stride = 1 if single else inference.stride

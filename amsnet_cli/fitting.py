@@ -22,7 +22,7 @@ from torch import Tensor
 
 from amsnet_cli.core.masks import Fill
 from amsnet_cli.core.networks import CompactUNetConfig, PaperNetwork
-from amsnet_cli.device import fast_precision, memory_errors
+from amsnet_cli.device import fast_precision, memory_errors, reuse_memory
 from amsnet_cli.errors import OutputError, TrainingError, UsageError
 from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model, save_model
 from amsnet_cli.parallel import Crew
@@ -255,6 +255,7 @@ def fit(
         folder, match=options.match, pixels=RECIPES[options.recipe].pixels, seed=options.seed,
         progress=partial(reading, "reading photos"), notice=notice,
     )  # fmt: skip
+    reuse_memory()
     with memory_errors(device):
         looks = _first_look(shots, options, start, device, partial(reading, "measuring noise"))
         found = survey(shots, looks) if looks else None
