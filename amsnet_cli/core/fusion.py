@@ -35,10 +35,10 @@ _CLIPPED = 0.25
 _FEWEST_TELLING = 0.15
 _DRAWN = (0.03, 0.1)
 _IN_DOUBT = 0.25
-_SHARED = (0.05, 0.25)
+_SHARED, _SHARED_IF_EVEN = (0.05, 0.25), (0.05, 0.12)
 _FAINT = (2.5 / 255, 4.0 / 255)
 _FLOOR, _FLOOR_SHARE = (1.6 / 255, 2.0 / 255), 0.05
-_EVEN = (1.4, 1.7)
+_EVEN = (1.3, 1.6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,9 +150,9 @@ def trust(removed: Measured) -> float:
     Demosaicking and what follows it let neighbouring pixels share the noise of cameras. Faint
     differences from pixel to pixel that neighbours do not share are fine texture, film grain or
     dither just as often: measured in the quiet cells, what was removed from camera photos has a
-    correlation of neighbours of .13 to .7 (SIDD, RENOIR, PolyU), of noiseless ones, of -.13 to
-    .22 (Kodak). Noise that is plainly there speaks against that: it leaves no cell smooth, and
-    lies as a floor under a good part of them.
+    correlation of neighbours of .1 to .7 (DND, SIDD, RENOIR, PolyU), of noiseless ones, of -.13 to
+    .22 (Kodak). What speaks for noise is a floor of the same height under a good part of the
+    cells: above it less must be shared, and if it is high, nothing.
 
     Returns:
         1 for camera noise and for all noise that is plainly there, less in doubt, at least
@@ -168,8 +168,11 @@ def trust(removed: Measured) -> float:
     floor, usual = (
         float(_quantile(grain, q)) if len(grain) else 0.0 for q in (_FLOOR_SHARE, _QUIET)
     )
-    plain = _between(floor, _FLOOR) * (1 - _between(usual / max(floor, 1e-6), _EVEN))
-    white, faint = 1 - _between(correlation, _SHARED), 1 - _between(float(level.sqrt()), _FAINT)
+    even = 1 - _between(usual / max(floor, 1e-6), _EVEN)
+    plain = even * _between(floor, _FLOOR)
+    shared = even * _between(correlation, _SHARED_IF_EVEN)
+    shared = max(shared, _between(correlation, _SHARED))
+    white, faint = 1 - shared, 1 - _between(float(level.sqrt()), _FAINT)
     return 1 - (1 - _IN_DOUBT) * white * faint * (1 - plain)
 
 
