@@ -10,7 +10,7 @@ import torch
 
 from amsnet_cli.core.fusion import measure_cells, trust
 from amsnet_cli.core.noise_model import NoiseModel, measure_noise
-from amsnet_cli.denoising import denoise
+from amsnet_cli.denoising import DenoiseOptions, denoise
 from amsnet_cli.model import Model
 from amsnet_cli.photos.photo import Photo, Pixels, with_depth
 from amsnet_cli.shots import Shots
@@ -125,7 +125,8 @@ def look_at(
     for done, number in enumerate(chosen, 1):
         # In 16 bits, as a first version rounded to 8 would hold noise of its own.
         noisy = with_depth(Photo(pixels=shots.windows[number].pixels), 16)
-        denoised = denoise(noisy, model, device=device)
+        # All that the network takes for noise goes: what is given back in doubt would be learned.
+        denoised = denoise(noisy, model, DenoiseOptions(strength=1.0), device=device)
         before, after = (_tensor(p.pixels) for p in (noisy, denoised))
         noise = measure_noise(before, after)
         faint = noise is not None and noise.sigma() < HARDLY_ANY

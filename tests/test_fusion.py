@@ -72,12 +72,12 @@ def test_texture_no_stronger_than_noise_may_be_shows_by_being_coarser(clean):
     for kind in (grain, coarse):
         texture = torch.zeros_like(clean)
         texture[inside] = (
-            5 / 255 * 1.3 * (kind / split(kind)[0].std() * split(grain)[0].std())[inside]
+            5 / 255 * 1.1 * (kind / split(kind)[0].std() * split(grain)[0].std())[inside]
         )
         result = fused(clean + texture + noise, clean)
         back.append(float(split(result - clean)[0][inside].square().mean()) * 255**2)
     assert back[0] < 0.1
-    assert back[1] > 0.5
+    assert back[1] > 5
 
 
 def test_noise_that_is_everywhere_is_believed_though_neighbours_do_not_share_it(clean):

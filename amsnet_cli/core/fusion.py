@@ -47,6 +47,7 @@ class Measured:
 
     Attributes:
         power: (2, h, w) mean square of the removed brightness and colour, in [0, 1] units.
+        coarse: (h, w) mean square of the removed brightness averaged over 2 x 2 pixels.
         alike: (h, w) mean product of the removed brightness with that of the next pixel of the
             cell, of rows and columns.
         grain: (h, w) variance that white noise in the noisy brightness would have, by Immerkaer's
@@ -60,6 +61,7 @@ class Measured:
     """
 
     power: Tensor
+    coarse: Tensor
     alike: Tensor
     grain: Tensor
     brightness: Tensor
@@ -90,6 +92,11 @@ def measure_cells(noisy: Tensor, denoised: Tensor) -> Measured:
     clipped = ((noisy <= 0) | (noisy >= 1)).all(0, keepdim=True).float()
     return Measured(
         power=torch.where(uniform, 0.0, power),
+        coarse=F.avg_pool2d(
+            F.avg_pool2d(luma, 2, ceil_mode=True, count_include_pad=False).square(),
+            CELL // 2,
+            ceil_mode=True,
+        )[0],
         alike=0.5 * (beside + below),
         grain=_mean_within(bends.square(), 2, 2),
         brightness=cell_means(left[0])[0],
@@ -103,8 +110,8 @@ def measure_cells(noisy: Tensor, denoised: Tensor) -> Measured:
 def noise_share(removed: Measured, tolerance: float) -> Tensor:
     """Tell how much of what was removed was noise.
 
-    Brightness is judged twice, as it was removed and in its coarser half: texture of cloth, fur and
-    wood is coarser than noise, and shows there first.
+    Brightness is judged twice, as it was removed and in means of 2 x 2 pixels: texture of cloth,
+    fur and wood is coarser than noise, and shows there first.
 
     Args:
         removed: of the whole picture.
@@ -120,9 +127,8 @@ def noise_share(removed: Measured, tolerance: float) -> Tensor:
     if removed.telling.sum() <= _FEWEST_TELLING * (~removed.uniform).sum():
         return shares
     luma, chroma = removed.power
-    coarse = (luma + removed.alike).clamp_min(0)  # power of the means of neighbours, twice
     within, coarsely, colour = (
-        _share_within(power, removed, tolerance) for power in (luma, coarse, chroma)
+        _share_within(power, removed, tolerance) for power in (luma, removed.coarse, chroma)
     )
     shares = torch.stack([torch.minimum(within, coarsely), colour])
     return shares.masked_fill(removed.uniform, 0.0) * (1 - _drawn(removed))
