@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from amsnet_cli.core.fusion import measure_cells, trust
+from amsnet_cli.core.fusion import measure_cells, quiet_power, trust
 from amsnet_cli.core.noise_model import NoiseModel, measure_noise
 from amsnet_cli.denoising import DenoiseOptions, denoise
 from amsnet_cli.model import Model
 from amsnet_cli.photos.photo import Photo, Pixels, with_depth
 from amsnet_cli.shots import Shots
 
-HARDLY_ANY = 0.6 / 255
-"""Standard deviation below which there is no noise to speak of."""
+HARDLY_ANY = 0.65 / 255
+"""Standard deviation below which there is no noise to speak of, of a photo or its quiet places."""
 TRUSTED = 0.8
 """`core.fusion.trust` below which what was removed may as well be texture or grain."""
 _DISTINCT = 2.0
@@ -129,8 +129,9 @@ def look_at(
         denoised = denoise(noisy, model, DenoiseOptions(strength=1.0), device=device)
         before, after = (_tensor(p.pixels) for p in (noisy, denoised))
         noise = measure_noise(before, after)
-        faint = noise is not None and noise.sigma() < HARDLY_ANY
-        clean = faint or trust(measure_cells(before, after)) < TRUSTED
+        removed = measure_cells(before, after)
+        faint = noise is not None and min(noise.sigma(), quiet_power(removed) ** 0.5) < HARDLY_ANY
+        clean = faint or trust(removed) < TRUSTED
         looks.append(
             Look(
                 window=number, denoised=denoised.pixels,

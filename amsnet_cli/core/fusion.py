@@ -150,6 +150,12 @@ def _share_within(power: Tensor, removed: Measured, tolerance: float) -> Tensor:
     return torch.where(found > limit, limit / found, 1.0)
 
 
+def quiet_power(removed: Measured) -> float:
+    """Tell how much brightness was removed where it was least, as a mean square; 0 if untold."""
+    power = removed.power[0][removed.telling]
+    return float(_quantile(power, _QUIET)) if len(power) else 0.0
+
+
 def trust(removed: Measured) -> float:
     """Tell how far a picture of hardly any noise is one of noise at all.
 
@@ -167,7 +173,7 @@ def trust(removed: Measured) -> float:
     power, alike = removed.power[0][removed.telling], removed.alike[removed.telling]
     if not len(power):
         return 1.0
-    level = _quantile(power, _QUIET)
+    level = quiet_power(removed)
     quiet = power <= level
     correlation = float(alike[quiet].sum() / power[quiet].sum().clamp_min(1e-12))
     grain = removed.grain[removed.telling & ~removed.uniform].sqrt()
@@ -178,7 +184,7 @@ def trust(removed: Measured) -> float:
     plain = even * _between(floor, _FLOOR)
     shared = even * _between(correlation, _SHARED_IF_EVEN)
     shared = max(shared, _between(correlation, _SHARED))
-    white, faint = 1 - shared, 1 - _between(float(level.sqrt()), _FAINT)
+    white, faint = 1 - shared, 1 - _between(level**0.5, _FAINT)
     return 1 - (1 - _IN_DOUBT) * white * faint * (1 - plain)
 
 

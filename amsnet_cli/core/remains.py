@@ -31,13 +31,16 @@ def smoothing(measured: Measured) -> Tensor:
         (3 + C, h, w) by cells: the share that is kept of brightness and colour, and what takes the
         place of the rest, for brightness and each channel's colour.
     """
-    brightness, colour = measured.brightness[None], measured.colour
-    means = _around(torch.cat([brightness, colour]))
-    power = torch.cat([means[:1].square(), means[1:].square().mean(0, keepdim=True)])
-    variance = (_around(measured.squares) - power).clamp_min(0)
+    colour = measured.colour
+    means = torch.cat([measured.brightness[None], colour])
+    around = _averaged(_repeated(means))
+    power = torch.cat([around[:1].square(), around[1:].square().mean(0, keepdim=True)])
+    variance = (_averaged(_repeated(measured.squares)) - power).clamp_min(0)
     kept = variance / (variance + variance.new_tensor(FAINT).square()[:, None, None])
     gone = 1 - torch.cat([kept[:1], kept[1:].expand_as(colour)])
-    return _around(torch.cat([kept, gone * means]))
+    level = _averaged(_continued(means))
+    place = _averaged(_repeated(gone) * _continued(level))
+    return torch.cat([_averaged(_repeated(kept)), place])
 
 
 def without_remains(denoised: Tensor, smoothing: Tensor) -> Tensor:
@@ -55,7 +58,18 @@ def without_remains(denoised: Tensor, smoothing: Tensor) -> Tensor:
     return kept[:1] * brightness + level[:1] + kept[1:] * colour + level[1:]
 
 
-def _around(cells: Tensor) -> Tensor:
-    """Average (N, h, w) over the cells around each, edges repeated."""
-    padded = F.pad(cells[None], (AROUND,) * 4, mode="replicate")
-    return F.avg_pool2d(padded, 2 * AROUND + 1, stride=1)[0]
+def _averaged(padded: Tensor) -> Tensor:
+    """Average over the cells around each; (N, h + 2 * AROUND, w + 2 * AROUND) to (N, h, w)."""
+    return F.avg_pool2d(padded, 2 * AROUND + 1, stride=1)
+
+
+def _repeated(cells: Tensor) -> Tensor:
+    """Go beyond the edges of (N, h, w) with what lies there."""
+    return F.pad(cells[None], (AROUND,) * 4, mode="replicate")[0]
+
+
+def _continued(cells: Tensor) -> Tensor:
+    """Go beyond the edges as cells came: else shading would look like that further inside."""
+    if min(cells.shape[1:]) <= AROUND:
+        return _repeated(cells)
+    return 2 * _repeated(cells) - F.pad(cells[None], (AROUND,) * 4, mode="reflect")[0]
