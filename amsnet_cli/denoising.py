@@ -63,6 +63,9 @@ _TRIALS: WeakKeyDictionary[MaskedNetwork, dict[tuple[Inference, torch.device], f
 _SMALL_PICTURE = 1024
 """Side in pixels up to which a picture is one tile without a trial."""
 
+_MUCH_MEMORY = 16_000_000
+"""Pixels from which memory is given back at once: what is reused is never laid out as densely."""
+
 _ROWS = 8 * CELL
 """Rows that are fused at a time."""
 
@@ -215,7 +218,7 @@ def _needed_to_fuse(pixels: Pixels) -> int:
     """Foresee what `_fused` takes besides the two pictures, in bytes, as it was measured."""
     height, width = pixels.shape[:2]
     in_rows: int = 24 * 3 * 4 * _ROWS * width
-    in_cells: int = 2 * height * width
+    in_cells: int = 3 * height * width
     return in_rows + in_cells
 
 
@@ -304,7 +307,8 @@ def _denoised_bands(
     Yields:
         The first row, counted from the top of `wanted`, and (1, 3, h, w) on the CPU.
     """
-    reuse_memory()
+    if max_memory is None and math.prod(size) <= _MUCH_MEMORY:
+        reuse_memory()
     network = model.network.to(device).eval()
     single = inference.passes == "single"
     stride = 1 if single else inference.stride
