@@ -89,8 +89,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 def reuse_memory() -> None:
     """Let the C library keep the memory of large tensors for the next ones.
 
-    glibc gives it back to the system at once, which then clears every page again: a fifth of the
-    time of a network with large, short-lived tensors (mallopt(3)). `release_memory` gives it back.
+    glibc gives it back to the system at once, which then clears every page again, and that takes
+    a good part of the time of a network with large, short-lived tensors (mallopt(3)). It stays so
+    for the process; `release_memory` gives back what is free.
     """
     if _mallopt:
         _mallopt(_M_MMAP_THRESHOLD, 1 << 30)

@@ -161,10 +161,10 @@ def trust(removed: Measured) -> float:
 
     Demosaicking and what follows it let neighbouring pixels share the noise of cameras. Faint
     differences from pixel to pixel that neighbours do not share are fine texture, film grain or
-    dither just as often: measured in the quiet cells, what was removed from camera photos has a
-    correlation of neighbours of .1 to .7 (DND, SIDD, RENOIR, PolyU), of noiseless ones, of -.13 to
-    .22 (Kodak). What speaks for noise is a floor of the same height under a good part of the
-    cells: above it less must be shared, and if it is high, nothing.
+    dither just as often: in the quiet cells, neighbours share what was removed from camera photos
+    (DND, SIDD, RENOIR, PolyU), and hardly what was removed from noiseless ones (Kodak). What speaks
+    for noise is a floor of the same height under a good part of the cells: above it less must be
+    shared, and if it is high, nothing.
 
     Returns:
         1 for camera noise and for all noise that is plainly there, less in doubt, at least
