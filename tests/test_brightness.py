@@ -14,6 +14,11 @@ def noise_like(x: torch.Tensor, seed: int = 0) -> torch.Tensor:
     return torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
 
 
+def bent(clean: torch.Tensor, strength: float = 0.08) -> torch.Tensor:
+    """Noise that is even in linear light, of a camera of gamma 2.2."""
+    return (clean**2.2 + strength * noise_like(clean)).clamp(0, 1) ** (1 / 2.2)
+
+
 def after(noisy: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
     residuals = Residuals(len(noisy))
     for top in range(0, noisy.shape[1], 64):
@@ -33,8 +38,7 @@ def test_under_even_noise_brightness_is_that_of_the_noisy_picture(sigma, wrong):
 
 def test_noise_bent_by_a_tone_curve_is_set_right():
     clean = scene()
-    linear = clean**2.2
-    noisy = (linear + 0.08 * noise_like(clean)).clamp(0, 1) ** (1 / 2.2)
+    noisy = bent(clean)
     kernel = torch.ones(3, 1, 1, 41) / 41
     padded = torch.nn.functional.pad(noisy, (20, 20, 0, 0), mode="reflect")
     mean = torch.nn.functional.conv2d(padded[None], kernel, groups=3)[0]
@@ -46,11 +50,28 @@ def test_noise_bent_by_a_tone_curve_is_set_right():
     assert error.abs() < 0.25 * before.abs()
 
 
-def test_under_lopsided_noise_nothing_becomes_darker():
+def test_what_the_network_made_too_bright_is_set_right_too():
     clean = scene()
-    noisy = (clean**2.2 + 0.08 * noise_like(clean)).clamp(0, 1) ** (1 / 2.2)
-    bright = clean + 0.02
-    assert (after(noisy, bright) - bright)[..., 60:140].min() > -0.001
+    noisy = bent(clean)
+    error = (after(noisy, clean + 0.02) - clean)[..., 60:340].mean()
+    assert error.abs() < 0.004
+
+
+def test_shadows_cut_off_at_black_are_neither_sunk_nor_lifted():
+    shades = [0.1, 0.2, 0.3, 0.45, 0.6]
+    clean = torch.cat([torch.full((3, 200, 80), s) for s in shades], dim=2)
+    linear = clean**2.2
+    noisy = (linear + 0.05 * (linear + 0.1).sqrt() * noise_like(clean)).clamp(0, 1) ** (1 / 2.2)
+    means = torch.cat([p.mean((1, 2), keepdim=True).expand_as(p) for p in noisy.split(80, 2)], 2)
+    error, before = after(noisy, means) - clean, means - clean
+    for column in (40, 120):
+        assert error[..., column].mean().abs() < 0.5 * before[..., column].mean().abs() + 0.004
+
+
+def test_even_noise_is_not_taken_for_bent_noise():
+    clean = scene()
+    noisy = clean + 0.1 * noise_like(clean)
+    assert (after(noisy, clean) - clean).abs().max() < 0.004
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 7), (14, 14)])

@@ -1,14 +1,20 @@
-"""Brightness under lopsided noise.
+"""Brightness under noise that a tone curve has bent.
 
-A camera's tone curve is concave: it makes noise that was even lopsided, and its mean darker than
-the scene. Its median stays where it was, since a curve moves the middle value with all others. A
-network that has learned means can therefore be too dark, by several of 255 levels on phones; how
-much can be told from the picture itself, without a clean one: by the median of what was removed.
+Noise that is even in the light a sensor counts becomes lopsided when the picture is coded: a tone
+curve is concave, and the mean of coded values darker than the scene. A network that has learned
+means is therefore too dark, by several of 255 levels on phones.
+
+How much can be told from the picture itself, without a clean one. A curve moves the middle value
+with all others, so the median of what was removed lies above its mean, and by about as much as the
+mean of the light does, once that is coded. Where both agree over the shades that do not clip, the
+curve is there, and then either tells the brightness of every shade. In the shadows they part: cut
+off at black, the light's mean is too bright and the median too dark, and the middle is right.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 SHADES = 16
@@ -17,6 +23,12 @@ _BINS = 2041
 _FEWEST = 200
 _LOPSIDED = 0.05
 """Distance of median and mean, in standard deviations, from which noise is fully lopsided."""
+_CLIPPED = 0.05
+"""Share of pixels at black or white from which a shade says nothing of the tone curve."""
+_BENT = (0.25, 0.5)
+"""Share of the bend of sRGB's tone curve that noise shows if it is not, and if it is, bent by it.
+Of SIDD's photos 0.4 to 1, where noise is faint less; of RENOIR's about -0.1."""
+_NEXT = 0.25
 
 
 class Residuals:
@@ -28,6 +40,8 @@ class Residuals:
 
     def __init__(self, channels: int) -> None:
         self.counts = torch.zeros(channels, SHADES, _BINS, dtype=torch.int64)
+        self.light = torch.zeros(2, channels, SHADES, dtype=torch.float64)
+        self.clipped = torch.zeros(channels, SHADES, dtype=torch.float64)
 
     def add(self, noisy: Tensor, denoised: Tensor) -> None:
         """Collect some of the picture's pixels.
@@ -39,18 +53,27 @@ class Residuals:
         channels = len(noisy)
         bins = ((noisy - denoised).clamp(-1, 1) * (_BINS // 2)).round().long() + _BINS // 2
         shades = (denoised * SHADES).long().clamp(0, SHADES - 1)
-        which = torch.arange(channels)[:, None, None]
-        index = (which * SHADES + shades) * _BINS + bins
-        found = torch.bincount(index.flatten(), minlength=self.counts.numel())
+        places = (torch.arange(channels)[:, None, None] * SHADES + shades).flatten()
+        found = torch.bincount(places * _BINS + bins.flatten(), minlength=self.counts.numel())
         self.counts += found.reshape(self.counts.shape)
+        clipped = (noisy <= 0) | (noisy >= 1)
+        sums = [
+            torch.bincount(places, values.flatten().double(), channels * SHADES)
+            for values in (linear_light(noisy), linear_light(denoised), clipped)
+        ]
+        *light, cut = torch.stack(sums).reshape(3, channels, SHADES)
+        self.light += torch.stack(light)
+        self.clipped += cut
 
     def shift(self) -> Tensor:
         """Tell by how much each shade must change.
 
         Returns:
-            (C, SHADES) float32 in [0, 1] units. Where the noise is even, what the mean of all such
-            pixels of the channel lost, so that no brightness is lost or made. Where the noise's
-            median is plainly above its mean, the median, or 0 if the shade is that bright already.
+            (C, SHADES) float32 in [0, 1] units. Under noise that a tone curve has bent, midway
+            between the median of what was removed and the light that was lost. Under other noise,
+            what the mean of all such pixels of the channel lost, so that no brightness is lost or
+            made; or, where the noise's median is plainly above its mean, the median, or 0 if the
+            shade is that bright already.
         """
         counts = self.counts.double()
         total = counts.sum(2)
@@ -64,12 +87,44 @@ class Residuals:
         before = reached.gather(2, place[..., None])[..., 0] - inside
         width = 2 / (_BINS - 1)
         median = values[place] + width * ((total / 2 - before) / inside - 0.5)
+        lit, shown = (_coded(light / total.clamp_min(1)) for light in self.light)
+        lost = lit - shown
+
         gap = median - mean - 2.5 * sigma / total.clamp_min(1).sqrt()  # less two standard errors
         lopsided = (gap / (_LOPSIDED * sigma).clamp_min(1e-9)).clamp(0, 1)
         even = total * (1 - lopsided)
         drift = (even * mean).sum(1, keepdim=True) / even.sum(1, keepdim=True).clamp_min(1)
-        shift = torch.lerp(drift.expand_as(median), median.clamp_min(0), lopsided)
+        unbent = torch.lerp(drift.expand_as(median), median.clamp_min(0), lopsided)
+
+        whole = total * (self.clipped < _CLIPPED * total)
+        known = float((whole * (lost - mean)).sum())
+        bend = float((whole * (median - mean)).sum()) / known if known > 0 else 0.0
+        bent = min(1.0, max(0.0, (bend - _BENT[0]) / (_BENT[1] - _BENT[0])))
+        shift = torch.lerp(unbent, _by_pixels((median + lost) / 2, total), bent)
         return torch.stack([_spread(*line) for line in zip(shift, total >= _FEWEST, strict=True)])
+
+
+def linear_light(coded: Tensor) -> Tensor:
+    """Undo the tone curve of sRGB (IEC 61966-2-1); values in [0, 1], any shape."""
+    coded = coded.clamp(0, 1)
+    return torch.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
+
+
+def _coded(linear: Tensor) -> Tensor:
+    return torch.where(
+        linear <= 0.0031308, 12.92 * linear, 1.055 * linear.clamp_min(1e-9) ** (1 / 2.4) - 0.055
+    )
+
+
+def _by_pixels(shift: Tensor, total: Tensor) -> Tensor:
+    """Join (C, SHADES) with the next shades, by how many pixels they have.
+
+    Shades of few pixels beside one of many are what noise left of that one: how they differ from
+    the noisy pixels tells of the noise, not of the scene.
+    """
+    weights = torch.tensor([[[_NEXT, 1.0, _NEXT]]], dtype=torch.float64)
+    sums = F.conv1d((total * shift)[:, None], weights, padding=1)
+    return (sums / F.conv1d(total[:, None], weights, padding=1).clamp_min(1))[:, 0]
 
 
 def _spread(shift: Tensor, known: Tensor) -> Tensor:
