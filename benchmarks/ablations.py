@@ -3,8 +3,8 @@
     python -m benchmarks.ablations DATA/sidd_val32 --minutes 5 --networks compact dncnn
 
 The folder holds `noisy/` and `clean/` of the same names. Each row's network is fitted from fresh
-weights to the noisy pictures alone, for as long, by `--recipe paper`; rows differ from the base in
-one thing. The strengths of NLM and BM3D are chosen with the clean pictures, which flatters them.
+weights to the noisy pictures alone, for as long, by the paper's recipe or our own (`--recipe
+masked`); rows differ from the base in one thing. The strengths of NLM and BM3D are chosen with the clean pictures, which flatters them.
 Prints one Markdown table. Models are kept in --models, and used again by the next run.
 """
 
@@ -74,8 +74,8 @@ def fitted(row: Row, folder: Path, models: Path, device: torch.device) -> Model:
     """The row's model, fitted now or by an earlier row or run."""
     options = row.fit
     path = models / (
-        f"{options.network}-{options.hidden_share:.3f}-{options.stride}-{options.minutes}min"
-        f"-{options.rate}-{options.seed}-{folder.parent.name}.safetensors"
+        f"{options.recipe}-{options.network}-{options.hidden_share:.3f}-{options.stride}-{options.minutes}min"
+        f"-{options.infer_stride}-{options.rate}-{options.seed}-{folder.parent.name}.safetensors"
     )
     if not path.exists():
         fit(folder, path, options, device=device)
@@ -100,6 +100,8 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("--minutes", type=float, default=5.0, help="a fit; smoothing adds a fifth")
+    parser.add_argument("--recipe", choices=("paper", "masked"), default="paper")
+    parser.add_argument("--rows", nargs="+", metavar="START", help="only rows that begin so")
     parser.add_argument("--rate", type=float, default=3e-4, help="the paper's is 1e-4, for hours")
     parser.add_argument("--networks", nargs="+", default=["compact"], choices=NETWORKS)
     parser.add_argument("--every", type=int, default=1, help="score each n-th picture")
@@ -111,7 +113,9 @@ def main() -> None:
     noisy = args.data / "noisy"
     paths = pair_photos(noisy, args.data / "clean")[:: args.every]
     pairs = [tuple(read_photo(p).pixels for p in pair) for pair in paths]
-    base = FitOptions(recipe="paper", minutes=args.minutes, rate=args.rate)
+    base = FitOptions(
+        recipe=args.recipe, minutes=args.minutes, rate=args.rate, stride=5, hidden_share=0.5
+    )
     device = choose_device(args.device)
     print(
         f"{args.data.name}, {len(pairs)} pictures; each fit {args.minutes:g} minutes at rate "
@@ -139,6 +143,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         models = args.models or Path(temporary)
         for row in plan(base, args.networks):
+            if not row.title.startswith(tuple(args.rows or [""])):
+                continue
             model = fitted(row, noisy, models, device)
             result = score(_method(model, row.run, device), pairs)
             show(row.title, result, str(model.config.provenance["steps"]))
