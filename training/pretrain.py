@@ -5,9 +5,9 @@
 Call it again with the same `--state` until it says that it is done: it goes on where the last
 call stopped. Runs on CUDA where there is a GPU. `training.export` turns the state into weights.
 
-One network learns both jobs: half of the patches are seen whole (the single pass), the others
-with a quarter or half of their pixels hidden (the masked scheme, for `amsnet fit` and for the
-multi-mask pass).
+One network learns both jobs: three quarters of the patches are seen whole (the single pass), the
+others with a quarter or half of their pixels hidden (the masked scheme, for `amsnet fit --recipe
+masked` and for the multi-mask pass).
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from torch.utils.data import DataLoader, Dataset
 from amsnet_cli.core.inference import single_pass
 from amsnet_cli.core.masks import random_mask
 from amsnet_cli.core.networks import CompactUNet, CompactUNetConfig, MaskedNetwork
+from amsnet_cli.model import load_model
 from training.camera import MARGIN, simulate
 from training.patterns import with_pattern
 
-HIDDEN_SHARES = (0.0, 0.0, 0.25, 0.5)
+HIDDEN_SHARES = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 0.5)
 EMA_DECAY = 0.999
 WARM_UP = 200
 GRADIENT_NORM = 0.2
@@ -108,6 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, required=True, help="folder of clean photos")
     parser.add_argument("--state", type=Path, required=True, help="where to keep the state")
+    parser.add_argument("--start", type=Path, help="weights to begin with, instead of fresh ones")
     parser.add_argument("--watch", type=Path, nargs="*", default=[], help="sets to log PSNR of")
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop this call after")
@@ -122,6 +124,8 @@ def main() -> None:
     torch.manual_seed(args.seed)
     config = CompactUNetConfig()
     student = MaskedNetwork(CompactUNet(config), fill="mean", mask_channel=True)
+    if args.start:
+        student.load_state_dict(load_model(args.start).network.state_dict())
     student = student.to(device, memory_format=torch.channels_last)
     average = copy.deepcopy(student)
     optimiser = torch.optim.AdamW(

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from amsnet_cli.core.cells import CELL, cell_means
 
-SURELY_STRUCTURE = 3.0
+SURELY_STRUCTURE = 2.8
 """How many times the noise's power must have been removed for some to come back in any case: the
 noise of photos itself varies up to that, by vignetting, demosaicking and in-camera noise
 reduction."""
