@@ -4,8 +4,9 @@
 
 The folder holds `noisy/` and `clean/` of the same names. Each row's network is fitted from fresh
 weights to the noisy pictures alone, for as long, by the paper's recipe or our own (`--recipe
-masked`); rows differ from the base in one thing. The strengths of NLM and BM3D are chosen with the clean pictures, which flatters them.
-Prints one Markdown table. Models are kept in --models, and used again by the next run.
+masked`); rows differ from the base in one thing. The strengths of NLM and BM3D are chosen with the
+clean pictures, which flatters them. Prints one Markdown table. Models are kept in --models, and
+used again by the next run.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from amsnet_cli.evaluation import PROTOCOL
 from amsnet_cli.fitting import FitOptions
 from amsnet_cli.model import Model
 from amsnet_cli.photos.photo import Photo
-from benchmarks.quality import BM3D_SIGMAS, NLM_STRENGTHS, Method, bm3d_at, nlm, score
+from benchmarks.quality import NLM_STRENGTHS, Method, best_sigma, bm3d_at, nlm, score
 
 NetworkName = Literal["compact"] | PaperNetwork
 NETWORKS = ("compact", *get_args(PaperNetwork))
@@ -74,8 +75,8 @@ def fitted(row: Row, folder: Path, models: Path, device: torch.device) -> Model:
     """The row's model, fitted now or by an earlier row or run."""
     options = row.fit
     path = models / (
-        f"{options.recipe}-{options.network}-{options.hidden_share:.3f}-{options.stride}-{options.minutes}min"
-        f"-{options.infer_stride}-{options.rate}-{options.seed}-{folder.parent.name}.safetensors"
+        f"{options.recipe}-{options.network}-{options.hidden_share:.3f}-{options.stride}"
+        f"-{options.infer_stride}-{options.minutes}min-{options.rate}-{options.seed}-{folder.parent.name}.safetensors"
     )
     if not path.exists():
         fit(folder, path, options, device=device)
@@ -137,8 +138,7 @@ def main() -> None:
     best = max(results, key=lambda h: results[h]["psnr"])
     show(f"OpenCV NLM, best h = {best}", results[best])
     if not args.no_bm3d:
-        first = {s: score(bm3d_at(s), pairs[:1])["psnr"] for s in BM3D_SIGMAS}
-        sigma = max(first, key=lambda s: first[s])
+        sigma = best_sigma(pairs)
         show(f"BM3D, sigma = {sigma}", score(bm3d_at(sigma), pairs))
     with tempfile.TemporaryDirectory() as temporary:
         models = args.models or Path(temporary)
