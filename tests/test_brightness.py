@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from amsnet_cli import Photo, denoise, find_weights, load_model
 from amsnet_cli.core.brightness import SHADES, Residuals, shifted
 
 
@@ -88,3 +90,14 @@ def test_shades_are_changed_apart_and_joined_linearly():
     assert change.max() == pytest.approx(0.01, abs=1e-5)
     assert ramp[0, 0, change.argmax()] == pytest.approx(4.5 / SHADES, abs=1e-3)
     assert (change.diff().abs() < 2e-4).all()
+
+
+@pytest.mark.parametrize("size", [400, 1200])
+def test_the_mosaic_of_the_sensor_does_not_shift_a_picture(size):
+    rng = np.random.default_rng(0)
+    noisy = 128 + rng.normal(0, 8, (size, size, 3))
+    noisy[::2, ::2] += 6  # one colour of the mosaic, measured there and interpolated elsewhere
+    noisy -= noisy.mean() - 128
+    photo = Photo(pixels=noisy.round().clip(0, 255).astype(np.uint8))
+    denoised = denoise(photo, load_model(find_weights(None)))
+    assert denoised.pixels.mean() == pytest.approx(photo.pixels.mean(), abs=0.25)
