@@ -14,7 +14,6 @@ off at black, the light's mean is too bright and the median too dark, and the mi
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 SHADES = 16
@@ -28,7 +27,8 @@ _CLIPPED = 0.05
 _BENT = (0.25, 0.5)
 """Share of the bend of sRGB's tone curve that noise shows if it is not, and if it is, bent by it.
 Of SIDD's photos 0.4 to 1, where noise is faint less; of RENOIR's about -0.1."""
-_NEXT = 0.25
+_NEXT = 0.5
+"""Weight of the shades beside one."""
 
 
 class Residuals:
@@ -75,7 +75,9 @@ class Residuals:
             made; or, where the noise's median is plainly above its mean, the median, or 0 if the
             shade is that bright already.
         """
-        counts = self.counts.double()
+        # Pixels of one tone fall into two shades by what noise was left in them, and each half
+        # alone tells of that noise; so each shade is told together with the next ones.
+        counts = _with_next(self.counts.double())
         total = counts.sum(2)
         values = torch.linspace(-1, 1, _BINS, dtype=torch.float64)
         mean = (counts * values).sum(2) / total.clamp_min(1)
@@ -87,7 +89,7 @@ class Residuals:
         before = reached.gather(2, place[..., None])[..., 0] - inside
         width = 2 / (_BINS - 1)
         median = values[place] + width * ((total / 2 - before) / inside - 0.5)
-        lit, shown = (_coded(light / total.clamp_min(1)) for light in self.light)
+        lit, shown = (_coded(_with_next(light) / total.clamp_min(1)) for light in self.light)
         lost = lit - shown
 
         gap = median - mean - 2.5 * sigma / total.clamp_min(1).sqrt()  # less two standard errors
@@ -96,12 +98,13 @@ class Residuals:
         drift = (even * mean).sum(1, keepdim=True) / even.sum(1, keepdim=True).clamp_min(1)
         unbent = torch.lerp(drift.expand_as(median), median.clamp_min(0), lopsided)
 
-        whole = total * (self.clipped < _CLIPPED * total)
-        known = float((whole * (lost - mean)).sum())
-        bend = float((whole * (median - mean)).sum()) / known if known > 0 else 0.0
+        whole = total * (_with_next(self.clipped) < _CLIPPED * total)
+        fully = float((whole * (lost - mean)).sum())
+        bend = float((whole * (median - mean)).sum()) / fully if fully > 0 else 0.0
         bent = min(1.0, max(0.0, (bend - _BENT[0]) / (_BENT[1] - _BENT[0])))
-        shift = torch.lerp(unbent, _by_pixels((median + lost) / 2, total), bent)
-        return torch.stack([_spread(*line) for line in zip(shift, total >= _FEWEST, strict=True)])
+        shift = torch.lerp(unbent, (median + lost) / 2, bent)
+        known = self.counts.sum(2) >= _FEWEST
+        return torch.stack([_spread(*line) for line in zip(shift, known, strict=True)])
 
 
 def linear_light(coded: Tensor) -> Tensor:
@@ -116,15 +119,12 @@ def _coded(linear: Tensor) -> Tensor:
     )
 
 
-def _by_pixels(shift: Tensor, total: Tensor) -> Tensor:
-    """Join (C, SHADES) with the next shades, by how many pixels they have.
-
-    Shades of few pixels beside one of many are what noise left of that one: how they differ from
-    the noisy pixels tells of the noise, not of the scene.
-    """
-    weights = torch.tensor([[[_NEXT, 1.0, _NEXT]]], dtype=torch.float64)
-    sums = F.conv1d((total * shift)[:, None], weights, padding=1)
-    return (sums / F.conv1d(total[:, None], weights, padding=1).clamp_min(1))[:, 0]
+def _with_next(shades: Tensor) -> Tensor:
+    """Add to each shade of (C, SHADES) or (C, SHADES, N) some of the two beside it."""
+    together = shades.clone()
+    together[:, 1:] += _NEXT * shades[:, :-1]
+    together[:, :-1] += _NEXT * shades[:, 1:]
+    return together
 
 
 def _spread(shift: Tensor, known: Tensor) -> Tensor:
