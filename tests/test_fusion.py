@@ -76,7 +76,7 @@ def test_texture_no_stronger_than_noise_may_be_shows_by_being_coarser(clean):
         )
         result = fused(clean + texture + noise, clean)
         back.append(float(split(result - clean)[0][inside].square().mean()) * 255**2)
-    assert back[0] < 0.1
+    assert back[0] < 0.2
     assert back[1] > 5
 
 
