@@ -66,8 +66,8 @@ _SMALL_PICTURE = 1024
 _MUCH_MEMORY = 16_000_000
 """Pixels from which memory is given back at once: what is reused is never laid out as densely."""
 
-_ROWS = 8 * CELL
-"""Rows that are fused at a time."""
+_FUSED = 1 << 18
+"""Pixels that are fused at a time."""
 
 Compute = Callable[[Tile], Tensor]
 
@@ -164,9 +164,9 @@ def denoise(
         )  # fmt: skip
         for top, band in bands:
             colours = band[0] if channels == 3 else band[0].mean(0, keepdim=True)
-            for start in range(0, colours.shape[1], _ROWS):
-                rows = _stored(waiting, colours[:, start : start + _ROWS], low, high)
-                waiting.pixels[top + start : top + start + len(rows)] = rows
+            for start, end in _rows_at_a_time(colours.shape[1], colours.shape[2]):
+                rows = _stored(waiting, colours[:, start:end], low, high)
+                waiting.pixels[top + start : top + end] = rows
             del band, colours
             _release_heap(waiting.pixels)
         clean = _fused(result, waiting, options, low, high)
@@ -179,12 +179,12 @@ def _fused(photo: Photo, waiting: Photo, options: DenoiseOptions, low: float, hi
     luma = options.strength if options.luma is None else options.luma
     chroma = options.strength if options.chroma is None else options.chroma
 
-    def rows(of: Photo, top: int) -> Tensor:
-        part = unit_part(of, of.pixels[top : top + _ROWS], low, high)
+    def rows(of: Photo, top: int, end: int) -> Tensor:
+        part = unit_part(of, of.pixels[top:end], low, high)
         return torch.from_numpy(part).permute(2, 0, 1)  # (C, h, W)
 
     height, width, channels = photo.pixels.shape
-    starts = range(0, height, _ROWS)
+    parts = _rows_at_a_time(height, width)
     residuals = Residuals(channels)
     # Some 100,000 pixels tell enough. Odd steps, as even ones would meet only pixels of one colour
     # of the sensor's mosaic, whose noise differs from that of interpolated ones.
@@ -192,9 +192,10 @@ def _fused(photo: Photo, waiting: Photo, options: DenoiseOptions, low: float, hi
     rows_apart = 3 * step if height * width >> 17 else 1
 
     def measured() -> Iterator[Measured]:
-        for top in starts:
-            noisy, denoised = rows(photo, top), rows(waiting, top)
-            residuals.add(*(x[:, ::rows_apart, ::step] for x in (noisy, denoised)))
+        for top, end in parts:
+            noisy, denoised = rows(photo, top, end), rows(waiting, top, end)
+            first = -top % rows_apart
+            residuals.add(*(x[:, first::rows_apart, ::step] for x in (noisy, denoised)))
             yield measure_cells(noisy, denoised)
 
     cells = stacked(measured(), height)
@@ -207,20 +208,26 @@ def _fused(photo: Photo, waiting: Photo, options: DenoiseOptions, low: float, hi
     # Over what has been read already: a row takes no more room than it did while waiting.
     memory = waiting.pixels.reshape(-1).view(photo.pixels.dtype)
     pixels = memory[: photo.pixels.size].reshape(photo.pixels.shape)
-    for top in starts:
-        denoised = rows(waiting, top)
+    for top, end in parts:
+        denoised = rows(waiting, top, end)
         fine = smoothed(decided, top, denoised.shape[1], width)
         if shift is not None:
             denoised = shifted(without_remains(denoised, fine[2:]), shift)
-        fused = fuse(rows(photo, top), denoised, fine[:1], fine[1:2])
-        pixels[top : top + _ROWS] = _stored(photo, fused, low, high)
+        fused = fuse(rows(photo, top, end), denoised, fine[:1], fine[1:2])
+        pixels[top:end] = _stored(photo, fused, low, high)
     return replace(photo, pixels=pixels)
+
+
+def _rows_at_a_time(height: int, width: int) -> list[tuple[int, int]]:
+    """Cut a picture into rows of whole cells: first and end of each part."""
+    rows = CELL * max(1, _FUSED // (CELL * width))
+    return [(top, min(top + rows, height)) for top in range(0, height, rows)]
 
 
 def _needed_to_fuse(pixels: Pixels) -> int:
     """Foresee what `_fused` takes besides the two pictures, in bytes, as it was measured."""
     height, width = pixels.shape[:2]
-    in_rows: int = 24 * 3 * 4 * _ROWS * width
+    in_rows: int = 24 * 3 * 4 * max(_FUSED, CELL * width)
     in_cells: int = 3 * height * width
     return in_rows + in_cells
 

@@ -33,7 +33,8 @@ def noise_statistics(noisy: Picture, clean: Picture) -> dict[str, float]:
     Returns:
         Standard deviations of 255 overall and by brightness, autocorrelation of luma (mean of
         the channels) at `LAGS` along rows and columns, luma's share of the noise power,
-        correlation of the channels, kurtosis; NaN where too few pixels are flat.
+        correlation of the channels, how much stronger the finest noise is where the picture is
+        roughest, kurtosis; NaN where too few pixels are flat.
     """
     noise = noisy - clean
     noise -= cv2.GaussianBlur(noise, (0, 0), 12)
@@ -53,6 +54,8 @@ def noise_statistics(noisy: Picture, clean: Picture) -> dict[str, float]:
         ]
         return float(np.mean([np.mean(a * b) for a, b in pairs]) / np.square(luma[flat]).mean())
 
+    fine = luma - cv2.blur(luma, (3, 3))
+    rough = slope >= np.quantile(slope, 0.9)
     red, green, blue = (noise[..., i][flat] for i in range(3))
     found = {"sigma": 255 * power(flat) ** 0.5}
     for low, high in BRIGHTNESS:
@@ -66,6 +69,9 @@ def noise_statistics(noisy: Picture, clean: Picture) -> dict[str, float]:
         ),
         "red with green": float(np.corrcoef(red, green)[0, 1]),
         "red with blue": float(np.corrcoef(red, blue)[0, 1]),
+        "fine noise, edges over flats": float(
+            (np.square(fine[rough]).mean() / np.square(fine[flat]).mean()) ** 0.5
+        ),
         "kurtosis": float(np.mean(luma[flat] ** 4) / np.mean(luma[flat] ** 2) ** 2),
     }  # fmt: skip
     return found

@@ -25,6 +25,9 @@ noise of photos itself varies up to that, by vignetting, demosaicking and in-cam
 reduction."""
 LIKELY_STRUCTURE = 1.3
 """The same for those who want texture back and take some noise with it."""
+_HIDDEN = 0.01
+"""Share of the power of the structure that stays, up to which more may have gone: cameras spare the
+noise of edges, and beside them it is hard to see."""
 _LUMA = (0.2126, 0.7152, 0.0722)
 _BENDS = torch.tensor([[[[1.0, -2, 1], [-2, 4, -2], [1, -2, 1]]]]) / 6
 _SHADES = 9
@@ -111,7 +114,8 @@ def noise_share(removed: Measured, tolerance: float) -> Tensor:
     """Tell how much of what was removed was noise.
 
     Brightness is judged twice, as it was removed and in means of 2 x 2 pixels: texture of cloth,
-    fur and wood is coarser than noise, and shows there first.
+    fur and wood is coarser than noise, and shows there first. Beside strong structure that stays,
+    a little more may go where there is surely noise.
 
     Args:
         removed: of the whole picture.
@@ -127,15 +131,17 @@ def noise_share(removed: Measured, tolerance: float) -> Tensor:
     if removed.telling.sum() <= _FEWEST_TELLING * (~removed.uniform).sum():
         return shares
     luma, chroma = removed.power
+    structure = _blur((removed.squares[0] - removed.brightness.square()).clamp_min(0))
+    hidden = _HIDDEN * (trust(removed) - _IN_DOUBT) / (1 - _IN_DOUBT) * structure
     within, coarsely, colour = (
-        _share_within(power, removed, tolerance) for power in (luma, removed.coarse, chroma)
+        _share_within(power, removed, tolerance, hidden) for power in (luma, removed.coarse, chroma)
     )
     shares = torch.stack([torch.minimum(within, coarsely), colour])
     return shares.masked_fill(removed.uniform, 0.0) * (1 - _drawn(removed))
 
 
-def _share_within(power: Tensor, removed: Measured, tolerance: float) -> Tensor:
-    """Tell the noise's share in some power, (h, w), by that of the quiet cells of each shade."""
+def _share_within(power: Tensor, removed: Measured, tolerance: float, hidden: Tensor) -> Tensor:
+    """Tell the noise's share in some power by that of the quiet cells of each shade; all (h, w)."""
     told, places = power[removed.telling], removed.brightness[removed.telling]
     shades = torch.linspace(0, 1, _SHADES)
     noise = torch.full((_SHADES,), torch.nan)
@@ -145,7 +151,7 @@ def _share_within(power: Tensor, removed: Measured, tolerance: float) -> Tensor:
             noise[i] = _quantile(near, _QUIET)
     if not noise.isfinite().any():
         noise[:] = _quantile(told, _QUIET)
-    limit = tolerance * _read(noise, removed.brightness * (_SHADES - 1))
+    limit = tolerance * _read(noise, removed.brightness * (_SHADES - 1)) + hidden
     found = _blur(power)
     return torch.where(found > limit, limit / found, 1.0)
 

@@ -31,16 +31,19 @@ def smoothing(measured: Measured) -> Tensor:
         (3 + C, h, w) by cells: the share that is kept of brightness and colour, and what takes the
         place of the rest, for brightness and each channel's colour.
     """
-    colour = measured.colour
-    means = torch.cat([measured.brightness[None], colour])
-    around = _averaged(_repeated(means))
-    power = torch.cat([around[:1].square(), around[1:].square().mean(0, keepdim=True)])
-    variance = (_averaged(_repeated(measured.squares)) - power).clamp_min(0)
-    kept = variance / (variance + variance.new_tensor(FAINT).square()[:, None, None])
-    gone = 1 - torch.cat([kept[:1], kept[1:].expand_as(colour)])
-    level = _averaged(_continued(means))
-    place = _averaged(_repeated(gone) * _continued(level))
-    return torch.cat([_averaged(_repeated(kept)), place])
+    planes = [measured.brightness[None], *measured.colour.split(1)]  # one at a time, for memory
+    powers = [_averaged(_repeated(plane)).square() for plane in planes]
+    powers = [powers[0], torch.stack(powers[1:]).mean(0)]
+    kept = []
+    for squares, power, faint in zip(measured.squares.split(1), powers, FAINT, strict=True):
+        variance = (_averaged(_repeated(squares)) - power).clamp_min(0)
+        kept.append(variance / (variance + faint**2))
+    gone = [1 - kept[0], *(1 - kept[1] for _ in measured.colour)]
+    places = [
+        _averaged(_repeated(share) * _continued(_averaged(_continued(plane))))
+        for share, plane in zip(gone, planes, strict=True)
+    ]
+    return torch.cat([*(_averaged(_repeated(share)) for share in kept), *places])
 
 
 def without_remains(denoised: Tensor, smoothing: Tensor) -> Tensor:
