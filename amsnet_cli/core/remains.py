@@ -31,12 +31,12 @@ def smoothing(measured: Measured) -> Tensor:
         (3 + C, h, w) by cells: the share that is kept of brightness and colour, and what takes the
         place of the rest, for brightness and each channel's colour.
     """
-    planes = [measured.brightness[None], *measured.colour.split(1)]  # one at a time, for memory
+    planes = [p[None] for p in (measured.brightness, *measured.colour)]  # one at a time, for memory
     powers = [_averaged(_repeated(plane)).square() for plane in planes]
     powers = [powers[0], torch.stack(powers[1:]).mean(0)]
     kept = []
-    for squares, power, faint in zip(measured.squares.split(1), powers, FAINT, strict=True):
-        variance = (_averaged(_repeated(squares)) - power).clamp_min(0)
+    for squares, power, faint in zip(measured.squares, powers, FAINT, strict=True):
+        variance = (_averaged(_repeated(squares[None])) - power).clamp_min(0)
         kept.append(variance / (variance + faint**2))
     gone = [1 - kept[0], *(1 - kept[1] for _ in measured.colour)]
     places = [
