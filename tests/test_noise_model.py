@@ -74,5 +74,30 @@ def test_drawn_noise_measures_as_the_noise_it_was_drawn_from(clean):
     assert torch.equal(drawn, twice)
 
 
+def beside_stripes(noise: torch.Tensor) -> float:
+    """Power in the striped half of a picture over that in the flat half."""
+    return float(noise[:, 200:].square().mean() / noise[:, :184].square().mean())
+
+
+def around(x: torch.Tensor) -> torch.Tensor:
+    return F.avg_pool2d(x[None], 7, stride=1, padding=3)[0]
+
+
+def test_noise_that_was_spared_beside_structure_is_told_and_drawn_so():
+    clean = torch.from_numpy(skimage.data.coffee()[:384].copy()).permute(2, 0, 1) / 255
+    even = 6 / 255 * white(clean)
+    luma = (clean + even).mean(0, keepdim=True)
+    variance = around(luma.square()) - around(luma).square()
+    uneven = even * variance / (variance + 3 * (6 / 255) ** 2)  # as reducing noise would leave it
+
+    striped = torch.full((3, 384, 384), 0.5)
+    striped[:, 192:] += 0.3 * ((torch.arange(384) % 16) < 8) - 0.15
+    for noise, spared, low, high in ((even, 0, 0.9, 1.1), (uneven, 1, 2, 20)):
+        model = measure_noise(clean + noise, clean)
+        assert model.spared == spared
+        drawn = NoiseSource(model, 384).draw(striped, torch.Generator().manual_seed(5))
+        assert low < beside_stripes(drawn) < high
+
+
 def test_too_small_to_tell():
     assert measure_noise(torch.rand(3, 31, 200), torch.rand(3, 31, 200)) is None
