@@ -1,7 +1,7 @@
 """Drawn patterns: fine regular structure that photos of nature lack and denoisers take for noise.
 
-Meshes, gratings, halftone screens, checks and lettering, in two colours, slightly bent, laid over
-part of a photo.
+Meshes, gratings, halftone screens, checks, fur and lettering, in two colours, slightly bent, laid
+over part of a photo.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def with_pattern(photo: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[
         (H, W, 3) uint8.
     """
     height, width = photo.shape[:2]
-    draw = (_waves, _waves, _checks, _lettering)[rng.integers(4)]
+    draw = (_waves, _waves, _checks, _strands, _strands, _lettering)[rng.integers(6)]
     ink = draw(height, width, rng)[..., None]  # (H, W, 1) in [0, 1]
     under = photo.astype(np.float32)
     if rng.random() < 0.5:  # as woven into the scene: darker and lighter by a factor
@@ -70,6 +70,24 @@ def _checks(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     side = np.exp(rng.uniform(np.log(1.2), np.log(12)))
     squares = ((np.floor(u / side) + np.floor(v / side)) % 2).astype(np.float32)
     return cv2.GaussianBlur(squares, (0, 0), rng.uniform(0.3, 1.0))
+
+
+def _strands(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Fur, plush, grass and cloth: noise drawn out along directions that change slowly."""
+    white = rng.standard_normal((height, width)).astype(np.float32)
+    length, thickness = np.exp(rng.uniform(np.log(1.5), np.log(6))), rng.uniform(0.4, 1.0)
+    start, spread = rng.uniform(0, np.pi), rng.uniform(0.2, 1.2)
+    strands, total = np.zeros_like(white), np.zeros_like(white)
+    for angle in start + spread * np.arange(-1, 2):
+        y, x = np.mgrid[-12:13, -12:13].astype(np.float32)
+        along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+        brush = np.exp(-0.5 * ((along / length) ** 2 + (across / thickness) ** 2))
+        brush /= np.sqrt(np.square(brush).sum())
+        place = cv2.GaussianBlur(rng.standard_normal((height, width)), (0, 0), 10)
+        weight = np.exp(3 * place / place.std()).astype(np.float32)
+        strands += weight * cv2.filter2D(white, -1, brush)
+        total += weight
+    return 0.5 + 0.5 * np.tanh(rng.uniform(0.4, 1.5) * strands / total)
 
 
 def _lettering(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
