@@ -193,10 +193,11 @@ def _fused(photo: Photo, waiting: Photo, options: DenoiseOptions, low: float, hi
 
     def measured() -> Iterator[Measured]:
         for top, end in parts:
-            noisy, denoised = rows(photo, top, end), rows(waiting, top, end)
-            first = -top % rows_apart
-            residuals.add(*(x[:, first::rows_apart, ::step] for x in (noisy, denoised)))
-            yield measure_cells(noisy, denoised)
+            above, below = int(top > 0), int(end < height)
+            noisy, denoised = (rows(x, top - above, end + below) for x in (photo, waiting))
+            sampled = np.s_[:, above + -top % rows_apart : above + end - top : rows_apart, ::step]
+            residuals.add(noisy[sampled], denoised[sampled])
+            yield measure_cells(noisy, denoised, above=above, below=below)
 
     cells = stacked(measured(), height)
     by_itself = options.strength is None

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,6 +26,10 @@ noise of photos itself varies up to that, by vignetting, demosaicking and in-cam
 reduction."""
 LIKELY_STRUCTURE = 1.3
 """The same for those who want texture back and take some noise with it."""
+_STREAKS = (0.17, 0.23)
+"""Mean coherence, of squares of 2 x 2 cells, of noise (and less) and of fur (and more)."""
+_OF_STREAKS = 0.2
+"""Share of the tolerance that is left there."""
 _HIDDEN = 0.01
 """Share of the power of the structure that stays, up to which more may have gone: cameras spare the
 noise of edges, and beside them it is hard to see."""
@@ -53,6 +58,9 @@ class Measured:
         coarse: (h, w) mean square of the removed brightness averaged over 2 x 2 pixels.
         alike: (h, w) mean product of the removed brightness with that of the next pixel of the
             cell, of rows and columns.
+        directions: (3, h, w) structure tensor of the removed brightness (Bigun and Granlund,
+            "Optimal orientation detection of linear symmetry", ICCV 1987): mean square of
+            its slope across less that of its slope down, twice their product, the squares' sum.
         grain: (h, w) variance that white noise in the noisy brightness would have, by Immerkaer's
             operator (Fast noise variance estimation, CVIU 1996): blind to edges and gradients.
         brightness: (h, w) mean of the denoised brightness.
@@ -66,6 +74,7 @@ class Measured:
     power: Tensor
     coarse: Tensor
     alike: Tensor
+    directions: Tensor
     grain: Tensor
     brightness: Tensor
     colour: Tensor
@@ -74,21 +83,29 @@ class Measured:
     telling: Tensor
 
 
-def measure_cells(noisy: Tensor, denoised: Tensor) -> Measured:
+def measure_cells(noisy: Tensor, denoised: Tensor, *, above: int = 0, below: int = 0) -> Measured:
     """Measure a picture, and how much was removed in each cell.
 
     Args:
-        noisy: (C, H, W) float32 in [0, 1], with C = 1 or 3.
+        noisy: (C, above + H + below, W) float32 in [0, 1], with C = 1 or 3; H a multiple of CELL,
+            but for the last rows of a picture.
         denoised: the same shape.
+        above: 1 where the row above is given as well, to see how cells go on there, else 0.
+        below: the same of the row below.
     """
+    rows = np.s_[:, above : noisy.shape[1] - below]
     luma, chroma = split(noisy - denoised)
+    directions = _directions(luma[0], above, below)
+    noisy, denoised, luma, chroma = (x[rows] for x in (noisy, denoised, luma, chroma))
     left = split(denoised)
     power, squares = (
         cell_means(torch.cat([y.square(), c.square().mean(0, keepdim=True)]))
         for y, c in ((luma, chroma), left)
     )
-    beside = _mean_within(luma[:, :, 1:] * luma[:, :, :-1], 0, 1)
-    below = _mean_within(luma[:, 1:] * luma[:, :-1], 1, 0)
+    alike = [
+        _mean_within(luma[:, :, 1:] * luma[:, :, :-1], 0, 1),
+        _mean_within(luma[:, 1:] * luma[:, :-1], 1, 0),
+    ]
     padded = F.pad(split(noisy)[0], (0, 2, 0, 2))
     bends = F.conv2d(padded[None], _BENDS)[0, :, : luma.shape[1] - 2, : luma.shape[2] - 2]
     uniform = (_most(noisy) == -_most(-noisy)).all(0)
@@ -100,7 +117,8 @@ def measure_cells(noisy: Tensor, denoised: Tensor) -> Measured:
             CELL // 2,
             ceil_mode=True,
         )[0],
-        alike=0.5 * (beside + below),
+        alike=0.5 * (alike[0] + alike[1]),
+        directions=directions,
         grain=_mean_within(bends.square(), 2, 2),
         brightness=cell_means(left[0])[0],
         colour=cell_means(left[1]),
@@ -114,8 +132,9 @@ def noise_share(removed: Measured, tolerance: float) -> Tensor:
     """Tell how much of what was removed was noise.
 
     Brightness is judged twice, as it was removed and in means of 2 x 2 pixels: texture of cloth,
-    fur and wood is coarser than noise, and shows there first. Beside strong structure that stays,
-    a little more may go where there is surely noise.
+    fur and wood is coarser than noise, and shows there first. Where what was removed is drawn out
+    like fur, less is taken for noise; beside strong structure that stays, a little more where there
+    is surely noise.
 
     Args:
         removed: of the whole picture.
@@ -133,15 +152,18 @@ def noise_share(removed: Measured, tolerance: float) -> Tensor:
     luma, chroma = removed.power
     structure = _blur((removed.squares[0] - removed.brightness.square()).clamp_min(0))
     hidden = _HIDDEN * (trust(removed) - _IN_DOUBT) / (1 - _IN_DOUBT) * structure
-    within, coarsely, colour = (
-        _share_within(power, removed, tolerance, hidden) for power in (luma, removed.coarse, chroma)
+    streaks = 1 - (1 - _OF_STREAKS) * _streaks(removed)
+    within, coarsely = (
+        _share_within(power, removed, tolerance * streaks, hidden)
+        for power in (luma, removed.coarse)
     )
+    colour = _share_within(chroma, removed, torch.full_like(chroma, tolerance), hidden)
     shares = torch.stack([torch.minimum(within, coarsely), colour])
     return shares.masked_fill(removed.uniform, 0.0) * (1 - _drawn(removed))
 
 
-def _share_within(power: Tensor, removed: Measured, tolerance: float, hidden: Tensor) -> Tensor:
-    """Tell the noise's share in some power by that of the quiet cells of each shade; all (h, w)."""
+def _share_within(power: Tensor, removed: Measured, tolerance: Tensor, hidden: Tensor) -> Tensor:
+    """Tell the noise's share in some power by that of quiet cells of each shade; (h, w), all."""
     told, places = power[removed.telling], removed.brightness[removed.telling]
     shades = torch.linspace(0, 1, _SHADES)
     noise = torch.full((_SHADES,), torch.nan)
@@ -240,6 +262,21 @@ def split(picture: Tensor) -> tuple[Tensor, Tensor]:
     return luma, picture - luma
 
 
+def _streaks(removed: Measured) -> Tensor:
+    """Tell where what was removed is drawn out, as fur and hair are, (h, w) in [0, 1].
+
+    Noise that is drawn out everywhere alike, as where rows were interpolated, does not count.
+    """
+    slopes, power = removed.directions[:2], removed.directions[2:]
+    usual = (slopes / power.clamp_min(1e-9)).flatten(1).median(1).values
+    uneven = torch.cat([slopes - usual[:, None, None] * power, power])
+    uneven = F.pad(uneven[None], (0, 1, 0, 1), "replicate")
+    uneven = F.avg_pool2d(uneven, 2, stride=1)
+    coherence = uneven[:, :2].square().sum(1).sqrt() / uneven[:, 2].clamp_min(1e-9)  # (1, h, w)
+    around = F.avg_pool2d(F.pad(coherence, (2, 2, 2, 2), "replicate"), 5, stride=1)[0]
+    return ((around - _STREAKS[0]) / (_STREAKS[1] - _STREAKS[0])).clamp(0, 1)
+
+
 def _drawn(removed: Measured) -> Tensor:
     """Tell where a picture is drawn, not photographed, (h, w) in [0, 1].
 
@@ -258,6 +295,16 @@ def _drawn(removed: Measured) -> Tensor:
 def _between(value: float, ends: tuple[float, float]) -> float:
     """Tell how far from the first end to the second a value is, in [0, 1]."""
     return min(1.0, max(0.0, (value - ends[0]) / (ends[1] - ends[0])))
+
+
+def _directions(luma: Tensor, above: int, below: int) -> Tensor:
+    """Compute `Measured.directions` of (above + H + below, W)."""
+    across, down = (torch.zeros_like(luma) for _ in range(2))
+    across[:, 1:-1] = luma[:, 2:] - luma[:, :-2]
+    down[1:-1] = luma[2:] - luma[:-2]
+    squares = torch.stack([across.square(), 2 * across * down, down.square()])
+    means = cell_means(squares[:, above : len(luma) - below])
+    return torch.stack([means[0] - means[2], means[1], means[0] + means[2]])
 
 
 def _mean_within(values: Tensor, rows: int, columns: int) -> Tensor:
