@@ -259,9 +259,9 @@ def _smooth_flats(noisy: Tensor, target: Tensor, draw: _Draw) -> tuple[Tensor, T
     """What noise reduction that spares edges leaves: hardly any noise in flats, all of it at edges.
 
     So a network must not take the noise of edges and texture to be as faint as that of flats: in
-    PolyU's JPEGs it is up to seven times as strong in power. Of the fine structure each place keeps
-    the share that noise has not made, by the variance around it. The target is treated alike:
-    texture that the camera took is not to be guessed.
+    JPEGs of DSLRs it is several times as strong (`training.statistics`, PolyU). Of the fine
+    structure each place keeps the share that noise has not made, by the variance around it. The
+    target is treated alike: texture that the camera took is not to be guessed.
     """
     reach = draw.uniform(0.7, 2.0)
     luma = noisy.mean(1, keepdim=True)

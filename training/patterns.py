@@ -1,4 +1,4 @@
-"""Drawn patterns: fine regular structure that photos of nature lack and denoisers take for noise.
+"""Drawn patterns: fine structure that photos of nature lack and denoisers take for noise.
 
 Meshes, gratings, halftone screens, checks, fur and lettering, in two colours, slightly bent, laid
 over part of a photo.
@@ -78,8 +78,8 @@ def _strands(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     length, thickness = np.exp(rng.uniform(np.log(1.5), np.log(6))), rng.uniform(0.4, 1.0)
     start, spread = rng.uniform(0, np.pi), rng.uniform(0.2, 1.2)
     strands, total = np.zeros_like(white), np.zeros_like(white)
+    y, x = np.mgrid[-12:13, -12:13].astype(np.float32)
     for angle in start + spread * np.arange(-1, 2):
-        y, x = np.mgrid[-12:13, -12:13].astype(np.float32)
         along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
         brush = np.exp(-0.5 * ((along / length) ** 2 + (across / thickness) ** 2))
         brush /= np.sqrt(np.square(brush).sum())

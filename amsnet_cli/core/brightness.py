@@ -25,8 +25,7 @@ _LOPSIDED = 0.05
 _CLIPPED = 0.05
 """Share of pixels at black or white from which a shade says nothing of the tone curve."""
 _BENT = (0.25, 0.5)
-"""Share of the bend of sRGB's tone curve that noise shows if it is not, and if it is, bent by it.
-Of SIDD's photos 0.4 to 1, where noise is faint less; of RENOIR's about -0.1."""
+"""Share of the bend of sRGB's tone curve that noise shows if it is not, and if it is, bent by it."""
 _NEXT = 0.5
 """Weight of the shades beside one."""
 

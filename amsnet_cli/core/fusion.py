@@ -128,7 +128,7 @@ def measure_cells(noisy: Tensor, denoised: Tensor, *, above: int = 0, below: int
     )
 
 
-def noise_share(removed: Measured, tolerance: float) -> Tensor:
+def noise_share(removed: Measured, tolerance: float, sure: float) -> Tensor:
     """Tell how much of what was removed was noise.
 
     Brightness is judged twice, as it was removed and in means of 2 x 2 pixels: texture of cloth,
@@ -140,6 +140,7 @@ def noise_share(removed: Measured, tolerance: float) -> Tensor:
         removed: of the whole picture.
         tolerance: how many times the quiet places' power is still noise; `SURELY_STRUCTURE` or
             `LIKELY_STRUCTURE`.
+        sure: `trust` in the picture's noise.
 
     Returns:
         (2, h, w) float32 in [0, 1], of brightness and colour: 1 up to the tolerance, from there the
@@ -151,19 +152,21 @@ def noise_share(removed: Measured, tolerance: float) -> Tensor:
         return shares
     luma, chroma = removed.power
     structure = _blur((removed.squares[0] - removed.brightness.square()).clamp_min(0))
-    hidden = _HIDDEN * (trust(removed) - _IN_DOUBT) / (1 - _IN_DOUBT) * structure
+    hidden = _HIDDEN * (sure - _IN_DOUBT) / (1 - _IN_DOUBT) * structure
     streaks = 1 - (1 - _OF_STREAKS) * _streaks(removed)
     within, coarsely = (
         _share_within(power, removed, tolerance * streaks, hidden)
         for power in (luma, removed.coarse)
     )
-    colour = _share_within(chroma, removed, torch.full_like(chroma, tolerance), hidden)
+    colour = _share_within(chroma, removed, tolerance, hidden)
     shares = torch.stack([torch.minimum(within, coarsely), colour])
     return shares.masked_fill(removed.uniform, 0.0) * (1 - _drawn(removed))
 
 
-def _share_within(power: Tensor, removed: Measured, tolerance: Tensor, hidden: Tensor) -> Tensor:
-    """Tell the noise's share in some power by that of quiet cells of each shade; (h, w), all."""
+def _share_within(
+    power: Tensor, removed: Measured, tolerance: Tensor | float, hidden: Tensor
+) -> Tensor:
+    """Tell the noise's share in some power by that of quiet cells of each shade; all (h, w)."""
     told, places = power[removed.telling], removed.brightness[removed.telling]
     shades = torch.linspace(0, 1, _SHADES)
     noise = torch.full((_SHADES,), torch.nan)
@@ -230,11 +233,12 @@ def share_that_stays(
     Returns:
         (2, h, w) float32 in [0, 1], by cells, of brightness and colour.
     """
-    surely = trust(removed) * noise_share(removed, SURELY_STRUCTURE)
+    sure = trust(removed)
+    surely = sure * noise_share(removed, SURELY_STRUCTURE, sure)
     wishes = zip((luma, chroma), surely, strict=True)
     stays = torch.stack([s if w is None else torch.full_like(s, w) for w, s in wishes])
     if detail:
-        stays[0] *= 1 - detail * (1 - noise_share(removed, LIKELY_STRUCTURE)[0])
+        stays[0] *= 1 - detail * (1 - noise_share(removed, LIKELY_STRUCTURE, sure)[0])
     return stays
 
 

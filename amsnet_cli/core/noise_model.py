@@ -29,8 +29,8 @@ looks like more is texture."""
 _CUT = 4.0
 """Gaussian sigma in pixels; coarser structure belongs to the picture."""
 _EVEN = (0.55, 0.75)
-"""What the faintest cells (5 %) have of the power of quiet ones (a quarter) of their brightness: of
-photos whose noise was reduced the former and less, of sensors' noise more than the latter."""
+"""What the faintest cells (5 %) have of the power of quiet ones (a quarter) of their brightness: up
+to the former, noise was surely reduced; from the latter on, surely not."""
 _FEWEST_CELLS = 40
 _SPARED = 0.4
 """By how much the power of spared noise grows, for each time that structure is as strong as the
