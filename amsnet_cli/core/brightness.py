@@ -25,7 +25,7 @@ _LOPSIDED = 0.05
 _CLIPPED = 0.05
 """Share of pixels at black or white from which a shade says nothing of the tone curve."""
 _BENT = (0.25, 0.5)
-"""Share of the bend of sRGB's tone curve that noise shows if it is not, and if it is, bent by it."""
+"""Share of the bend of sRGB's tone curve that noise shows if it is not bent by it, and if it is."""
 _NEXT = 0.5
 """Weight of the shades beside one."""
 
