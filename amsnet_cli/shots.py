@@ -18,7 +18,7 @@ from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos.colour import is_linear
 from amsnet_cli.photos.exif import camera_of
 from amsnet_cli.photos.find import find_photos
-from amsnet_cli.photos.photo import Pixels, unit_range
+from amsnet_cli.photos.photo import JpegCoding, Pixels, unit_range
 from amsnet_cli.photos.read import read_photo
 
 MOST_PHOTOS = 256
@@ -39,10 +39,12 @@ class Window:
     Attributes:
         pixels: (H, W, 3) as stored: uint8, uint16, or float32 in [0, 1].
         photo: the number of its photo among those that could be read.
+        jpeg: how its file was coded, if it is a JPEG.
     """
 
     pixels: Pixels
     photo: int
+    jpeg: JpegCoding | None = None
 
     @property
     def scale(self) -> float:
@@ -117,7 +119,7 @@ def read_shots(
             skipped[i] = str(error)
             notice(f"skipped {error}")
         else:
-            kept += sum(part.shape[0] * part.shape[1] for part in photos[i][1])
+            kept += sum(part.shape[0] * part.shape[1] for part in photos[i][2])
         to_come = math.ceil(number * max(0, pixels - kept) / max(1, kept))
         progress(number, min(len(drawn), number + to_come))
         if kept >= pixels:
@@ -129,9 +131,9 @@ def read_shots(
         paths=[paths[i] for i in in_order],
         cameras=[photos[i][0] for i in in_order],
         windows=[
-            Window(pixels=part, photo=number)
+            Window(pixels=part, photo=number, jpeg=photos[i][1])
             for number, i in enumerate(in_order)
-            for part in photos[i][1]
+            for part in photos[i][2]
         ],
         skipped=tuple(skipped[i] for i in sorted(skipped)),
         found=len(paths),
@@ -156,7 +158,7 @@ def _size(path: Path) -> int:
         return 0
 
 
-_Read = tuple[tuple[str | None, int | None], list[Pixels]]
+_Read = tuple[tuple[str | None, int | None], JpegCoding | None, list[Pixels]]
 
 
 def _reads(
@@ -194,4 +196,4 @@ def _read(path: Path, most: int, key: tuple[int, int, int]) -> _Read:
             for _ in range(most // (WINDOW * WINDOW))
         ]
         parts = [pixels[y : y + WINDOW, x : x + WINDOW].copy() for y, x in corners]
-    return camera_of(photo.exif), parts
+    return camera_of(photo.exif), photo.jpeg, parts

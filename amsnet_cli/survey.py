@@ -124,14 +124,15 @@ def look_at(
     looks = []
     for done, number in enumerate(chosen, 1):
         # In 16 bits, as a first version rounded to 8 would hold noise of its own.
-        noisy = with_depth(Photo(pixels=shots.windows[number].pixels), 16)
+        window = shots.windows[number]
+        noisy = with_depth(Photo(pixels=window.pixels), 16)
         # All that the network takes for noise goes: what is given back in doubt would be learned.
         denoised = denoise(noisy, model, DenoiseOptions(strength=1.0), device=device)
         before, after = (_tensor(p.pixels) for p in (noisy, denoised))
         noise = measure_noise(before, after)
         removed = measure_cells(before, after)
         faint = noise is not None and min(noise.sigma(), quiet_power(removed) ** 0.5) < HARDLY_ANY
-        clean = faint or trust(removed) < TRUSTED
+        clean = faint or trust(removed, window.jpeg.step if window.jpeg else None) < TRUSTED
         looks.append(
             Look(
                 window=number, denoised=denoised.pixels,

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -58,7 +59,7 @@ def simulate(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]
     noisy, target = (x[..., MARGIN:-MARGIN, MARGIN:-MARGIN].clamp(0, 1) for x in (noisy, target))
     target = _with_centre_of(noisy, target)
     noisy = torch.where(draw.chance(0.05), target, noisy)  # and what is clean is to stay so
-    return _quantise(noisy, draw.chance(0.6).flatten(), draw), target
+    return _quantise(noisy, draw.chance(0.7).flatten(), draw), target
 
 
 def _with_centre_of(noisy: Tensor, target: Tensor) -> Tensor:
@@ -321,14 +322,30 @@ def _sharpen(x: Tensor, amount: Tensor) -> Tensor:
 
 
 def _quantise(noisy: Tensor, as_jpeg: Tensor, draw: _Draw) -> Tensor:
-    """Round to 8 bit; some by way of JPEG at quality 70 to 99, 4:4:4 to 4:2:0."""
-    quality = draw.uniform(70, 100).flatten().int().clamp_max(99).tolist()
-    subsampling = draw.uniform(0, 3).flatten().int().clamp_max(2).tolist()
+    """Round to 8 bit; some by way of JPEG at quality 55 to 99, 4:4:4 to 4:2:0, once or twice.
+
+    Photos often are cropped or turned between the first time and the second, or after the last: so
+    their blocks begin anywhere, but mostly, the last time, where the photo begins.
+    """
+    first, last = (draw.uniform(low, 100).flatten().int().tolist() for low in (80, 55))
+    subsampling = draw.uniform(0, 4).flatten().int().clamp_max(2).tolist()
+    twice, anywhere = draw.chance(0.3).flatten(), draw.chance(0.25).flatten()
+    places = draw.uniform(0, 8, 2, 2).int().tolist()
     pixels = (noisy * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy().copy()
     for i in torch.nonzero(as_jpeg).flatten().tolist():
-        file = io.BytesIO()
-        Image.fromarray(pixels[i]).save(
-            file, "JPEG", quality=quality[i], subsampling=subsampling[i]
-        )
-        pixels[i] = np.asarray(Image.open(file))
+        if twice[i]:
+            pixels[i] = _as_jpeg(pixels[i], first[i], subsampling[i], places[i][0])
+        place = places[i][1] if anywhere[i] else [0, 0]
+        pixels[i] = _as_jpeg(pixels[i], last[i], subsampling[i], place)
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+
+
+def _as_jpeg(
+    pixels: NDArray[np.uint8], quality: int, subsampling: int, place: list[int]
+) -> NDArray[np.uint8]:
+    """Compress (H, W, 3) as part of a larger photo, `place` pixels beyond the first block."""
+    top, left = place
+    wider = np.pad(pixels, ((top, 0), (left, 0), (0, 0)), mode="reflect")
+    file = io.BytesIO()
+    Image.fromarray(wider).save(file, "JPEG", quality=quality, subsampling=subsampling)
+    return np.asarray(Image.open(file))[top:, left:]

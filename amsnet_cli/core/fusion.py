@@ -43,9 +43,11 @@ _CLIPPED = 0.25
 _FEWEST_TELLING = 0.15
 _DRAWN = (0.03, 0.1)
 _IN_DOUBT = 0.25
-_SHARED, _SHARED_IF_EVEN = (0.05, 0.25), (0.05, 0.12)
-_FAINT = (2.5 / 255, 4.0 / 255)
+_SHARED, _SHARED_IF_EVEN, _SHARED_IN_JPEG = (0.05, 0.25), (0.05, 0.12), (0.3, 0.45)
+_COARSE = (14 / 255, 20 / 255)
+_FAINT, _FAINT_IN_JPEG = (2.5 / 255, 4.0 / 255), (1.5 / 255, 2.5 / 255)
 _FLOOR, _FLOOR_SHARE = (1.6 / 255, 2.0 / 255), 0.05
+_ROUNDING = (0.3 / 255, 0.5 / 255)
 _EVEN = (1.3, 1.6)
 
 
@@ -187,7 +189,7 @@ def quiet_power(removed: Measured) -> float:
     return float(_quantile(power, _QUIET)) if len(power) else 0.0
 
 
-def trust(removed: Measured) -> float:
+def trust(removed: Measured, step: float | None) -> float:
     """Tell how far a picture of hardly any noise is one of noise at all.
 
     Demosaicking and what follows it let neighbouring pixels share the noise of cameras. Faint
@@ -195,7 +197,16 @@ def trust(removed: Measured) -> float:
     dither just as often: in the quiet cells, neighbours share what was removed from camera photos
     (DND, SIDD, RENOIR, PolyU), and hardly what was removed from noiseless ones (Kodak). What speaks
     for noise is a floor of the same height under a good part of the cells: above it less must be
-    shared, and if it is high, nothing.
+    shared, and if it is high, nothing; a floor that rounding to 8 bits makes says nothing.
+
+    JPEG makes neighbours share whatever it keeps, so there more must be shared, unless there is more
+    of it than a JPEG keeps of texture as faint; where its steps are coarse, faint texture has gone
+    in coding, and what looks like it is the coding's own noise.
+
+    Args:
+        removed: of the whole picture.
+        step: mean quantisation step of its brightness in [0, 1] units, if it comes from a JPEG
+            file (2/255 at quality 98, 9/255 at 92, 29/255 at 75), or None.
 
     Returns:
         1 for camera noise and for all noise that is plainly there, less in doubt, at least
@@ -213,14 +224,19 @@ def trust(removed: Measured) -> float:
     )
     even = 1 - _between(usual / max(floor, 1e-6), _EVEN)
     plain = even * _between(floor, _FLOOR)
-    shared = even * _between(correlation, _SHARED_IF_EVEN)
-    shared = max(shared, _between(correlation, _SHARED))
-    white, faint = 1 - shared, 1 - _between(level**0.5, _FAINT)
-    return 1 - (1 - _IN_DOUBT) * white * faint * (1 - plain)
+    shared = even * _between(floor, _ROUNDING) * _between(correlation, _SHARED_IF_EVEN)
+    faint = 1 - _between(level**0.5, _FAINT if step is None else _FAINT_IN_JPEG)
+    white = 1 - max(shared, _between(correlation, _SHARED if step is None else _SHARED_IN_JPEG))
+    fine = 1 - _between(step or 0.0, _COARSE)
+    return 1 - (1 - _IN_DOUBT) * white * faint * (1 - plain) * fine
 
 
 def share_that_stays(
-    removed: Measured, luma: float | None, chroma: float | None, detail: float
+    removed: Measured,
+    luma: float | None,
+    chroma: float | None,
+    detail: float,
+    step: float | None = None,
 ) -> Tensor:
     """Decide how much of what was removed stays away; linear in all three numbers.
 
@@ -229,11 +245,12 @@ def share_that_stays(
         luma: share of the brightness, in [0, 1]; None for all but what was surely structure.
         chroma: the same of the colour.
         detail: how much of the brightness that was likely structure comes back, in [0, 1].
+        step: see `trust`.
 
     Returns:
         (2, h, w) float32 in [0, 1], by cells, of brightness and colour.
     """
-    sure = trust(removed)
+    sure = trust(removed, step)
     surely = sure * noise_share(removed, SURELY_STRUCTURE, sure)
     wishes = zip((luma, chroma), surely, strict=True)
     stays = torch.stack([s if w is None else torch.full_like(s, w) for w, s in wishes])

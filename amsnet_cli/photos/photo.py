@@ -29,6 +29,11 @@ class JpegCoding:
     chroma: tuple[int, ...]
     progressive: bool = False
 
+    @property
+    def step(self) -> float:
+        """Mean quantisation step of the brightness, in [0, 1] units."""
+        return sum(self.luma) / len(self.luma) / 255
+
 
 @dataclass(frozen=True, kw_only=True)
 class Photo:
