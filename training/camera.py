@@ -126,7 +126,7 @@ def _photograph(clean: Tensor, draw: _Draw) -> tuple[Tensor, Tensor]:
     camera = torch.einsum("bij,bjhw->bihw", torch.linalg.inv(to_srgb), linear)
     raw = (camera / gains).clamp(0, 1)
 
-    shot = draw.log_uniform(2e-5, 4e-2)
+    shot = draw.log_uniform(3e-5, 8e-2)
     read = (2.18 * shot.log() + 1.2 + 0.6 * draw.normal_like(shot)).exp()
     noise = (shot * raw + read).sqrt() * draw.normal_like(raw)
 

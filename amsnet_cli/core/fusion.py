@@ -199,9 +199,9 @@ def trust(removed: Measured, step: float | None) -> float:
     for noise is a floor of the same height under a good part of the cells: above it less must be
     shared, and if it is high, nothing; a floor that rounding to 8 bits makes says nothing.
 
-    JPEG makes neighbours share whatever it keeps, so there more must be shared, unless there is more
-    of it than a JPEG keeps of texture as faint; where its steps are coarse, faint texture has gone
-    in coding, and what looks like it is the coding's own noise.
+    JPEG makes neighbours share whatever it keeps, so there more must be shared, but less of it is
+    taken for faint; where its steps are coarse, faint texture has gone in coding, and what looks
+    like it is the coding's own noise.
 
     Args:
         removed: of the whole picture.
