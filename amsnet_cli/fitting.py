@@ -88,8 +88,8 @@ RECIPES: dict[RecipeName, Recipe] = {
         ema_decay=0.0, keep="last",
     ),
 }  # fmt: skip
-ADAPT_STEPS = 200
-"""Steps of "adapt": what the noise has to teach is learned by then, and more costs texture."""
+ADAPT_STEPS = 500
+"""Steps of "adapt": what the noise has to teach is learned by then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ class FitOptions:
         smooth: fine-tune with prior smoothing (variant P) instead of hiding pixels; needs a model
             to start from.
         minutes: stop after this long, or None.
-        steps: stop after this many optimiser steps; None for 200 of "adapt". Of neither, "masked"
+        steps: stop after this many optimiser steps; None for 500 of "adapt". Of neither, "masked"
             takes 10 minutes and "paper" 25,000 steps. With steps alone, the same seed gives the
             same bytes on the same machine; minutes depend on its speed.
         stride: of the pixel-shuffle downsampling of patches; None for 5, as in the paper.
@@ -118,8 +118,8 @@ class FitOptions:
             None chooses about 160, or 96.
         batch: patches a step, of all processes together; None for 4, or 24 for "adapt", or 2 for
             Restormer by the paper's recipe.
-        rate: peak learning rate, None for 1e-4 by the paper's recipe, else 1e-3 from scratch and
-            2e-4 from a model.
+        rate: peak learning rate, None for 1e-4 by the paper's recipe, 4e-4 of "adapt", else 1e-3
+            from scratch and 2e-4 from a model.
         refine: share of random replacement refinement of the fitted model at work (variant E).
         precision: "float32" never lets convolutions run in bfloat16.
         seed: of everything random.
@@ -569,7 +569,7 @@ def _settle_adapting(options: FitOptions, *, single: bool) -> FitOptions:
     if patch < 1 or patch % 16:
         raise UsageError("the patch of adapting is a multiple of 16")
     return dataclasses.replace(
-        options, patch=patch, batch=batch, rate=options.rate or 2e-4,
+        options, patch=patch, batch=batch, rate=options.rate or 4e-4,
         steps=options.steps or ADAPT_STEPS,
     )  # fmt: skip
 

@@ -85,7 +85,7 @@ def fit(
         int | None,
         typer.Option(
             min=1,
-            help="Stop after this many steps; reproducible, unlike minutes. (default: adapt 200)",
+            help="Stop after this many steps; reproducible, unlike minutes. (default: adapt 500)",
         ),
     ] = None,
     stride: Annotated[
