@@ -51,7 +51,7 @@ def test_of_faint_differences_only_those_that_neighbours_share_are_surely_noise(
 
 
 def test_what_neighbours_share_says_less_in_a_jpeg_unless_its_steps_are_coarse(clean):
-    white = noise_like(clean, 0.5 / 255)
+    white = noise_like(clean, 0.8 / 255)
     some = white + 1.5 * F.avg_pool2d(white[None], 3, stride=1, padding=1)[0]
 
     def believed(step: float | None) -> float:
@@ -59,7 +59,7 @@ def test_what_neighbours_share_says_less_in_a_jpeg_unless_its_steps_are_coarse(c
         return float(stays.mean())
 
     camera, fine, coarse = believed(None), believed(5 / 255), believed(25 / 255)
-    assert fine < 0.5 and min(camera, coarse) > 0.9
+    assert fine < 0.6 and min(camera, coarse) > 0.9
 
 
 def test_removed_structure_comes_back(clean):

@@ -63,6 +63,17 @@ def test_clean_photos_hardly_change(photo_weights, name):
     assert psnr(after(small, photo_weights), small) > 42
 
 
+@pytest.mark.parametrize(("quality", "subsampling"), [(75, "4:2:0"), (92, "4:2:0"), (95, "4:4:4")])
+@pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])
+def test_jpegs_of_clean_photos_get_no_worse(photo_weights, tmp_path, name, quality, subsampling):
+    clean = getattr(skimage.data, name)()
+    file = tmp_path / "a.jpg"
+    Image.fromarray(clean).save(file, quality=quality, subsampling=subsampling)
+    photo = read_photo(file)
+    denoised = denoise(photo, photo_weights).pixels
+    assert psnr(denoised, clean) > psnr(photo.pixels, clean) - 0.05
+
+
 @pytest.mark.parametrize("sigma", [3, 8, 20, 40])
 @pytest.mark.parametrize("name", ["astronaut", "coffee"])
 def test_noise_goes_and_brightness_stays(photo_weights, name, sigma):

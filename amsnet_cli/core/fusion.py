@@ -197,7 +197,7 @@ def trust(removed: Measured, step: float | None) -> float:
     dither just as often: in the quiet cells, neighbours share what was removed from camera photos
     (DND, SIDD, RENOIR, PolyU), and hardly what was removed from noiseless ones (Kodak). What speaks
     for noise is a floor of the same height under a good part of the cells: above it less must be
-    shared, and if it is high, nothing; a floor that rounding to 8 bits makes says nothing.
+    shared, and if it is high, nothing. What rounding to 8 bits would make says nothing.
 
     JPEG makes neighbours share whatever it keeps, so there more must be shared, but less of it is
     taken for faint; where its steps are coarse, faint texture has gone in coding, and what looks
@@ -224,11 +224,13 @@ def trust(removed: Measured, step: float | None) -> float:
     )
     even = 1 - _between(usual / max(floor, 1e-6), _EVEN)
     plain = even * _between(floor, _FLOOR)
-    shared = even * _between(floor, _ROUNDING) * _between(correlation, _SHARED_IF_EVEN)
-    faint = 1 - _between(level**0.5, _FAINT if step is None else _FAINT_IN_JPEG)
-    white = 1 - max(shared, _between(correlation, _SHARED if step is None else _SHARED_IN_JPEG))
-    fine = 1 - _between(step or 0.0, _COARSE)
-    return 1 - (1 - _IN_DOUBT) * white * faint * (1 - plain) * fine
+    wanted, faint = (_SHARED, _FAINT) if step is None else (_SHARED_IN_JPEG, _FAINT_IN_JPEG)
+    evenly = even * _between(floor, _ROUNDING) * _between(correlation, _SHARED_IF_EVEN)
+    shared = max(evenly, _between(correlation, wanted)) * _between(level**0.5, _ROUNDING)
+    doubt = (1 - shared) * (1 - plain)
+    doubt *= 1 - _between(level**0.5, faint)
+    doubt *= 1 - _between(step or 0.0, _COARSE)
+    return 1 - (1 - _IN_DOUBT) * doubt
 
 
 def share_that_stays(
