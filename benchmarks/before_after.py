@@ -25,8 +25,8 @@ from training.camera import simulate
 CAMERAS = 24
 WANTED = 20.0
 """PSNR in dB of the camera that is taken for the astronaut."""
-SEED, SHEET_SEED = 3, 1
-"""Of the cameras, for the portrait and the crops: chosen by eye, so that each shows noise."""
+SEED = 5
+"""Of the cameras: chosen by eye, so that all but the last show noise."""
 CROPS = (
     ("astronaut", (60, 170), 18.0), ("coffee", (150, 180), 24.0),
     ("chelsea", (90, 130), 30.0), ("astronaut", (180, 300), 34.0),
@@ -54,7 +54,7 @@ def sheet(model: Model) -> Picture:
     for name, (top, left), wanted in CROPS:
         whole = getattr(skimage.data, name)()
         side = min(whole.shape[:2]) // 2 * 2
-        noisy, clean = photographed(np.ascontiguousarray(whole[:side, :side]), wanted, SHEET_SEED)
+        noisy, clean = photographed(np.ascontiguousarray(whole[:side, :side]), wanted, SEED)
         denoised = denoise(Photo(pixels=noisy), model).pixels
         removed = np.clip(128 + AMPLIFIED * (noisy.astype(int) - denoised), 0, 255).astype(np.uint8)
         area = np.s_[top : top + SIDE, left : left + SIDE]
