@@ -202,8 +202,7 @@ def _fused(photo: Photo, waiting: Photo, options: DenoiseOptions, low: float, hi
     cells = stacked(measured(), height)
     by_itself = options.strength is None
     shift = residuals.shift() if by_itself else None
-    coding = photo.jpeg.step if photo.jpeg else None
-    decided = share_that_stays(cells, luma, chroma, options.detail, coding)
+    decided = share_that_stays(cells, luma, chroma, options.detail, photo.coding_step)
     if by_itself:
         decided = torch.cat([decided, smoothing(cells)])
     _release_heap(photo.pixels)

@@ -18,7 +18,7 @@ from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos.colour import is_linear
 from amsnet_cli.photos.exif import camera_of
 from amsnet_cli.photos.find import find_photos
-from amsnet_cli.photos.photo import JpegCoding, Pixels, unit_range
+from amsnet_cli.photos.photo import Pixels, unit_range
 from amsnet_cli.photos.read import read_photo
 
 MOST_PHOTOS = 256
@@ -39,12 +39,12 @@ class Window:
     Attributes:
         pixels: (H, W, 3) as stored: uint8, uint16, or float32 in [0, 1].
         photo: the number of its photo among those that could be read.
-        jpeg: how its file was coded, if it is a JPEG.
+        coding_step: that its file was coded with, see `Photo`.
     """
 
     pixels: Pixels
     photo: int
-    jpeg: JpegCoding | None = None
+    coding_step: float | None = None
 
     @property
     def scale(self) -> float:
@@ -131,7 +131,7 @@ def read_shots(
         paths=[paths[i] for i in in_order],
         cameras=[photos[i][0] for i in in_order],
         windows=[
-            Window(pixels=part, photo=number, jpeg=photos[i][1])
+            Window(pixels=part, photo=number, coding_step=photos[i][1])
             for number, i in enumerate(in_order)
             for part in photos[i][2]
         ],
@@ -158,7 +158,7 @@ def _size(path: Path) -> int:
         return 0
 
 
-_Read = tuple[tuple[str | None, int | None], JpegCoding | None, list[Pixels]]
+_Read = tuple[tuple[str | None, int | None], float | None, list[Pixels]]
 
 
 def _reads(
@@ -196,4 +196,4 @@ def _read(path: Path, most: int, key: tuple[int, int, int]) -> _Read:
             for _ in range(most // (WINDOW * WINDOW))
         ]
         parts = [pixels[y : y + WINDOW, x : x + WINDOW].copy() for y, x in corners]
-    return camera_of(photo.exif), photo.jpeg, parts
+    return camera_of(photo.exif), photo.coding_step, parts

@@ -132,7 +132,7 @@ def look_at(
         noise = measure_noise(before, after)
         removed = measure_cells(before, after)
         faint = noise is not None and min(noise.sigma(), quiet_power(removed) ** 0.5) < HARDLY_ANY
-        clean = faint or trust(removed, window.jpeg.step if window.jpeg else None) < TRUSTED
+        clean = faint or trust(removed, window.coding_step) < TRUSTED
         looks.append(
             Look(
                 window=number, denoised=denoised.pixels,

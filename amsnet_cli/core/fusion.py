@@ -43,9 +43,9 @@ _CLIPPED = 0.25
 _FEWEST_TELLING = 0.15
 _DRAWN = (0.03, 0.1)
 _IN_DOUBT = 0.25
-_SHARED, _SHARED_IF_EVEN, _SHARED_IN_JPEG = (0.05, 0.25), (0.05, 0.12), (0.35, 0.5)
+_SHARED, _SHARED_IF_EVEN, _SHARED_IF_CODED = (0.05, 0.25), (0.05, 0.12), (0.35, 0.5)
 _COARSE = (14 / 255, 20 / 255)
-_FAINT, _FAINT_IN_JPEG = (2.5 / 255, 4.0 / 255), (2.0 / 255, 3.0 / 255)
+_FAINT, _FAINT_IF_CODED = (2.5 / 255, 4.0 / 255), (2.0 / 255, 3.0 / 255)
 _FLOOR, _FLOOR_SHARE = (1.6 / 255, 2.0 / 255), 0.05
 _ROUNDING = (0.3 / 255, 0.5 / 255)
 _EVEN = (1.3, 1.6)
@@ -199,14 +199,15 @@ def trust(removed: Measured, step: float | None) -> float:
     for noise is a floor of the same height under a good part of the cells: above it less must be
     shared, and if it is high, nothing. What rounding to 8 bits would make says nothing.
 
-    JPEG makes neighbours share whatever it keeps, so there more must be shared, but less of it is
-    taken for faint; where its steps are coarse, faint texture has gone in coding, and what looks
-    like it is the coding's own noise.
+    Lossy coding makes neighbours share whatever it keeps, so there more must be shared, but less of
+    it is taken for faint; where its steps are coarse, faint texture has gone in coding, and what
+    looks like it is the coding's own noise.
 
     Args:
         removed: of the whole picture.
-        step: mean quantisation step of its brightness in [0, 1] units, if it comes from a JPEG
-            file (2/255 at quality 98, 9/255 at 92, 29/255 at 75), or None.
+        step: mean quantisation step of its brightness in [0, 1] units, if it comes from a lossy
+            file (JPEG: 2/255 at quality 98, 9/255 at 92, 29/255 at 75), 0 if it is not known;
+            None of a lossless one.
 
     Returns:
         1 for camera noise and for all noise that is plainly there, less in doubt, at least
@@ -224,7 +225,7 @@ def trust(removed: Measured, step: float | None) -> float:
     )
     even = 1 - _between(usual / max(floor, 1e-6), _EVEN)
     plain = even * _between(floor, _FLOOR)
-    wanted, faint = (_SHARED, _FAINT) if step is None else (_SHARED_IN_JPEG, _FAINT_IN_JPEG)
+    wanted, faint = (_SHARED, _FAINT) if step is None else (_SHARED_IF_CODED, _FAINT_IF_CODED)
     evenly = even * _between(floor, _ROUNDING) * _between(correlation, _SHARED_IF_EVEN)
     shared = max(evenly, _between(correlation, wanted)) * _between(level**0.5, _ROUNDING)
     doubt = (1 - shared) * (1 - plain)

@@ -262,6 +262,9 @@ def _photo(
         says_resolution = jpeg.has_resolution(content) or block is not None
     elif kind == "PNG":
         says_resolution = any(name == b"pHYs" for name, _ in png.chunks(content))
+    coding = jpeg.coding_of(content) if kind == "JPEG" else None
+    lossless = kind == "WEBP" and _is_lossless_webp(content)
+    coded = kind in ("JPEG", "WEBP", "AVIF") and not lossless
     return Photo(
         pixels=np.ascontiguousarray(array[..., :colours]),
         alpha=np.ascontiguousarray(array[..., -1]) if image.hasalpha() else None,
@@ -271,8 +274,9 @@ def _photo(
         iptc=iptc,
         orientation=orientation,
         dpi=(image.xres * 25.4, image.yres * 25.4) if says_resolution else None,
-        jpeg=jpeg.coding_of(content) if kind == "JPEG" else None,
-        lossless=kind == "WEBP" and _is_lossless_webp(content),
+        jpeg=coding,
+        coding_step=coding.step if coding else 0.0 if coded else None,
+        lossless=lossless,
     )
 
 
