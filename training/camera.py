@@ -32,6 +32,10 @@ _STEP = 0.02
 _SHADES = 16
 _FEWEST = 64
 """Pixels of one shade from which a median is taken."""
+_STRAIGHT = 0.3
+"""Share of photos that leave the converter as they were demosaicked and toned: no noise reduction,
+no resampling, no sharpening, no JPEG. RAW files are read like that, here and by most converters'
+neutral settings."""
 
 
 def simulate(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -46,20 +50,20 @@ def simulate(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]
         (noisy) or not (target).
     """
     draw = _Draw(generator, clean.shape[0])
-    white = draw.chance(0.15)
-    noisy, target = _photograph(clean, draw)
+    white, processed = draw.chance(0.15), ~draw.chance(_STRAIGHT)
+    noisy, target = _photograph(clean, processed, draw)
     sigma = draw.log_uniform(0.5 / 255, 60 / 255)
     gaussian = clean + sigma * draw.normal_like(clean)
     noisy = torch.where(white, gaussian, noisy)
     target = torch.where(white, clean, target)
 
-    noisy, target = _resample(noisy, target, draw)
-    amount = draw.uniform(0.2, 1.2) * draw.chance(0.25)
+    noisy, target = _resample(noisy, target, processed & draw.chance(0.3), draw)
+    amount = draw.uniform(0.2, 1.2) * (processed & draw.chance(0.35))
     noisy, target = _sharpen(noisy, amount), _sharpen(target, amount)
     noisy, target = (x[..., MARGIN:-MARGIN, MARGIN:-MARGIN].clamp(0, 1) for x in (noisy, target))
     target = _with_centre_of(noisy, target)
     noisy = torch.where(draw.chance(0.05), target, noisy)  # and what is clean is to stay so
-    return _quantise(noisy, draw.chance(0.7).flatten(), draw), target
+    return _quantise(noisy, (processed & draw.chance(0.9)).flatten(), draw), target
 
 
 def _with_centre_of(noisy: Tensor, target: Tensor) -> Tensor:
@@ -114,8 +118,11 @@ class _Draw:
         return torch.randn(x.shape, generator=self.generator)
 
 
-def _photograph(clean: Tensor, draw: _Draw) -> tuple[Tensor, Tensor]:
-    """Expose, add sensor noise, develop; the noise-free twin takes the same road."""
+def _photograph(clean: Tensor, processed: Tensor, draw: _Draw) -> tuple[Tensor, Tensor]:
+    """Expose, add sensor noise, develop; the noise-free twin takes the same road.
+
+    In-camera noise reduction goes to those that are `processed`, (B, 1, 1, 1) bool.
+    """
     gamma = draw.uniform(1.8, 2.6)
     exposure = 2 ** draw.uniform(-2.0, 0.4)
     to_srgb = _colour_matrix(draw)
@@ -136,7 +143,8 @@ def _photograph(clean: Tensor, draw: _Draw) -> tuple[Tensor, Tensor]:
         rgb = torch.where(mosaicked, _demosaic(_mosaic(sensor), kind), sensor)
         developed.append(torch.einsum("bij,bjhw->bihw", to_srgb, rgb * gains))
     noisy, target = developed
-    noisy = target + _reduce_noise(noisy - target, draw)
+    reduced = target + _reduce_noise(noisy - target, draw)
+    noisy = torch.where(processed, reduced, noisy)
     contrast = draw.uniform(0.0, 0.8)
     developed_target = _tone(target, gamma, contrast)
     # The curve makes noise lopsided, which networks come to expect of all noise; RENOIR's is even.
@@ -144,7 +152,8 @@ def _photograph(clean: Tensor, draw: _Draw) -> tuple[Tensor, Tensor]:
     slope = (_tone(target + _STEP, gamma, contrast) - developed_target) / _STEP
     even = developed_target + slope * (noisy - target)
     developed_noisy = torch.where(draw.chance(0.4), even, _tone(noisy, gamma, contrast))
-    return _smooth_flats(developed_noisy, developed_target, draw)
+    chosen = processed & draw.chance(0.55)
+    return _smooth_flats(developed_noisy, developed_target, chosen, draw)
 
 
 def _tone(linear: Tensor, gamma: Tensor, contrast: Tensor) -> Tensor:
@@ -256,7 +265,9 @@ def _reduce_noise(noise: Tensor, draw: _Draw) -> Tensor:
     return noise + draw.chance(0.25) * strength * grain
 
 
-def _smooth_flats(noisy: Tensor, target: Tensor, draw: _Draw) -> tuple[Tensor, Tensor]:
+def _smooth_flats(
+    noisy: Tensor, target: Tensor, chosen: Tensor, draw: _Draw
+) -> tuple[Tensor, Tensor]:
     """What noise reduction that spares edges leaves: hardly any noise in flats, all of it at edges.
 
     So a network must not take the noise of edges and texture to be as faint as that of flats: in
@@ -282,7 +293,6 @@ def _smooth_flats(noisy: Tensor, target: Tensor, draw: _Draw) -> tuple[Tensor, T
         smooth, soft = _blur(fine, reach), _blur(tint, wide)
         return smooth + brightness * (fine - smooth) + soft + colour * (tint - soft)
 
-    chosen = draw.chance(0.45)
     return torch.where(chosen, spared(noisy), noisy), torch.where(chosen, spared(target), target)
 
 
@@ -299,12 +309,12 @@ def _blur(x: Tensor, sigma: Tensor) -> Tensor:
     return x.reshape(batch, channels, height, width)
 
 
-def _resample(noisy: Tensor, target: Tensor, draw: _Draw) -> tuple[Tensor, Tensor]:
+def _resample(noisy: Tensor, target: Tensor, chosen: Tensor, draw: _Draw) -> tuple[Tensor, Tensor]:
     """Scale some patches by 0.5 to 1.5 and cut them to size again (mirrored where smaller)."""
     size = noisy.shape[-1]
-    scale, chosen = draw.uniform(0.5, 1.5).flatten(), draw.chance(0.25).flatten()
+    scale = draw.uniform(0.5, 1.5).flatten()
     noisy, target = noisy.clone(), target.clone()
-    for i in torch.nonzero(chosen).flatten().tolist():
+    for i in torch.nonzero(chosen.flatten()).flatten().tolist():
         pair = torch.stack([noisy[i], target[i]])
         pair = F.interpolate(pair, scale_factor=float(scale[i]), mode="bicubic", antialias=True)
         short = max(0, size - pair.shape[-1])
