@@ -13,7 +13,7 @@ from torch import Tensor
 
 from amsnet_cli.core.brightness import Residuals, shifted
 from amsnet_cli.core.cells import CELL, smoothed, stacked
-from amsnet_cli.core.fusion import Measured, fuse, measure_cells, share_that_stays
+from amsnet_cli.core.fusion import Measured, fuse, is_faint, measure_cells, share_that_stays
 from amsnet_cli.core.inference import multi_mask_pass, random_replacement, single_pass
 from amsnet_cli.core.masks import partition_masks
 from amsnet_cli.core.networks import MaskedNetwork
@@ -39,6 +39,7 @@ from amsnet_cli.photos.photo import (
     unit_part,
     with_unit_pixels,
 )
+from amsnet_cli.photos.traces import step_of_traces
 
 MAX_OVERLAP = 96
 """Pixels of a sub-image by which tiles overlap at most.
@@ -202,7 +203,8 @@ def _fused(photo: Photo, waiting: Photo, options: DenoiseOptions, low: float, hi
     cells = stacked(measured(), height)
     by_itself = options.strength is None
     shift = residuals.shift() if by_itself else None
-    decided = share_that_stays(cells, luma, chroma, options.detail, photo.coding_step)
+    coded = coding_step(photo, cells)
+    decided = share_that_stays(cells, luma, chroma, options.detail, coded)
     if by_itself:
         decided = torch.cat([decided, smoothing(cells)])
     _release_heap(photo.pixels)
@@ -217,6 +219,19 @@ def _fused(photo: Photo, waiting: Photo, options: DenoiseOptions, low: float, hi
         fused = fuse(rows(photo, top, end), denoised, fine[:1], fine[1:2])
         pixels[top:end] = _stored(photo, fused, low, high)
     return replace(photo, pixels=pixels)
+
+
+def coding_step(photo: Photo, removed: Measured) -> float | None:
+    """Find out how coarsely a photo was coded, as far as `core.fusion.trust` needs to know.
+
+    Args:
+        photo: whose file says it, or whose pixels show it.
+        removed: from the photo; where that was more than faint noise, pixels are not searched.
+    """
+    whole_numbers = photo.pixels.dtype != np.float32
+    if photo.coding_step is None and whole_numbers and is_faint(removed):
+        return step_of_traces(photo.pixels)
+    return photo.coding_step
 
 
 def _rows_at_a_time(height: int, width: int) -> list[tuple[int, int]]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from amsnet_cli.core.fusion import measure_cells, quiet_power, trust
 from amsnet_cli.core.noise_model import NoiseModel, measure_noise
-from amsnet_cli.denoising import DenoiseOptions, denoise
+from amsnet_cli.denoising import DenoiseOptions, coding_step, denoise
 from amsnet_cli.model import Model
 from amsnet_cli.photos.photo import Photo, Pixels, with_depth
 from amsnet_cli.shots import Shots
@@ -125,14 +125,15 @@ def look_at(
     for done, number in enumerate(chosen, 1):
         # In 16 bits, as a first version rounded to 8 would hold noise of its own.
         window = shots.windows[number]
-        noisy = with_depth(Photo(pixels=window.pixels), 16)
+        noisy = with_depth(Photo(pixels=window.pixels, coding_step=window.coding_step), 16)
         # All that the network takes for noise goes: what is given back in doubt would be learned.
         denoised = denoise(noisy, model, DenoiseOptions(strength=1.0), device=device)
         before, after = (_tensor(p.pixels) for p in (noisy, denoised))
         noise = measure_noise(before, after)
         removed = measure_cells(before, after)
         faint = noise is not None and min(noise.sigma(), quiet_power(removed) ** 0.5) < HARDLY_ANY
-        clean = faint or trust(removed, window.coding_step) < TRUSTED
+        step = coding_step(replace(noisy, pixels=window.pixels), removed)
+        clean = faint or trust(removed, step) < TRUSTED
         looks.append(
             Look(
                 window=number, denoised=denoised.pixels,

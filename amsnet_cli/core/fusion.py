@@ -189,6 +189,11 @@ def quiet_power(removed: Measured) -> float:
     return float(_quantile(power, _QUIET)) if len(power) else 0.0
 
 
+def is_faint(removed: Measured) -> bool:
+    """Tell whether so little was removed that it may be no noise: `trust` asks for a step then."""
+    return quiet_power(removed) < _FAINT[1] ** 2
+
+
 def trust(removed: Measured, step: float | None) -> float:
     """Tell how far a picture of hardly any noise is one of noise at all.
 
@@ -205,9 +210,9 @@ def trust(removed: Measured, step: float | None) -> float:
 
     Args:
         removed: of the whole picture.
-        step: mean quantisation step of its brightness in [0, 1] units, if it comes from a lossy
-            file (JPEG: 2/255 at quality 98, 9/255 at 92, 29/255 at 75), 0 if it is not known;
-            None of a lossless one.
+        step: mean quantisation step that its brightness was coded with, in [0, 1] units (JPEG:
+            2/255 at quality 98, 9/255 at 92, 29/255 at 75), 0 if it is not known; None if it never
+            was. Counts only if what was removed `is_faint`.
 
     Returns:
         1 for camera noise and for all noise that is plainly there, less in doubt, at least

@@ -54,7 +54,8 @@ class Photo:
             developed into float32, which can be below black, to be written with 16.
         jpeg: how the file was coded, if it is a JPEG.
         coding_step: mean quantisation step that the file's brightness was coded with, in [0, 1]
-            units; 0 of lossy files that are not asked (WebP, AVIF, HEIC), None of lossless ones.
+            units; 0 of lossy files that are not asked (WebP, AVIF, HEIC), None of lossless ones
+            (whose pixels may tell of earlier files: `photos.traces`).
         lossless: whether the file is a lossless WebP.
         notes: what was changed in reading, for people.
     """
