@@ -13,9 +13,10 @@ from torch import Tensor
 
 from amsnet_cli.core.brightness import Residuals, shifted
 from amsnet_cli.core.cells import CELL, smoothed, stacked
-from amsnet_cli.core.fusion import Measured, fuse, is_faint, measure_cells, share_that_stays
+from amsnet_cli.core.fusion import fuse, is_faint, share_that_stays
 from amsnet_cli.core.inference import multi_mask_pass, random_replacement, single_pass
 from amsnet_cli.core.masks import partition_masks
+from amsnet_cli.core.measured import Measured, measure_cells
 from amsnet_cli.core.networks import MaskedNetwork
 from amsnet_cli.core.remains import smoothing, without_remains
 from amsnet_cli.core.tiling import Tile, plan_tiles, run_in_bands, run_tiled

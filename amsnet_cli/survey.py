@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from amsnet_cli.core.fusion import measure_cells, quiet_power, trust
+from amsnet_cli.core.fusion import trust
+from amsnet_cli.core.measured import measure_cells, quiet_power
 from amsnet_cli.core.noise_model import NoiseModel, measure_noise
 from amsnet_cli.denoising import DenoiseOptions, coding_step, denoise
 from amsnet_cli.model import Model

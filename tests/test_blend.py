@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amsnet_cli.core.cells import smoothed
-from amsnet_cli.core.fusion import fuse, measure_cells, share_that_stays, split
+from amsnet_cli.core.fusion import fuse, share_that_stays
+from amsnet_cli.core.measured import measure_cells, split
 from amsnet_cli.denoising import DenoiseOptions, denoise
 from amsnet_cli.model import load_model
 from amsnet_cli.photos.photo import Photo

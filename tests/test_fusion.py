@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from amsnet_cli.core.cells import CELL, smoothed, stacked
-from amsnet_cli.core.fusion import fuse, measure_cells, share_that_stays, split
+from amsnet_cli.core.fusion import fuse, share_that_stays
+from amsnet_cli.core.measured import measure_cells, split
 
 
 def tensor(picture: np.ndarray) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from amsnet_cli.core.cells import CELL, smoothed
-from amsnet_cli.core.fusion import measure_cells, split
+from amsnet_cli.core.measured import measure_cells, split
 from amsnet_cli.core.remains import FAINT, smoothing, without_remains
 
 

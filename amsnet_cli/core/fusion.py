@@ -5,20 +5,16 @@ needed to notice: noise of one brightness is everywhere about as strong, so wher
 than in the quietest places of that brightness, structure went with it. There the noisy pixels come
 back, in brightness and colour apart.
 
-Brightness is the luma of Rec. ITU-R BT.709, a weighted sum of the channels as they are coded; what
-is left when it is taken from each channel is colour.
+How much cells differ is in `core.measured`; this module judges it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amsnet_cli.core.cells import CELL, cell_means
+from amsnet_cli.core.measured import QUIET, Measured, quantile, quiet_power, split
 
 SURELY_STRUCTURE = 2.8
 """How many times the noise's power must have been removed for some to come back in any case: the
@@ -33,101 +29,30 @@ _OF_STREAKS = 0.2
 _HIDDEN = 0.01
 """Share of the power of the structure that stays, up to which more may have gone: cameras spare the
 noise of edges, and beside them it is hard to see."""
-_LUMA = (0.2126, 0.7152, 0.0722)
-_BENDS = torch.tensor([[[[1.0, -2, 1], [-2, 4, -2], [1, -2, 1]]]]) / 6
 _SHADES = 9
 _FEWEST_CELLS = 20
-_QUIET = 0.25
-"""Share of the cells of one brightness that are taken to hold noise alone."""
-_CLIPPED = 0.25
+"""Cells of a shade from which its noise is told."""
 _FEWEST_TELLING = 0.15
+"""Share of the cells that must tell of noise for any to go."""
 _DRAWN = (0.03, 0.1)
+"""Share of uniform cells around, of photos (and less) and of graphics (and more)."""
+
+# Of `trust`: from the first of each pair on it begins to change, at the second it has changed.
 _IN_DOUBT = 0.25
+"""What is left of it in doubt."""
 _SHARED, _SHARED_IF_EVEN, _SHARED_IF_CODED = (0.05, 0.25), (0.05, 0.12), (0.35, 0.5)
-_COARSE = (14 / 255, 20 / 255)
+"""Correlation of neighbours that speaks for noise: of most pictures, of those with an even floor,
+and of those that were coded with loss."""
 _FAINT, _FAINT_IF_CODED = (2.5 / 255, 4.0 / 255), (2.0 / 255, 3.0 / 255)
+"""Standard deviation beyond which there is noise, shared or not."""
 _FLOOR, _FLOOR_SHARE = (1.6 / 255, 2.0 / 255), 0.05
-_ROUNDING = (0.3 / 255, 0.5 / 255)
+"""Grain of the faintest cells from which a floor of noise is plain, and their share."""
 _EVEN = (1.3, 1.6)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What is measured of a picture and of what was removed from it, by cells.
-
-    Attributes:
-        power: (2, h, w) mean square of the removed brightness and colour, in [0, 1] units.
-        coarse: (h, w) mean square of the removed brightness averaged over 2 x 2 pixels.
-        alike: (h, w) mean product of the removed brightness with that of the next pixel of the
-            cell, of rows and columns.
-        directions: (3, h, w) structure tensor of the removed brightness (Bigun and Granlund,
-            "Optimal orientation detection of linear symmetry", ICCV 1987): mean square of
-            its slope across less that of its slope down, twice their product, the squares' sum.
-        grain: (h, w) variance that white noise in the noisy brightness would have, by Immerkaer's
-            operator (Fast noise variance estimation, CVIU 1996): blind to edges and gradients.
-        brightness: (h, w) mean of the denoised brightness.
-        colour: (C, h, w) means of the denoised colour.
-        squares: (2, h, w) mean squares of the denoised brightness and colour.
-        uniform: (h, w) bool, whether all noisy pixels are the same: there is no noise.
-        telling: (h, w) bool, whether the picture's noise can be told from the cell: not where it is
-            clipped to black or white.
-    """
-
-    power: Tensor
-    coarse: Tensor
-    alike: Tensor
-    directions: Tensor
-    grain: Tensor
-    brightness: Tensor
-    colour: Tensor
-    squares: Tensor
-    uniform: Tensor
-    telling: Tensor
-
-
-def measure_cells(noisy: Tensor, denoised: Tensor, *, above: int = 0, below: int = 0) -> Measured:
-    """Measure a picture, and how much was removed in each cell.
-
-    Args:
-        noisy: (C, above + H + below, W) float32 in [0, 1], with C = 1 or 3; H a multiple of CELL,
-            but for the last rows of a picture.
-        denoised: the same shape.
-        above: 1 where the row above is given as well, to see how cells go on there, else 0.
-        below: the same of the row below.
-    """
-    rows = np.s_[:, above : noisy.shape[1] - below]
-    luma, chroma = split(noisy - denoised)
-    directions = _directions(luma[0], above, below)
-    noisy, denoised, luma, chroma = (x[rows] for x in (noisy, denoised, luma, chroma))
-    left = split(denoised)
-    power, squares = (
-        cell_means(torch.cat([y.square(), c.square().mean(0, keepdim=True)]))
-        for y, c in ((luma, chroma), left)
-    )
-    alike = [
-        _mean_within(luma[:, :, 1:] * luma[:, :, :-1], 0, 1),
-        _mean_within(luma[:, 1:] * luma[:, :-1], 1, 0),
-    ]
-    padded = F.pad(split(noisy)[0], (0, 2, 0, 2))
-    bends = F.conv2d(padded[None], _BENDS)[0, :, : luma.shape[1] - 2, : luma.shape[2] - 2]
-    uniform = (_most(noisy) == -_most(-noisy)).all(0)
-    clipped = ((noisy <= 0) | (noisy >= 1)).all(0, keepdim=True).float()
-    return Measured(
-        power=torch.where(uniform, 0.0, power),
-        coarse=F.avg_pool2d(
-            F.avg_pool2d(luma, 2, ceil_mode=True, count_include_pad=False).square(),
-            CELL // 2,
-            ceil_mode=True,
-        )[0],
-        alike=0.5 * (alike[0] + alike[1]),
-        directions=directions,
-        grain=_mean_within(bends.square(), 2, 2),
-        brightness=cell_means(left[0])[0],
-        colour=cell_means(left[1]),
-        squares=squares,
-        uniform=uniform,
-        telling=cell_means(clipped)[0] < _CLIPPED,
-    )
+"""How many times as strong quiet cells' grain is, at most, over a floor that is even."""
+_ROUNDING = (0.3 / 255, 0.5 / 255)
+"""Standard deviation, just above that of rounding to 8 bits, from which anything is said."""
+_COARSE = (14 / 255, 20 / 255)
+"""Quantisation step from which coding has left no faint texture."""
 
 
 def noise_share(removed: Measured, tolerance: float, sure: float) -> Tensor:
@@ -175,18 +100,12 @@ def _share_within(
     for i, shade in enumerate(shades):
         near = told[(places - shade).abs() < 1 / (_SHADES - 1)]
         if len(near) >= _FEWEST_CELLS:
-            noise[i] = _quantile(near, _QUIET)
+            noise[i] = quantile(near, QUIET)
     if not noise.isfinite().any():
-        noise[:] = _quantile(told, _QUIET)
+        noise[:] = quantile(told, QUIET)
     limit = tolerance * _read(noise, removed.brightness * (_SHADES - 1)) + hidden
     found = _blur(power)
     return torch.where(found > limit, limit / found, 1.0)
-
-
-def quiet_power(removed: Measured) -> float:
-    """Tell how much brightness was removed where it was least, as a mean square; 0 if untold."""
-    power = removed.power[0][removed.telling]
-    return float(_quantile(power, _QUIET)) if len(power) else 0.0
 
 
 def is_faint(removed: Measured) -> bool:
@@ -225,9 +144,7 @@ def trust(removed: Measured, step: float | None) -> float:
     quiet = power <= level
     correlation = float(alike[quiet].sum() / power[quiet].sum().clamp_min(1e-12))
     grain = removed.grain[removed.telling & ~removed.uniform].sqrt()
-    floor, usual = (
-        float(_quantile(grain, q)) if len(grain) else 0.0 for q in (_FLOOR_SHARE, _QUIET)
-    )
+    floor, usual = (float(quantile(grain, q)) if len(grain) else 0.0 for q in (_FLOOR_SHARE, QUIET))
     even = 1 - _between(usual / max(floor, 1e-6), _EVEN)
     plain = even * _between(floor, _FLOOR)
     wanted, faint = (_SHARED, _FAINT) if step is None else (_SHARED_IF_CODED, _FAINT_IF_CODED)
@@ -283,14 +200,6 @@ def fuse(noisy: Tensor, denoised: Tensor, luma: Tensor, chroma: Tensor) -> Tenso
     return denoised + (1 - luma) * brightness + (1 - chroma) * colour
 
 
-def split(picture: Tensor) -> tuple[Tensor, Tensor]:
-    """Split (C, H, W) into brightness, (1, H, W), and what is left of each channel, (C, H, W)."""
-    if picture.shape[0] == 1:
-        return picture, torch.zeros_like(picture)
-    luma = torch.einsum("chw,c->hw", picture, picture.new_tensor(_LUMA))[None]
-    return luma, picture - luma
-
-
 def _streaks(removed: Measured) -> Tensor:
     """Tell where what was removed is drawn out, as fur and hair are, (h, w) in [0, 1].
 
@@ -326,53 +235,11 @@ def _between(value: float, ends: tuple[float, float]) -> float:
     return min(1.0, max(0.0, (value - ends[0]) / (ends[1] - ends[0])))
 
 
-def _directions(luma: Tensor, above: int, below: int) -> Tensor:
-    """Compute `Measured.directions` of (above + H + below, W)."""
-    across, down = (torch.zeros_like(luma) for _ in range(2))
-    across[:, 1:-1] = luma[:, 2:] - luma[:, :-2]
-    down[1:-1] = luma[2:] - luma[:-2]
-    squares = torch.stack([across.square(), 2 * across * down, down.square()])
-    means = cell_means(squares[:, above : len(luma) - below])
-    return torch.stack([means[0] - means[2], means[1], means[0] + means[2]])
-
-
-def _mean_within(values: Tensor, rows: int, columns: int) -> Tensor:
-    """Mean by cell of what is computed from each pixel and so many rows and columns on.
-
-    Args:
-        values: (1, H - rows, W - columns); those that look into the next cell do not count, so
-            that a cell is the same whatever rows are computed together.
-        rows: see there.
-        columns: see there.
-
-    Returns:
-        (h, w).
-    """
-    height, width = values.shape[1] + rows, values.shape[2] + columns
-    down, across = (
-        (torch.arange(size) % CELL < CELL - lost) & (torch.arange(size) < size - lost)
-        for size, lost in ((height, rows), (width, columns))
-    )
-    counts = torch.outer(down.float(), across.float())[None]
-    sums = cell_means(F.pad(values, (0, columns, 0, rows)) * counts)
-    return (sums / cell_means(counts).clamp_min(1e-6))[0]
-
-
-def _most(x: Tensor) -> Tensor:
-    # With the pixels around, as the last cell may be a single pixel.
-    return F.max_pool2d(x[None], CELL + 2, stride=CELL, padding=1, ceil_mode=True)[0]
-
-
 def _blur(cells: Tensor) -> Tensor:
     """Binomial 3x3 over (h, w), edges repeated."""
     taps = torch.tensor([0.25, 0.5, 0.25])
     padded = F.pad(cells[None, None], (1, 1, 1, 1), mode="replicate")
     return F.conv2d(padded, torch.outer(taps, taps)[None, None])[0, 0]
-
-
-def _quantile(values: Tensor, share: float) -> Tensor:
-    """As torch's, for any number of values."""
-    return values.kthvalue(1 + int(share * (len(values) - 1))).values
 
 
 def _read(values: Tensor, places: Tensor) -> Tensor:
