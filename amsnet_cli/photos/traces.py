@@ -14,8 +14,10 @@ from amsnet_cli.photos.jpeg import coding_of_quality
 
 _SIDE = 512
 """Side in pixels of what is looked at, in the middle of the picture."""
-_BLOCKS = 1024
+_BLOCKS = 512
 """Blocks that are looked at more closely: those with most in them."""
+_FOR_GRID = 256
+"""Side in pixels of what the grid is looked for in."""
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _FINE = (3, 5)
 """Frequencies, of eight, that are 0 in many blocks: even fine steps are coarser than they are."""
@@ -49,7 +51,7 @@ def step_of_traces(pixels: NDArray[np.integer]) -> float | None:
     middle = pixels[top : top + _SIDE, left : left + _SIDE] / np.iinfo(pixels.dtype).max
     weights = _LUMA if channels == 3 else np.ones(1, np.float32)
     luma = 255 * (middle.astype(np.float32) @ weights)
-    row, column = _grid(luma)
+    row, column = _grid(luma[:_FOR_GRID, :_FOR_GRID])
     on, off = (
         _likeness_of_multiples(luma[(row + shift) % 8 :, (column + shift) % 8 :])
         for shift in (0, 4)
@@ -90,9 +92,9 @@ def _likeness_of_multiples(luma: NDArray[np.float32]) -> NDArray[np.float64]:
     """
     rows, columns = (side // 8 for side in luma.shape)
     blocks = luma[: 8 * rows, : 8 * columns].reshape(rows, 8, columns, 8).swapaxes(1, 2)
-    found = (_DCT @ blocks @ _DCT.T).reshape(-1, 64)[:, 1:]
-    energy = np.square(found).sum(1)
-    found = found[np.argsort(energy, kind="stable")[-_BLOCKS:]]
+    blocks = blocks.reshape(-1, 8, 8)
+    fullest = np.argsort(blocks.var((1, 2)), kind="stable")[-_BLOCKS:]
+    found = (_DCT @ blocks[fullest] @ _DCT.T).reshape(-1, 64)[:, 1:]
     likeness = np.full((len(_STEPS), 63), np.nan)
     for i, step in enumerate(_STEPS):
         tells = np.abs(found) > _BEYOND_ZERO * step
