@@ -91,8 +91,8 @@ def _likeness_of_multiples(luma: NDArray[np.float32]) -> NDArray[np.float64]:
         coefficients are large enough to tell.
     """
     rows, columns = (side // 8 for side in luma.shape)
-    blocks = luma[: 8 * rows, : 8 * columns].reshape(rows, 8, columns, 8).swapaxes(1, 2)
-    blocks = blocks.reshape(-1, 8, 8)
+    whole = luma[: 8 * rows, : 8 * columns].reshape(rows, 8, columns, 8)
+    blocks = whole.swapaxes(1, 2).reshape(-1, 8, 8)
     fullest = np.argsort(blocks.var((1, 2)), kind="stable")[-_BLOCKS:]
     found = (_DCT @ blocks[fullest] @ _DCT.T).reshape(-1, 64)[:, 1:]
     likeness = np.full((len(_STEPS), 63), np.nan)
