@@ -228,6 +228,9 @@ def coding_step(photo: Photo, removed: Measured) -> float | None:
     Args:
         photo: whose file says it, or whose pixels show it.
         removed: from the photo; where that was more than faint noise, pixels are not searched.
+
+    Returns:
+        See `Photo.coding_step`.
     """
     whole_numbers = photo.pixels.dtype != np.float32
     if photo.coding_step is None and whole_numbers and is_faint(removed):
