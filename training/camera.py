@@ -3,8 +3,8 @@
 A photo is taken back to what a sensor would have recorded through a lens, gets the sensor's noise,
 and is developed again as a camera would: Bayer mosaic, demosaicking, white balance, colour matrix,
 tone curve, noise reduction, resampling, sharpening, JPEG. The noise-free twin is developed
-alike, but for noise reduction, and is the target once its brightness follows the noisy one's: what
-many shots of one scene have in common. Every parameter is drawn anew for each patch, over a wide
+alike, but for noise reduction and JPEG's blocks, and is the target once its brightness follows the
+noisy one's: what many shots of one scene have in common. Every parameter is drawn anew for each patch, over a wide
 range, so that many cameras, phones and converters lie inside it.
 
 Sources for the ranges: shot and read noise after Brooks et al., "Unprocessing Images for
@@ -37,11 +37,8 @@ no resampling, no sharpening, no JPEG. RAW files are read like that, here and by
 neutral settings."""
 _FOCUS = (0.3, 1.6)
 """Standard deviation in pixels of a lens, its low-pass filter and a pixel's own width together."""
-_MCU = 16
-"""Side in pixels of what JPEG codes together at most."""
 _REC_601 = torch.tensor([0.299, 0.587, 0.114])
-_SHOTS = 3
-"""Noisy versions whose JPEGs tell what JPEG does to a scene on average."""
+"""Luma of JPEG."""
 
 
 def simulate(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -168,7 +165,7 @@ def _photograph(clean: Tensor, processed: Tensor, draw: _Draw) -> tuple[Tensor, 
     slope = (_tone(target + _STEP, gamma, contrast) - developed_target) / _STEP
     even = developed_target + slope * (noisy - target)
     developed_noisy = torch.where(draw.chance(0.4), even, _tone(noisy, gamma, contrast))
-    chosen = processed & draw.chance(0.55)
+    chosen = processed & draw.chance(0.75)
     return _smooth_flats(developed_noisy, developed_target, chosen, draw)
 
 
@@ -274,11 +271,21 @@ def _reduce_noise(noise: Tensor, draw: _Draw) -> Tensor:
     softened = _blur(luma, draw.uniform(0.3, 1.1)) * draw.uniform(0.7, 1.5)
     softened = softened + _blur(chroma, draw.uniform(0.2, 2.2)) * draw.log_uniform(0.1, 1.0)
     noise = torch.where(draw.chance(0.65), softened, noise)
-    height, width = noise.shape[-2:]
-    grain = draw.normal_like(noise[..., ::4, ::4])
-    grain = F.interpolate(grain, (height, width), mode="bilinear")
-    strength = noise.std((1, 2, 3), keepdim=True) * draw.uniform(0.1, 0.5)
-    return noise + draw.chance(0.25) * strength * grain
+    return noise + noise.std((1, 2, 3), keepdim=True) * _blotches(noise, draw)
+
+
+def _blotches(like: Tensor, draw: _Draw) -> Tensor:
+    """What is too coarse to be smoothed away, of some patches: mostly colour, of unit noise."""
+    size = like.shape[-2:]
+    across = draw.log_uniform(2, 10).flatten().tolist()
+    luma, chroma = draw.uniform(0.0, 0.4), draw.uniform(0.1, 0.6)
+    grain = torch.zeros_like(like)
+    for i in torch.nonzero(draw.chance(0.45).flatten()).flatten().tolist():
+        cells = [math.ceil(side / across[i]) for side in size]
+        few = torch.randn((1, 3, *cells), generator=draw.generator)
+        grain[i] = F.interpolate(few, size, mode="bicubic")[0]
+    brightness = grain.mean(1, keepdim=True)
+    return 1.7 * luma * brightness + chroma * (grain - brightness)
 
 
 def _smooth_flats(
@@ -300,7 +307,7 @@ def _smooth_flats(
         kept = variance.clamp_min(0) / (variance + strength * power).clamp_min(1e-9)
         return _blur(kept, reach)
 
-    brightness, colour = (share(draw.log_uniform(0.5, 10.0)) for _ in range(2))
+    brightness, colour = (share(draw.log_uniform(0.7, 15.0)) for _ in range(2))
     wide = draw.uniform(0.7, 2.2)
 
     def spared(x: Tensor) -> Tensor:
@@ -355,56 +362,43 @@ def _quantise(
     Photos often are cropped or turned between the first time and the second, or after the last: so
     their blocks begin anywhere, but mostly, the last time, where the photo begins.
 
-    JPEG takes some of the scene as well: the fine structure of its colour, and what is weaker than
-    its steps and the noise upon it. Another shot would not bring it back, so the target goes
-    without it.
+    The fine structure of its colour JPEG takes from every shot of a scene: the target goes without.
     """
     first, last = (draw.uniform(low, 100).flatten().int().tolist() for low in (80, 55))
     subsampling = draw.uniform(0, 4).flatten().int().clamp_max(2).tolist()
     twice, anywhere = draw.chance(0.3).flatten(), draw.chance(0.25).flatten()
     places = draw.uniform(0, 8, 2, 2).int().tolist()
-    noise = noisy - target
-    rolls = draw.uniform(0, noisy.shape[-1] // _MCU, _SHOTS, 2).int() * _MCU
     pixels, target = (noisy * 255).round().to(torch.uint8), target.clone()
     for i in torch.nonzero(as_jpeg).flatten().tolist():
-        place = places[i][1] if anywhere[i] else [0, 0]
-        times = [(last[i], place)]
+        times = [(last[i], places[i][1] if anywhere[i] else [0, 0])]
         if twice[i]:
             times.insert(0, (first[i], places[i][0]))
-        pixels[i] = _as_jpegs(pixels[i], times, subsampling[i])
-        lost = torch.zeros_like(target[i])
-        for roll in rolls[i].tolist():
-            other = (target[i] + noise[i].roll(roll, (1, 2))).clamp(0, 1).mul(255).round()
-            coded = _as_jpegs(other.to(torch.uint8), times, subsampling[i]).float()
-            lost += (coded - _coarse_colour(other, times, subsampling[i])) / (255 * _SHOTS)
-        target[i] = _coarse_colour(target[i], times, subsampling[i]) + lost
+        for quality, place in times:
+            pixels[i] = _as_jpeg(pixels[i], quality, subsampling[i], place)
+            target[i] = _coarse_colour(target[i], subsampling[i], place)
     return pixels.float() / 255, target.clamp(0, 1)
 
 
-def _as_jpegs(pixels: Tensor, times: list[tuple[int, list[int]]], subsampling: int) -> Tensor:
-    """Compress (3, H, W) uint8, each time at a quality, as part of a larger photo.
-
-    `place` is how far it lies beyond the beginning of a block.
-    """
-    coded = pixels.permute(1, 2, 0).numpy()
-    for quality, (top, left) in times:
-        wider = np.pad(coded, ((top, 0), (left, 0), (0, 0)), mode="reflect")
-        file = io.BytesIO()
-        Image.fromarray(wider).save(file, "JPEG", quality=quality, subsampling=subsampling)
-        coded = np.asarray(Image.open(file))[top:, left:]
+def _as_jpeg(pixels: Tensor, quality: int, subsampling: int, place: list[int]) -> Tensor:
+    """Compress (3, H, W) uint8 as part of a larger photo, `place` pixels beyond a first block."""
+    top, left = place
+    wider = np.pad(pixels.numpy(), ((0, 0), (top, 0), (left, 0)), mode="reflect")
+    file = io.BytesIO()
+    Image.fromarray(wider.transpose(1, 2, 0)).save(
+        file, "JPEG", quality=quality, subsampling=subsampling
+    )
+    coded = np.asarray(Image.open(file))[top:, left:]
     return torch.from_numpy(coded.copy()).permute(2, 0, 1)
 
 
-def _coarse_colour(x: Tensor, times: list[tuple[int, list[int]]], subsampling: int) -> Tensor:
-    """What JPEG's subsampling of colour alone leaves of (3, H, W), as `_as_jpegs` goes about it."""
+def _coarse_colour(x: Tensor, subsampling: int, place: list[int]) -> Tensor:
+    """What JPEG's subsampling of colour alone leaves of (3, H, W); see `_as_jpeg`."""
     if subsampling == 0:
         return x
-    step = (1, 2) if subsampling == 1 else (2, 2)
-    for _, (top, left) in times:
-        luma = torch.einsum("chw,c->hw", x, _REC_601)
-        colour = F.pad((x - luma)[None], (left, 0, top, 0), mode="reflect")
-        size = colour.shape[-2:]
-        colour = F.avg_pool2d(colour, step, ceil_mode=True)
-        colour = F.interpolate(colour, scale_factor=step, mode="bilinear")
-        x = luma + colour[0, :, top : size[0], left : size[1]]
-    return x
+    step, (top, left) = ((1, 2) if subsampling == 1 else (2, 2)), place
+    luma = torch.einsum("chw,c->hw", x, _REC_601)
+    colour = F.pad((x - luma)[None], (left, 0, top, 0), mode="reflect")
+    height, width = colour.shape[-2:]
+    colour = F.avg_pool2d(colour, step, ceil_mode=True)
+    colour = F.interpolate(colour, scale_factor=step, mode="bilinear")
+    return luma + colour[0, :, top:height, left:width]
