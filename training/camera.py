@@ -2,10 +2,10 @@
 
 A photo is taken back to what a sensor would have recorded through a lens, gets the sensor's noise,
 and is developed again as a camera would: Bayer mosaic, demosaicking, white balance, colour matrix,
-tone curve, noise reduction, resampling, sharpening, JPEG. The noise-free twin is developed
-alike, but for noise reduction and JPEG's blocks, and is the target once its brightness follows the
-noisy one's: what many shots of one scene have in common. Every parameter is drawn anew for each patch, over a wide
-range, so that many cameras, phones and converters lie inside it.
+tone curve, noise reduction, resampling, sharpening, JPEG. The noise-free twin is developed alike,
+but for noise reduction and the blocks of JPEG, and is the target once its brightness follows the
+noisy one's. Every parameter is drawn anew for each patch, over a wide range, so that many cameras,
+phones and converters lie inside it.
 
 Sources for the ranges: shot and read noise after Brooks et al., "Unprocessing Images for
 Learned Raw Denoising" (CVPR 2019), widened at both ends.
