@@ -354,9 +354,7 @@ def _sharpen(x: Tensor, amount: Tensor) -> Tensor:
     return x + amount * (x - _blur(x, torch.ones_like(amount)))
 
 
-def _quantise(
-    noisy: Tensor, target: Tensor, as_jpeg: Tensor, draw: _Draw
-) -> tuple[Tensor, Tensor]:
+def _quantise(noisy: Tensor, target: Tensor, as_jpeg: Tensor, draw: _Draw) -> tuple[Tensor, Tensor]:
     """Round to 8 bit; some by way of JPEG at quality 55 to 99, 4:4:4 to 4:2:0, once or twice.
 
     Photos often are cropped or turned between the first time and the second, or after the last: so
