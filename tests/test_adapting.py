@@ -64,7 +64,7 @@ def test_the_fitted_model_is_better_on_these_photos_and_as_fast(tmp_path, shots,
     result = fit(shots, tmp_path / "m.safetensors", options, start=start, surveyed=found.append)
     noisy = Photo(pixels=blotched(clean_crop, 6))
     before, after = (denoise(noisy, m).pixels for m in (start, load_model(result.model)))
-    assert psnr(after, clean_crop) > psnr(before, clean_crop) + 0.3
+    assert psnr(after, clean_crop) > psnr(before, clean_crop) + 0.2
     assert result.kept.gain > 2 * result.kept.error
     fitted = load_model(result.model).config
     assert fitted.inference == start.config.inference and fitted.inference.passes == "single"

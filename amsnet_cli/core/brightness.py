@@ -22,9 +22,9 @@ _BINS = 2041
 _FEWEST = 200
 _LOPSIDED = 0.05
 """Distance of median and mean, in standard deviations, from which noise is fully lopsided."""
-_CLIPPED = 0.1
+_CLIPPED = 0.2
 """Share of pixels at black or white from which a shade says nothing of the tone curve; up to there,
-the less the more there are."""
+the less the more there are, and from half of it on what all of them say counts less and less."""
 _BENT = (0.25, 0.5)
 """Share of the bend of sRGB's tone curve that noise shows if it is not bent by it, and if it is."""
 _NEXT = 0.5
@@ -98,11 +98,13 @@ class Residuals:
         drift = (even * mean).sum(1, keepdim=True) / even.sum(1, keepdim=True).clamp_min(1)
         unbent = torch.lerp(drift.expand_as(median), median.clamp_min(0), lopsided)
 
-        clipped = _with_next(self.clipped) / total.clamp_min(1)
-        whole = total * (1 - clipped / _CLIPPED).clamp_min(0)
-        fully = float((whole * (lost - mean)).sum())
-        bend = float((whole * (median - mean)).sum()) / fully if fully > 0 else 0.0
+        telling = (1 - _with_next(self.clipped) / total.clamp_min(1) / _CLIPPED).clamp_min(0)
+        telling = telling * (self.counts.sum(2) >= _FEWEST)
+        weight = total * telling.square()
+        fully = float((weight * (lost - mean)).sum())
+        bend = float((weight * (median - mean)).sum()) / fully if fully > 0 else 0.0
         bent = min(1.0, max(0.0, (bend - _BENT[0]) / (_BENT[1] - _BENT[0])))
+        bent *= min(1.0, 2 * float(telling.max()))
         shift = torch.lerp(unbent, (median + lost) / 2, bent)
         known = self.counts.sum(2) >= _FEWEST
         return torch.stack([_spread(*line) for line in zip(shift, known, strict=True)])
