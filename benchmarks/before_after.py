@@ -25,7 +25,7 @@ from training.camera import simulate
 CAMERAS = 24
 WANTED = 20.0
 """PSNR in dB of the camera that is taken for the astronaut."""
-SEED = 5
+SEED = 2
 """Of the cameras: chosen by eye, so that all but the last show noise."""
 CROPS = (
     ("astronaut", (60, 170), 18.0), ("coffee", (150, 180), 24.0),
