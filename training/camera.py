@@ -125,8 +125,7 @@ class _Draw:
 def _through_lens(clean: Tensor, draw: _Draw) -> Tensor:
     """Soften most patches, as photos are at full resolution; those to learn from were reduced.
 
-    Of a network that knows sharp photos alone, results on SIDD, RENOIR and PolyU come nearer to the
-    clean pictures if they are softened a little afterwards: it takes for detail what is noise.
+    A network that knows sharp photos alone takes some of their noise for detail.
     """
     return torch.where(draw.chance(0.7), _blur(clean, draw.uniform(*_FOCUS)), clean)
 

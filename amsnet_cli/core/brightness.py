@@ -99,14 +99,14 @@ class Residuals:
         unbent = torch.lerp(drift.expand_as(median), median.clamp_min(0), lopsided)
 
         telling = (1 - _with_next(self.clipped) / total.clamp_min(1) / _CLIPPED).clamp_min(0)
-        telling = telling * (self.counts.sum(2) >= _FEWEST)
+        known = self.counts.sum(2) >= _FEWEST
+        telling = telling * known
         weight = total * telling.square()
         fully = float((weight * (lost - mean)).sum())
         bend = float((weight * (median - mean)).sum()) / fully if fully > 0 else 0.0
         bent = min(1.0, max(0.0, (bend - _BENT[0]) / (_BENT[1] - _BENT[0])))
         bent *= min(1.0, 2 * float(telling.max()))
         shift = torch.lerp(unbent, (median + lost) / 2, bent)
-        known = self.counts.sum(2) >= _FEWEST
         return torch.stack([_spread(*line) for line in zip(shift, known, strict=True)])
 
 
