@@ -123,10 +123,7 @@ class _Draw:
 
 
 def _through_lens(clean: Tensor, draw: _Draw) -> Tensor:
-    """Soften most patches, as photos are at full resolution; those to learn from were reduced.
-
-    A network that knows sharp photos alone takes some of their noise for detail.
-    """
+    """Soften most patches, as photos are at full resolution; those to learn from were reduced."""
     return torch.where(draw.chance(0.7), _blur(clean, draw.uniform(*_FOCUS)), clean)
 
 
