@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from amsnet_cli.core.inference import single_pass
 from amsnet_cli.core.masks import random_mask
 from amsnet_cli.core.networks import CompactUNet, CompactUNetConfig, MaskedNetwork
+from amsnet_cli.device import fast_precision
 from amsnet_cli.model import load_model
 from training.camera import MARGIN, simulate
 from training.patterns import with_pattern
@@ -97,7 +98,7 @@ def psnr_on(network: MaskedNetwork, folder: Path, device: torch.device, most: in
             torch.from_numpy(cv2.imread(str(p))[..., ::-1].copy()).permute(2, 0, 1)[None].float()
             for p in (noisy_path, clean_path)
         )
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+        with torch.inference_mode(), fast_precision(device):
             denoised = single_pass(network, noisy.to(device) / 255).float().cpu()
         error = ((denoised * 255).round().clamp(0, 255) - clean).square().mean()
         scores.append(10 * math.log10(255**2 / error.item()))
@@ -158,7 +159,7 @@ def main() -> None:
         for group in optimiser.param_groups:
             group["lr"] = rate
         noisy, target, hidden = (x.to(device) for x in batch)
-        with torch.autocast(device.type, torch.bfloat16):
+        with fast_precision(device):
             prediction = student(noisy, hidden)
         # The root for each patch, so that strong noise does not drown mild noise.
         squares = (prediction - target).square().mean((1, 2, 3))
