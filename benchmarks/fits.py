@@ -23,13 +23,14 @@ from amsnet_cli.datasets import pair_photos
 from amsnet_cli.denoising import denoise
 from amsnet_cli.evaluation import PROTOCOL
 from amsnet_cli.photos.photo import Photo
-from benchmarks.quality import Method, score
+from benchmarks.quality import Method, machine, score
 
 RECIPES: dict[str, list[str]] = {
     "adapted": [],
     "from scratch": ["--from-scratch"],
     "paper's recipe": ["--recipe", "paper", "--network", "compact"],
 }
+TICKS = (-20, -10, -5, -2, -1, -0.5, 0, 0.2, 0.4)
 _MEASURED = """
 import resource, subprocess, sys
 code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
@@ -68,7 +69,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="picture to draw")
     args = parser.parse_args()
 
-    print(f"amsnet {__version__}, seed 0. {PROTOCOL}.")
+    print(f"amsnet {__version__}, {machine()}, seed 0. {PROTOCOL}.")
     figure, axes = plt.subplots(1, len(args.sets), figsize=(4 * len(args.sets), 3.4), squeeze=False)
     for chosen, axis in zip(args.sets, axes[0], strict=True):
         name, _, every = chosen.partition(":")
@@ -100,6 +101,8 @@ def main() -> None:
                 axis.plot(args.minutes, gains, marker="o", label=recipe)
         axis.axhline(0, color="grey", linewidth=0.8)
         axis.set(title=name, xlabel="minutes", ylabel="dB over photo", xscale="log")
+        axis.set_yscale("symlog", linthresh=0.5)  # tenths above, tens below
+        axis.set_yticks(TICKS, [f"{tick:+g}" for tick in TICKS])
         axis.set_xticks(args.minutes, [f"{m:g}" for m in args.minutes])
         axis.minorticks_off()
         axes[0][0].legend()

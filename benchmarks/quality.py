@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from amsnet_cli import FitOptions, __version__, denoise, find_weights, fit, load_model, read_photo
 from amsnet_cli.datasets import pair_photos
 from amsnet_cli.denoising import DenoiseOptions
+from amsnet_cli.device import computes_bfloat16_fast
 from amsnet_cli.evaluation import PROTOCOL, psnr, ssim
 from amsnet_cli.photos.find import find_photos
 from amsnet_cli.photos.photo import Photo
@@ -107,6 +108,15 @@ def fitted(paths: list[tuple[Path, Path]], minutes: float) -> Method:
         return amsnet(str(made) if made else "photo", None)
 
 
+def machine() -> str:
+    """Name what the seconds depend on."""
+    abilities = torch.cpu.get_capabilities()
+    name = abilities.get("cpu_name", platform.processor())
+    fast = computes_bfloat16_fast(torch.device("cpu"))
+    precision = "bfloat16" if fast else "float32"
+    return f"{torch.get_num_threads()} threads of {name}, {precision}"
+
+
 def table(title: str, rows: dict[str, dict[str, float]]) -> None:
     """Print Markdown."""
     print(f"\n{title}\n")
@@ -137,11 +147,9 @@ def main() -> None:
     parser.add_argument("--clean", type=Path, help="folder of clean pictures, to see what changes")
     args = parser.parse_args()
 
-    abilities = torch.cpu.get_capabilities()
     print(
         f"amsnet {__version__}, torch {torch.__version__}, OpenCV {cv2.__version__}, "
-        f"bm3d {version('bm3d')}, Python {platform.python_version()}; "
-        f"{torch.get_num_threads()} threads of {abilities.get('cpu_name', platform.processor())}; "
+        f"bm3d {version('bm3d')}, Python {platform.python_version()}; {machine()}; "
         f"seed 0. {PROTOCOL}."
     )
     methods = {
