@@ -65,8 +65,8 @@ def fit(
     recipe: Annotated[
         Literal["adapt", "masked", "paper"] | None,
         typer.Option(
-            help="adapt: teach weights the noise of these photos, in a minute or two; masked: hide "
-            "and predict; paper: the same by the paper's own settings. (default: adapt, or masked "
+            help="adapt: teach weights the noise of these photos, in minutes; masked: hide and "
+            "predict; paper: the same by the paper's own settings. (default: adapt, or masked "
             "--from-scratch)",
         ),
     ] = None,
@@ -85,7 +85,7 @@ def fit(
         int | None,
         typer.Option(
             min=1,
-            help="Stop after this many steps; reproducible, unlike minutes. (default: adapt 500)",
+            help="Stop after this many steps; reproducible, unlike minutes. (default: adapt 1000)",
         ),
     ] = None,
     stride: Annotated[
@@ -126,7 +126,7 @@ def fit(
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option(min=1, help="Patches a step. (default: adapt 24, else 4; Restormer's 2)"),
+        typer.Option(min=1, help="Patches a step. (default: adapt 8, else 4; Restormer's 2)"),
     ] = None,
     rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     seed: options.Seed = 0,
