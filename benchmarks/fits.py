@@ -5,7 +5,7 @@
 DATA_DIR holds one folder a set with `noisy/` and `clean/` of the same names. Every fit is a run of
 its own, of `amsnet fit` in a process of its own, on the noisy pictures that are scored; each point
 is a fit's last state. All of them take hours: `--keep` holds what was measured, and a second call
-goes on from there. Prints one Markdown table a set; peak memory is that of the process.
+goes on from there, with the same weights on the same kind of machine. Prints one Markdown table a set; peak memory is that of the process.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 from amsnet_cli import __version__, find_weights, load_model, read_photo
+from amsnet_cli.atomic import write_whole
 from amsnet_cli.datasets import pair_photos
 from amsnet_cli.denoising import denoise
 from amsnet_cli.evaluation import PROTOCOL
@@ -143,7 +144,7 @@ def main() -> None:
                 if not any(fit[:2] == [recipe, minutes] for fit in found["fits"]):
                     measure(args.data / name, int(every or 1), recipe, minutes, found)
                     if args.keep:
-                        args.keep.write_text(json.dumps(kept, indent=1), "utf-8")
+                        write_whole(args.keep, json.dumps(kept, indent=1).encode())
         table(chosen, found)
     if args.plot:
         plot({chosen: kept["sets"][chosen] for chosen in args.sets}, args.plot)
