@@ -5,7 +5,8 @@
 DATA_DIR holds one folder a set with `noisy/` and `clean/` of the same names. Every fit is a run of
 its own, of `amsnet fit` in a process of its own, on the noisy pictures that are scored; each point
 is a fit's last state. All of them take hours: `--keep` holds what was measured, and a second call
-goes on from there, with the same weights on the same kind of machine. Prints one Markdown table a set; peak memory is that of the process.
+goes on from there, with the same weights on the same kind of machine. Prints one Markdown table a
+set; peak memory is that of the process.
 """
 
 from __future__ import annotations
