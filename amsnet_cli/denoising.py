@@ -19,6 +19,7 @@ from amsnet_cli.core.masks import partition_masks
 from amsnet_cli.core.measured import Measured, measure_cells
 from amsnet_cli.core.networks import MaskedNetwork
 from amsnet_cli.core.remains import smoothing, without_remains
+from amsnet_cli.core.resolution import leeway, no_finer_than_noise
 from amsnet_cli.core.tiling import Tile, plan_tiles, run_in_bands, run_tiled
 from amsnet_cli.device import (
     PeakMemory,
@@ -85,8 +86,9 @@ class DenoiseOptions:
         refine: share of pixels put back by random replacement refinement, 0 for none.
         strength: 0 gives the photo back, 1 is the network's result, linear between; None takes
             back what was structure and not noise (`core.fusion`), smooths the faint noise that
-            the network left (`core.remains`), and sets the brightness of lopsided noise right
-            (`core.brightness`).
+            the network left (`core.remains`), sets the brightness of lopsided noise right
+            (`core.brightness`), and leaves nothing finer than interpolated noise
+            (`core.resolution`).
         luma: strength for brightness; None is as `strength`.
         chroma: strength for colour; None is as `strength`.
         detail: share of lost texture given back, in [0, 1].
@@ -207,17 +209,25 @@ def _fused(photo: Photo, waiting: Photo, options: DenoiseOptions, low: float, hi
     coded = coding_step(photo, cells)
     decided = share_that_stays(cells, luma, chroma, options.detail, coded)
     if by_itself:
-        decided = torch.cat([decided, smoothing(cells)])
+        decided = torch.cat([decided, leeway(cells, decided[0]), smoothing(cells)])
     _release_heap(photo.pixels)
     # Over what has been read already: a row takes no more room than it did while waiting.
     memory = waiting.pixels.reshape(-1).view(photo.pixels.dtype)
     pixels = memory[: photo.pixels.size].reshape(photo.pixels.shape)
+    last = torch.empty(channels, 0, width)  # row of the part above
     for top, end in parts:
-        denoised = rows(waiting, top, end)
+        above, below = int(top > 0), int(end < height)
+        denoised = rows(waiting, top, end + below)
         fine = smoothed(decided, top, denoised.shape[1], width)
         if shift is not None:
-            denoised = shifted(without_remains(denoised, fine[2:]), shift)
-        fused = fuse(rows(photo, top, end), denoised, fine[:1], fine[1:2])
+            denoised = shifted(without_remains(denoised, fine[3:]), shift)
+        fused = fuse(rows(photo, top, end + below), denoised, fine[:1], fine[1:2])
+        within = slice(0, end - top)
+        if by_itself:
+            part = torch.cat([last, fused], 1)
+            last = fused[:, within][:, -1:].clone()
+            fused = no_finer_than_noise(part, fine[2:3, within], above=above, below=below)
+        fused = fused[:, within]
         pixels[top:end] = _stored(photo, fused, low, high)
     return replace(photo, pixels=pixels)
 

@@ -6,6 +6,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+import torch.nn.functional as F
 
 from amsnet_cli.core.networks import CompactUNetConfig
 from amsnet_cli.denoising import DenoiseOptions, denoise, denoise_tensor
@@ -102,6 +103,17 @@ def test_tiles_leave_no_seam(default, inference):
     assert not torch.equal(whole, tiled)
     assert difference.mean() < 0.1
     assert difference.max() < 3
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_rows_fused_at_a_time_leave_no_seam(default, dtype, monkeypatch):
+    """Of noise that pixels share, as all that looks at pixels around is at work there."""
+    noisy = torch.from_numpy(noisy_ramp(136, 96, np.uint16) / 65535).permute(2, 0, 1)
+    shared = F.avg_pool2d(noisy, 2, stride=1).permute(1, 2, 0).numpy()
+    photo = Photo(pixels=(shared * np.iinfo(dtype).max).astype(dtype))
+    whole = denoise(photo, default).pixels.astype(int)
+    monkeypatch.setattr("amsnet_cli.denoising._FUSED", 16 * 96)
+    assert np.abs(denoise(photo, default).pixels - whole).max() <= (dtype == np.uint16)
 
 
 class Broken(torch.nn.Module):

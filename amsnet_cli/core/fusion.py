@@ -14,7 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amsnet_cli.core.measured import QUIET, Measured, quantile, quiet_power, split
+from amsnet_cli.core.measured import (
+    QUIET,
+    Measured,
+    quantile,
+    quiet_correlation,
+    quiet_power,
+    split,
+)
 
 SURELY_STRUCTURE = 2.8
 """How many times the noise's power must have been removed for some to come back in any case: the
@@ -137,12 +144,9 @@ def trust(removed: Measured, step: float | None) -> float:
         1 for camera noise and for all noise that is plainly there, less in doubt, at least
         `_IN_DOUBT`.
     """
-    power, alike = removed.power[0][removed.telling], removed.alike[removed.telling]
-    if not len(power):
+    if not removed.telling.any():
         return 1.0
-    level = quiet_power(removed)
-    quiet = power <= level
-    correlation = float(alike[quiet].sum() / power[quiet].sum().clamp_min(1e-12))
+    level, correlation = quiet_power(removed), quiet_correlation(removed)
     grain = removed.grain[removed.telling & ~removed.uniform].sqrt()
     floor, usual = (float(quantile(grain, q)) if len(grain) else 0.0 for q in (_FLOOR_SHARE, QUIET))
     even = 1 - _between(usual / max(floor, 1e-6), _EVEN)

@@ -108,6 +108,13 @@ def quiet_power(removed: Measured) -> float:
     return float(quantile(power, QUIET)) if len(power) else 0.0
 
 
+def quiet_correlation(removed: Measured) -> float:
+    """Tell how alike neighbouring pixels are in what was removed there, in [-1, 1]; 0 if untold."""
+    power, alike = removed.power[0][removed.telling], removed.alike[removed.telling]
+    quiet = power <= quiet_power(removed)
+    return float(alike[quiet].sum() / power[quiet].sum().clamp_min(1e-12))
+
+
 def split(picture: Tensor) -> tuple[Tensor, Tensor]:
     """Split (C, H, W) into brightness, (1, H, W), and what is left of each channel, (C, H, W)."""
     if picture.shape[0] == 1:

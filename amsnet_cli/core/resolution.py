@@ -1,0 +1,60 @@
+"""Resolution: a camera's photo is no finer than its noise.
+
+A sensor sees one colour at each pixel, so a camera interpolates the rest, and whoever has gone
+through that, light or noise, is shared by neighbouring pixels. A network that has learned from
+photos of any sharpness still draws some edges as crisp as a pixel. Where noise says that the photo
+was interpolated, a pixel that stands out from those around goes half of the way to their mean, but
+never farther than the noise could have carried it: strong edges and the detail of nearly noiseless
+photos stay, and white noise, as of photos that were made small, changes nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from amsnet_cli.core.measured import Measured, quiet_correlation
+
+WHITE, INTERPOLATED = 0.05, 0.2
+"""Correlation of neighbouring pixels' noise up to which nothing says that it was interpolated, and
+from which it surely was: SIDD .20 to .29, RENOIR .30 to .36, PolyU .39 to .68."""
+HALF = 0.5
+"""Of the way to the mean around, and of the noise's standard deviation."""
+
+
+def leeway(removed: Measured, stays: Tensor) -> Tensor:
+    """Tell how far noise could have carried a pixel; for `no_finer_than_noise`.
+
+    Args:
+        removed: of the whole picture.
+        stays: (h, w) share in [0, 1] of the removed brightness that stays away.
+
+    Returns:
+        (1, h, w) by cells, in [0, 1] units; 0 where the noise is white.
+    """
+    shared = (quiet_correlation(removed) - WHITE) / (INTERPOLATED - WHITE)
+    deviation = stays * removed.power[0].sqrt()
+    return (min(1.0, max(0.0, shared)) * HALF * deviation)[None]
+
+
+def no_finer_than_noise(
+    picture: Tensor, leeway: Tensor, *, above: int = 0, below: int = 0
+) -> Tensor:
+    """Bring pixels nearer to the binomial mean of the 3 x 3 around.
+
+    Args:
+        picture: (C, above + H + below, W) float32.
+        leeway: (1, H, W), from `leeway` by `core.cells.smoothed`.
+        above: 1 where the row above is given as well, else 0: the first row is repeated.
+        below: the same of the row below.
+
+    Returns:
+        (C, H, W).
+    """
+    around = F.pad(picture[None], (1, 1, 1 - above, 1 - below), mode="replicate")
+    for _ in range(2):
+        around = F.avg_pool2d(around, 2, stride=1)
+    own = picture[:, above : picture.shape[1] - below]
+    change = HALF * (around[0] - own)
+    return own + torch.maximum(torch.minimum(change, leeway), -leeway)

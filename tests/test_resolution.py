@@ -1,0 +1,88 @@
+"""Nothing stays that is finer than a camera's noise, and nothing moves farther than that noise."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from amsnet_cli.core.cells import CELL, smoothed
+from amsnet_cli.core.measured import measure_cells
+from amsnet_cli.core.resolution import HALF, leeway, no_finer_than_noise
+
+SIGMA = 8 / 255
+SIZE = 192
+
+
+def white(*size: int, seed: int = 0) -> Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed))
+
+
+def interpolated(*size: int) -> Tensor:
+    noise = F.avg_pool2d(white(1, *size), 3, stride=1, padding=1)[0]
+    return noise / noise.std()
+
+
+def stripes() -> Tensor:
+    """One pixel wide: the finest there is."""
+    return (0.5 + 0.2 * (torch.arange(SIZE) % 2 - 0.5)).expand(3, SIZE, SIZE).contiguous()
+
+
+def moved(clean: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    cells = measure_cells(clean + noise, clean)
+    limit = smoothed(leeway(cells, torch.ones_like(cells.power[0])), 0, *clean.shape[1:])
+    return no_finer_than_noise(clean, limit), limit
+
+
+def test_behind_white_noise_nothing_changes():
+    clean = stripes()
+    assert torch.equal(moved(clean, SIGMA * white(*clean.shape))[0], clean)
+
+
+def test_behind_interpolated_noise_fine_structure_moves_by_half_of_its_deviation():
+    clean = stripes()
+    result, limit = moved(clean, SIGMA * interpolated(*clean.shape))
+    change = (result - clean).abs()
+    assert (change <= limit + 1e-6).all()
+    luma_deviation = SIGMA * (0.2126**2 + 0.7152**2 + 0.0722**2) ** 0.5
+    assert change.mean() == pytest.approx(HALF * luma_deviation, rel=0.1)
+
+
+def test_what_pixels_around_share_stays():
+    clean = torch.linspace(0.2, 0.8, SIZE).expand(3, SIZE, SIZE).contiguous()
+    result = moved(clean, SIGMA * interpolated(*clean.shape))[0]
+    assert (result - clean)[..., 1:-1].abs().max() < 1e-6
+
+
+def test_error_of_the_network_goes():
+    clean = torch.full((3, SIZE, SIZE), 0.4)
+    left = 0.2 * SIGMA * white(*clean.shape, seed=1)
+    result = moved(clean + left, SIGMA * interpolated(*clean.shape))[0]
+    assert (result - clean).square().mean() < 0.6 * left.square().mean()
+
+
+def test_where_nothing_stays_away_nothing_changes():
+    clean = stripes()
+    cells = measure_cells(clean + SIGMA * interpolated(*clean.shape), clean)
+    assert (leeway(cells, torch.zeros_like(cells.power[0])) == 0).all()
+
+
+@pytest.mark.parametrize("rows", [CELL, 5 * CELL])
+def test_some_rows_at_a_time_give_the_same(rows):
+    clean = stripes() + 0.02 * white(3, SIZE, SIZE)
+    whole, limit = moved(clean, SIGMA * interpolated(*clean.shape))
+    for top in range(0, SIZE, rows):
+        end = min(top + rows, SIZE)
+        above, below = int(top > 0), int(end < SIZE)
+        part = clean[:, top - above : end + below]
+        mine = no_finer_than_noise(part, limit[:, top:end], above=above, below=below)
+        assert torch.equal(mine, whole[:, top:end])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 30), (8, 8), (13, 17)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_size(size, channels):
+    result = moved(0.5 + 0.1 * white(channels, *size), 0.1 * white(channels, *size))[0]
+    assert result.shape == (channels, *size)
+    assert result.isfinite().all()
