@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from amsnet_cli import shots as shots_module
-from amsnet_cli.denoising import denoise
+from amsnet_cli.denoising import DenoiseOptions, denoise
 from amsnet_cli.errors import UsageError
 from amsnet_cli.evaluation import psnr
 from amsnet_cli.fitting import FitOptions, FitResult, fit
@@ -63,8 +63,12 @@ def test_the_fitted_model_is_better_on_these_photos_and_as_fast(tmp_path, shots,
     options = FitOptions(steps=40, batch=6, patch=64)
     result = fit(shots, tmp_path / "m.safetensors", options, start=start, surveyed=found.append)
     noisy = Photo(pixels=blotched(clean_crop, 6))
-    before, after = (denoise(noisy, m).pixels for m in (start, load_model(result.model)))
-    assert psnr(after, clean_crop) > psnr(before, clean_crop) + 0.2
+    # The networks alone: no camera's noise is so coarse in so crisp a picture (`core.resolution`).
+    before, after = (
+        denoise(noisy, m, DenoiseOptions(strength=1.0)).pixels
+        for m in (start, load_model(result.model))
+    )
+    assert psnr(after, clean_crop) > psnr(before, clean_crop) + 0.3
     assert result.kept.gain > 2 * result.kept.error
     fitted = load_model(result.model).config
     assert fitted.inference == start.config.inference and fitted.inference.passes == "single"

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from amsnet_cli.core.cells import CELL, smoothed
-from amsnet_cli.core.measured import measure_cells
+from amsnet_cli.core.measured import measure_cells, split
 from amsnet_cli.core.resolution import HALF, leeway, no_finer_than_noise
 
 SIGMA = 8 / 255
@@ -19,8 +19,9 @@ def white(*size: int, seed: int = 0) -> Tensor:
     return torch.randn(size, generator=torch.Generator().manual_seed(seed))
 
 
-def interpolated(*size: int) -> Tensor:
-    noise = F.avg_pool2d(white(1, *size), 3, stride=1, padding=1)[0]
+def interpolated(*shape: int, size: int = 3) -> Tensor:
+    """Noise of standard deviation 1 that `size` pixels share."""
+    noise = F.avg_pool2d(white(1, *shape), size, stride=1, padding=size // 2)[0]
     return noise / noise.std()
 
 
@@ -40,13 +41,25 @@ def test_behind_white_noise_nothing_changes():
     assert torch.equal(moved(clean, SIGMA * white(*clean.shape))[0], clean)
 
 
-def test_behind_interpolated_noise_fine_structure_moves_by_half_of_its_deviation():
+def test_behind_interpolated_noise_fine_structure_moves_by_half_of_neighbours_difference():
     clean = stripes()
-    result, limit = moved(clean, SIGMA * interpolated(*clean.shape))
+    noise = SIGMA * interpolated(*clean.shape)
+    result, limit = moved(clean, noise)
     change = (result - clean).abs()
     assert (change <= limit + 1e-6).all()
-    luma_deviation = SIGMA * (0.2126**2 + 0.7152**2 + 0.0722**2) ** 0.5
-    assert change.mean() == pytest.approx(HALF * luma_deviation, rel=0.1)
+    luma = split(noise)[0]
+    difference = (luma[..., 1:] - luma[..., :-1]).square().mean().sqrt()
+    assert change.mean() == pytest.approx(HALF * float(difference) / 2**0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("size", [3, 9])
+def test_coarse_noise_moves_fine_structure_less(size):
+    clean = stripes()
+    changes = [
+        (moved(clean, SIGMA * interpolated(*clean.shape, size=n))[0] - clean).abs().mean()
+        for n in (size, size + 4)
+    ]
+    assert changes[1] < 0.85 * changes[0]
 
 
 def test_what_pixels_around_share_stays():

@@ -1,10 +1,10 @@
 """Resolution: a camera's photo is no finer than its noise.
 
-A sensor sees one colour at each pixel, so a camera interpolates the rest, and whoever has gone
+A sensor sees one colour at each pixel, so a camera interpolates the rest, and whatever has gone
 through that, light or noise, is shared by neighbouring pixels. A network that has learned from
 photos of any sharpness still draws some edges as crisp as a pixel. Where noise says that the photo
-was interpolated, a pixel that stands out from those around goes half of the way to their mean, but
-never farther than the noise could have carried it: strong edges and the detail of nearly noiseless
+was interpolated, a pixel that stands out from those around goes half of the way to their mean, by
+half of what noise made neighbours differ at most: strong edges and the detail of nearly noiseless
 photos stay, and white noise, as of photos that were made small, changes nothing.
 """
 
@@ -20,21 +20,22 @@ WHITE, INTERPOLATED = 0.05, 0.2
 """Correlation of neighbouring pixels' noise up to which nothing says that it was interpolated, and
 from which it surely was: SIDD .20 to .29, RENOIR .30 to .36, PolyU .39 to .68."""
 HALF = 0.5
-"""Of the way to the mean around, and of the noise's standard deviation."""
+"""Of the way to the mean around, and of what noise made neighbours differ."""
 
 
 def leeway(removed: Measured, stays: Tensor) -> Tensor:
-    """Tell how far noise could have carried a pixel; for `no_finer_than_noise`.
+    """Tell how far pixels may go; for `no_finer_than_noise`.
 
     Args:
         removed: of the whole picture.
         stays: (h, w) share in [0, 1] of the removed brightness that stays away.
 
     Returns:
-        (1, h, w) by cells, in [0, 1] units; 0 where the noise is white.
+        (1, h, w) by cells, in [0, 1] units: half of the standard deviation that noise of the same
+        difference between neighbours would have if it were white; 0 where it is white.
     """
     shared = (quiet_correlation(removed) - WHITE) / (INTERPOLATED - WHITE)
-    deviation = stays * removed.power[0].sqrt()
+    deviation = stays * (removed.power[0] - removed.alike).clamp_min(0).sqrt()
     return (min(1.0, max(0.0, shared)) * HALF * deviation)[None]
 
 
