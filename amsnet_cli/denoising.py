@@ -209,7 +209,7 @@ def _fused(photo: Photo, waiting: Photo, options: DenoiseOptions, low: float, hi
     coded = coding_step(photo, cells)
     decided = share_that_stays(cells, luma, chroma, options.detail, coded)
     if by_itself:
-        decided = torch.cat([decided, leeway(cells, decided[0]), smoothing(cells)])
+        decided = torch.cat([decided, leeway(cells), smoothing(cells)])
     _release_heap(photo.pixels)
     # Over what has been read already: a row takes no more room than it did while waiting.
     memory = waiting.pixels.reshape(-1).view(photo.pixels.dtype)
@@ -219,15 +219,14 @@ def _fused(photo: Photo, waiting: Photo, options: DenoiseOptions, low: float, hi
         above, below = int(top > 0), int(end < height)
         denoised = rows(waiting, top, end + below)
         fine = smoothed(decided, top, denoised.shape[1], width)
+        within = np.s_[:, : end - top]
         if shift is not None:
             denoised = shifted(without_remains(denoised, fine[3:]), shift)
-        fused = fuse(rows(photo, top, end + below), denoised, fine[:1], fine[1:2])
-        within = slice(0, end - top)
-        if by_itself:
-            part = torch.cat([last, fused], 1)
-            last = fused[:, within][:, -1:].clone()
-            fused = no_finer_than_noise(part, fine[2:3, within], above=above, below=below)
-        fused = fused[:, within]
+            around = torch.cat([last, denoised], 1)
+            last = denoised[within][:, -1:].clone()
+            denoised = no_finer_than_noise(around, fine[2:3][within], above=above, below=below)
+        noisy = rows(photo, top, end)
+        fused = fuse(noisy, denoised[within], fine[:1][within], fine[1:2][within])
         pixels[top:end] = _stored(photo, fused, low, high)
     return replace(photo, pixels=pixels)
 

@@ -23,19 +23,18 @@ HALF = 0.5
 """Of the way to the mean around, and of what noise made neighbours differ."""
 
 
-def leeway(removed: Measured, stays: Tensor) -> Tensor:
+def leeway(removed: Measured) -> Tensor:
     """Tell how far pixels may go; for `no_finer_than_noise`.
 
     Args:
         removed: of the whole picture.
-        stays: (h, w) share in [0, 1] of the removed brightness that stays away.
 
     Returns:
         (1, h, w) by cells, in [0, 1] units: half of the standard deviation that noise of the same
         difference between neighbours would have if it were white; 0 where it is white.
     """
     shared = (quiet_correlation(removed) - WHITE) / (INTERPOLATED - WHITE)
-    deviation = stays * (removed.power[0] - removed.alike).clamp_min(0).sqrt()
+    deviation = (removed.power[0] - removed.alike).clamp_min(0).sqrt()
     return (min(1.0, max(0.0, shared)) * HALF * deviation)[None]
 
 
