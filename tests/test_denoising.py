@@ -105,15 +105,30 @@ def test_tiles_leave_no_seam(default, inference):
     assert difference.max() < 3
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_rows_fused_at_a_time_leave_no_seam(default, dtype, monkeypatch):
-    """Of noise that pixels share, as all that looks at pixels around is at work there."""
+def noise_that_pixels_share(dtype=np.uint8) -> Photo:
+    """So that all that looks at the pixels around is at work."""
     noisy = torch.from_numpy(noisy_ramp(136, 96, np.uint16) / 65535).permute(2, 0, 1)
     shared = F.avg_pool2d(noisy, 2, stride=1).permute(1, 2, 0).numpy()
-    photo = Photo(pixels=(shared * np.iinfo(dtype).max).astype(dtype))
+    return Photo(pixels=(shared * np.iinfo(dtype).max).astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_rows_fused_at_a_time_leave_no_seam(default, dtype, monkeypatch):
+    photo = noise_that_pixels_share(dtype)
     whole = denoise(photo, default).pixels.astype(int)
     monkeypatch.setattr("amsnet_cli.denoising._FUSED", 16 * 96)
     assert np.abs(denoise(photo, default).pixels - whole).max() <= (dtype == np.uint16)
+
+
+@pytest.mark.parametrize("part", ["luma", "chroma"])
+def test_half_of_a_strength_is_half_of_the_way(default, part):
+    photo = noise_that_pixels_share(np.uint16)
+    none, half, all_ = (
+        denoise(photo, default, DenoiseOptions(**{part: share})).pixels.astype(float)
+        for share in (0.0, 0.5, 1.0)
+    )
+    assert np.abs(none - all_).max() > 1000
+    assert np.abs(half - (none + all_) / 2).max() <= 2
 
 
 class Broken(torch.nn.Module):
