@@ -188,8 +188,9 @@ class TestInference:
 
     @pytest.mark.parametrize("size", [(1, 1), (1, 7), (33, 47), (5, 64)])
     @pytest.mark.parametrize("mask_channel", [True, False])
-    def test_networks_take_any_size(self, size, mask_channel):
-        config = CompactUNetConfig(in_channels=3 + mask_channel)
+    @pytest.mark.parametrize("squares", [1, 2])
+    def test_networks_take_any_size(self, size, mask_channel, squares):
+        config = CompactUNetConfig(in_channels=3 + mask_channel, squares=squares)
         network = MaskedNetwork(CompactUNet(config), fill="zeros", mask_channel=mask_channel)
         x = torch.rand(2, 3, *size)
         with torch.no_grad():
@@ -214,9 +215,13 @@ def test_default_network_costs_what_its_docstring_says():
     assert "137,760" in CompactUNet.__doc__
 
 
-def test_the_default_network_reaches_as_far_as_it_says_and_tiles_overlap_by_it():
+@pytest.mark.parametrize(
+    "config",
+    [CompactUNetConfig(), CompactUNetConfig(widths=(16, 24, 32), blocks=(1, 1, 2), squares=2)],
+)
+def test_networks_reach_as_far_as_they_say_and_tiles_overlap_by_it(config):
     torch.manual_seed(0)
-    network = CompactUNet(CompactUNetConfig())
+    network = CompactUNet(config)
     farthest = 0
     for offset in range(network.multiple):
         x = torch.rand(1, 4, 192, 192, requires_grad=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -37,7 +38,7 @@ no resampling, no sharpening, no JPEG. RAW files are read like that, here and by
 neutral settings."""
 _FOCUS = (0.3, 1.6)
 """Standard deviation in pixels of a lens, its low-pass filter and a pixel's own width together."""
-_REC_601 = torch.tensor([0.299, 0.587, 0.114])
+_REC_601 = (0.299, 0.587, 0.114)
 """Luma of JPEG."""
 
 
@@ -46,13 +47,13 @@ def simulate(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]
 
     Args:
         clean: (B, 3, H + 2 * MARGIN, W + 2 * MARGIN) float32 sRGB in [0, 1], even sides.
-        generator: CPU generator; the same state gives the same pairs.
+        generator: CPU generator; the same state gives the same pairs, on the same device.
 
     Returns:
         noisy and target, each (B, 3, H, W) float32 in [0, 1] on the grid of 8-bit values
-        (noisy) or not (target).
+        (noisy) or not (target), where `clean` is.
     """
-    draw = _Draw(generator, clean.shape[0])
+    draw = _Draw(generator, clean.shape[0], clean.device)
     clean = _through_lens(clean, draw)
     white, processed = draw.chance(0.15), ~draw.chance(_STRAIGHT)
     noisy, target = _photograph(clean, processed, draw)
@@ -83,7 +84,8 @@ def _with_centre_of(noisy: Tensor, target: Tensor) -> Tensor:
     clean, residual = target.flatten(2), (noisy - target).flatten(2)  # (B, 3, H*W)
     place = clean * _SHADES
     shade = place.long().clamp_max(_SHADES - 1)
-    counts = torch.zeros(batch, channels, _SHADES).scatter_add_(2, shade, torch.ones_like(clean))
+    counts = clean.new_zeros(batch, channels, _SHADES)
+    counts.scatter_add_(2, shade, torch.ones_like(clean))
     sums = torch.zeros_like(counts).scatter_add_(2, shade, residual)
     mean = sums / counts.clamp_min(1)
     # Sorted by shade first and residual second, the median is in the middle of each shade's run.
@@ -105,12 +107,17 @@ def _with_centre_of(noisy: Tensor, target: Tensor) -> Tensor:
 class _Draw:
     """Random parameters, one for each patch, shaped (B, 1, 1, 1) to broadcast."""
 
-    def __init__(self, generator: torch.Generator, batch: int) -> None:
-        self.generator, self.batch = generator, batch
+    def __init__(self, generator: torch.Generator, batch: int, device: torch.device) -> None:
+        self.generator, self.batch, self.device = generator, batch, device
+        self.grain = generator
+        if device.type != "cpu":
+            seed = int(torch.randint(2**62, (), generator=generator))
+            self.grain = torch.Generator(device).manual_seed(seed)
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         size = (self.batch, *(shape or (1, 1, 1)))
-        return low + (high - low) * torch.rand(size, generator=self.generator)
+        drawn = low + (high - low) * torch.rand(size, generator=self.generator)
+        return drawn.to(self.device)
 
     def log_uniform(self, low: float, high: float) -> Tensor:
         return self.uniform(math.log(low), math.log(high)).exp()
@@ -119,7 +126,7 @@ class _Draw:
         return self.uniform(0, 1) < probability
 
     def normal_like(self, x: Tensor) -> Tensor:
-        return torch.randn(x.shape, generator=self.generator)
+        return torch.randn(x.shape, generator=self.grain, device=self.device)
 
 
 def _through_lens(clean: Tensor, draw: _Draw) -> Tensor:
@@ -135,9 +142,8 @@ def _photograph(clean: Tensor, processed: Tensor, draw: _Draw) -> tuple[Tensor, 
     gamma = draw.uniform(1.8, 2.6)
     exposure = 2 ** draw.uniform(-2.0, 0.4)
     to_srgb = _colour_matrix(draw)
-    gains = torch.cat(
-        [draw.uniform(1.1, 2.6), torch.ones(draw.batch, 1, 1, 1), draw.uniform(1.1, 2.6)], 1
-    )
+    red, blue = draw.uniform(1.1, 2.6), draw.uniform(1.1, 2.6)
+    gains = torch.cat([red, torch.ones_like(red), blue], 1)
     linear = (clean.clamp(0, 1) ** gamma * exposure).clamp(0, 1)
     camera = torch.einsum("bij,bjhw->bihw", torch.linalg.inv(to_srgb), linear)
     raw = (camera / gains).clamp(0, 1)
@@ -173,7 +179,8 @@ def _tone(linear: Tensor, gamma: Tensor, contrast: Tensor) -> Tensor:
 
 def _colour_matrix(draw: _Draw) -> Tensor:
     """Camera to sRGB: rows sum to one, as white stays white; (B, 3, 3)."""
-    off = draw.uniform(-0.55, 0.05, 3, 3) * draw.uniform(0, 1, 1, 1) * (1 - torch.eye(3))
+    off = draw.uniform(-0.55, 0.05, 3, 3) * draw.uniform(0, 1, 1, 1)
+    off = off * (1 - torch.eye(3, device=draw.device))
     return off + torch.diag_embed(1 - off.sum(2))
 
 
@@ -188,12 +195,14 @@ def _mosaic(rgb: Tensor) -> Tensor:
 def _demosaic(bayer: Tensor, kind: Tensor) -> Tensor:
     """Bilinear, gradient-corrected linear (Malvar et al., 2004) or edge-aware, by `kind`."""
     out = torch.where(kind < 0.2, _bilinear(bayer), _malvar(bayer))
-    for i in torch.nonzero(kind.flatten() > 0.65).flatten().tolist():
-        low, high = bayer[i].min(), bayer[i].max()
-        scale = 65535 / float((high - low).clamp_min(1e-6))
-        sensor = ((bayer[i, 0] - low) * scale).numpy().astype(np.uint16)
-        rgb = cv2.cvtColor(sensor, cv2.COLOR_BayerRGGB2RGB_EA)
-        out[i] = torch.from_numpy(rgb.astype(np.float32)).permute(2, 0, 1) / scale + low
+    chosen = kind.flatten() > 0.65
+    low, high = (f(bayer[chosen], dim=(1, 2, 3), keepdim=True) for f in (torch.amin, torch.amax))
+    scale = 65535 / (high - low).clamp_min(1e-6)
+    sensors = ((bayer[chosen] - low) * scale)[:, 0].cpu().numpy().astype(np.uint16)
+    edge_aware = [cv2.cvtColor(sensor, cv2.COLOR_BayerRGGB2RGB_EA) for sensor in sensors]
+    if edge_aware:
+        rgb = torch.from_numpy(np.stack(edge_aware).astype(np.float32)).to(bayer.device)
+        out[chosen] = rgb.permute(0, 3, 1, 2) / scale + low
     return out
 
 
@@ -207,7 +216,7 @@ def _sites(bayer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _filter(x: Tensor, kernel: list[list[float]]) -> Tensor:
-    weight = torch.tensor(kernel)[None, None]
+    weight = x.new_tensor(kernel)[None, None]
     pad = weight.shape[-1] // 2
     return F.conv2d(F.pad(x, (pad, pad, pad, pad), mode="reflect"), weight)
 
@@ -278,7 +287,7 @@ def _blotches(like: Tensor, draw: _Draw) -> Tensor:
     grain = torch.zeros_like(like)
     for i in torch.nonzero(draw.chance(0.45).flatten()).flatten().tolist():
         cells = [math.ceil(side / across[i]) for side in size]
-        few = torch.randn((1, 3, *cells), generator=draw.generator)
+        few = torch.randn((1, 3, *cells), generator=draw.generator).to(draw.device)
         grain[i] = F.interpolate(few, size, mode="bicubic")[0]
     brightness = grain.mean(1, keepdim=True)
     return 1.7 * luma * brightness + chroma * (grain - brightness)
@@ -318,7 +327,7 @@ def _smooth_flats(
 def _blur(x: Tensor, sigma: Tensor) -> Tensor:
     """Gaussian blur with one sigma for each patch, (B, C, H, W)."""
     batch, channels, height, width = x.shape
-    taps = torch.arange(-5, 6)
+    taps = torch.arange(-5, 6, device=x.device)
     kernel = torch.exp(-(taps**2) / (2 * sigma.reshape(-1, 1) ** 2))
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, 0)  # (B*C, 11)
     x = x.reshape(1, batch * channels, height, width)
@@ -360,17 +369,30 @@ def _quantise(noisy: Tensor, target: Tensor, as_jpeg: Tensor, draw: _Draw) -> tu
     """
     first, last = (draw.uniform(low, 100).flatten().int().tolist() for low in (80, 55))
     subsampling = draw.uniform(0, 4).flatten().int().clamp_max(2).tolist()
-    twice, anywhere = draw.chance(0.3).flatten(), draw.chance(0.25).flatten()
+    twice, anywhere = (draw.chance(share).flatten().tolist() for share in (0.3, 0.25))
     places = draw.uniform(0, 8, 2, 2).int().tolist()
-    pixels, target = (noisy * 255).round().to(torch.uint8), target.clone()
+    pixels, target = (noisy * 255).round().to(torch.uint8).cpu(), target.clone()
+    codings: list[tuple[int, list[tuple[int, int, list[int]]]]] = []
     for i in torch.nonzero(as_jpeg).flatten().tolist():
-        times = [(last[i], places[i][1] if anywhere[i] else [0, 0])]
+        times = [(last[i], subsampling[i], places[i][1] if anywhere[i] else [0, 0])]
         if twice[i]:
-            times.insert(0, (first[i], places[i][0]))
-        for quality, place in times:
-            pixels[i] = _as_jpeg(pixels[i], quality, subsampling[i], place)
+            times.insert(0, (first[i], subsampling[i], places[i][0]))
+        for _, _, place in times:
             target[i] = _coarse_colour(target[i], subsampling[i], place)
-    return pixels.float() / 255, target.clamp(0, 1)
+        codings.append((i, times))
+
+    def code(coding: tuple[int, list[tuple[int, int, list[int]]]]) -> None:
+        i, times = coding
+        for time in times:
+            pixels[i] = _as_jpeg(pixels[i], *time)
+
+    if noisy.device.type == "cpu":  # There, others draw at the same time.
+        for coding in codings:
+            code(coding)
+    else:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(code, codings))
+    return pixels.to(noisy.device).float() / 255, target.clamp(0, 1)
 
 
 def _as_jpeg(pixels: Tensor, quality: int, subsampling: int, place: list[int]) -> Tensor:
@@ -390,7 +412,7 @@ def _coarse_colour(x: Tensor, subsampling: int, place: list[int]) -> Tensor:
     if subsampling == 0:
         return x
     step, (top, left) = ((1, 2) if subsampling == 1 else (2, 2)), place
-    luma = torch.einsum("chw,c->hw", x, _REC_601)
+    luma = torch.einsum("chw,c->hw", x, x.new_tensor(_REC_601))
     colour = F.pad((x - luma)[None], (left, 0, top, 0), mode="reflect")
     height, width = colour.shape[-2:]
     colour = F.avg_pool2d(colour, step, ceil_mode=True)

@@ -1,14 +1,14 @@
-"""Turn a training state, or a fitted model, into weights that ship.
+"""Turn what pretraining or a fit has made into weights that ship.
 
-    python -m training.export --state pretrain.pt --name photo
-    python -m training.export --state first.pt second.pt --shares .3 .7
-    python -m training.export --model pretrained.safetensors fitted.safetensors --shares .4 .6
+    python -m training.export photo.safetensors --name photo
+    python -m training.export first.safetensors second.safetensors --shares .3 .7
+    python -m training.export pretrained.safetensors fitted.safetensors --shares .6 .4
 
 Writes the network in half precision into the package, and its size, sha256 and how to run it into
-the entry of `weights_manifest.json`. Several states of one run, taken along different last
-stretches, or a model and what was fitted from it, are averaged weight by weight (Wortsman et al.,
-"Model soups", ICML 2022, and "Robust fine-tuning of zero-shot models", CVPR 2022). Scores, limits
-and what it was trained on are for people.
+the entry of `weights_manifest.json`. Several of one network, taken along different last stretches,
+or one and what was fitted from it, are averaged weight by weight (Wortsman et al., "Model soups",
+ICML 2022, and "Robust fine-tuning of zero-shot models", CVPR 2022). Scores, limits and what it was
+trained on are for people.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 
 import amsnet_cli
-from amsnet_cli.core.networks import CompactUNetConfig
-from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model, save_model
+from amsnet_cli.model import Model, ModelConfig, build_network, load_model, save_model
 from amsnet_cli.weights.manifest import sha256_of
 
 PACKAGE = Path(amsnet_cli.__file__).parent
@@ -32,38 +31,19 @@ PACKAGE = Path(amsnet_cli.__file__).parent
 def main() -> None:
     """Parse, convert, save, enter."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    start = parser.add_mutually_exclusive_group(required=True)
-    start.add_argument("--state", type=Path, nargs="+", help="written by training.pretrain")
-    start.add_argument("--model", type=Path, nargs="+", help="model files, by amsnet fit or this")
+    parser.add_argument("models", type=Path, nargs="+", help="by training.pretrain, fit or this")
     parser.add_argument("--shares", type=float, nargs="+", help="of several; default: equal")
     parser.add_argument("--name", default="photo", help="of the bundled entry to replace")
     args = parser.parse_args()
 
-    sources = args.state or args.model
-    shares = args.shares or [1 / len(sources)] * len(sources)
-    if len(shares) != len(sources):
+    shares = args.shares or [1 / len(args.models)] * len(args.models)
+    if len(shares) != len(args.models):
         parser.error("--shares needs as many numbers as there are files")
-    model = pretrained(sources, shares) if args.state else averaged(sources, shares)
+    model = averaged(args.models, shares)
     path = PACKAGE / "weights" / "bundled" / f"{args.name}.safetensors"
     save_model(path, model.network, model.config, torch.float16)
     enter(PACKAGE.parent / "weights_manifest.json", args.name, path, model.config)
     print(f"{path}: {path.stat().st_size} bytes, sha256 {sha256_of(path)}")
-
-
-def pretrained(paths: list[Path], shares: list[float]) -> Model:
-    """Make a model of pretraining's averaged networks."""
-    states = [torch.load(path, map_location="cpu", weights_only=True) for path in paths]
-    config = ModelConfig(
-        network=CompactUNetConfig(),
-        inference=Inference(passes="single", n_masks=4, stride=1, repeats=2),
-        provenance={
-            "made_by": "training.pretrain", "steps": [state["step"] for state in states],
-            "shares": shares,
-        },
-    )  # fmt: skip
-    network = build_network(config)
-    network.load_state_dict(weighted([state["average"] for state in states], shares))
-    return Model(network=network, config=config, name=paths[0].stem)
 
 
 def averaged(paths: list[Path], shares: list[float]) -> Model:

@@ -1,9 +1,13 @@
-"""Train the network that ships, on clean photos under simulated camera noise.
+r"""Train the networks that ship, on clean photos under simulated camera noise.
 
-    python -m training.pretrain --photos CLEAN_DIR --state pretrain.pt --steps 20000 --minutes 9
+    python -m training.pretrain --photos CLEAN_DIR --state pretrain.pt --steps 20000 --minutes 9 \
+        --learn photo='{"widths": [48, 96, 160], "blocks": [1, 1, 2], "squares": 2}'
 
 Call it again with the same `--state` until it says that it is done: it goes on where the last
-call stopped. Runs on CUDA where there is a GPU. `training.export` turns the state into weights.
+call stopped. Runs on CUDA where there is a GPU. Several networks may learn at once, each from the
+same patches: the processor draws those, and a GPU has time for more than one. Beside the state lies
+a model file of each, with its weights averaged over the last thousand steps or so, for
+`training.export`.
 
 One network learns both jobs: three quarters of the patches are seen whole (the single pass), the
 others with a quarter or half of their pixels hidden (the masked scheme, for `amsnet fit --recipe
@@ -14,10 +18,16 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import math
 import os
 import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,9 +37,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from amsnet_cli.core.inference import single_pass
 from amsnet_cli.core.masks import random_mask
-from amsnet_cli.core.networks import CompactUNet, CompactUNetConfig, MaskedNetwork
+from amsnet_cli.core.networks import CompactUNetConfig, MaskedNetwork
 from amsnet_cli.device import fast_precision
-from amsnet_cli.model import load_model
+from amsnet_cli.model import Inference, ModelConfig, build_network, load_model, save_model
 from training.camera import MARGIN, simulate
 from training.patterns import with_pattern
 
@@ -45,9 +55,21 @@ PATTERNS = 0.2
 """Share of patches with a drawn pattern."""
 SHARED_SCALES = (1.0, 3.0)
 """Photos are reduced by a random factor in this range before the simulated camera sees them."""
+KEPT = 64
+"""Batches to choose from, where they are used more than once."""
+AHEAD = 3
+"""Batches drawn in advance on a GPU."""
+CPU = torch.device("cpu")
+_PARTS = ("student", "average", "optimiser")
 
 
-class CameraPairs(Dataset[tuple[Tensor, Tensor, Tensor]]):
+Patches = tuple[Tensor, Tensor, int]
+"""(B, P + 2 * MARGIN, P + 2 * MARGIN, 3) uint8, the (B, 1, P, P) mask, the simulator's seed."""
+Batch = tuple[Tensor, Tensor, Tensor]
+"""(B, 3, P, P) noisy, the same clean, and the mask."""
+
+
+class CleanPatches(Dataset[Patches]):
     """Batch number i is a function of the seed and i alone, whoever draws it."""
 
     def __init__(
@@ -64,15 +86,15 @@ class CameraPairs(Dataset[tuple[Tensor, Tensor, Tensor]]):
     def __len__(self) -> int:
         return self.steps - self.first
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw (B, 3, P, P) noisy, the same clean, and the (B, 1, P, P) mask."""
+    def __getitem__(self, index: int) -> Patches:
+        """Draw a batch."""
         rng = np.random.default_rng((self.seed, self.first + index))
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        seeds = rng.integers(2**62, size=2)
         clean = torch.from_numpy(np.stack([self._crop(rng) for _ in range(self.batch)]))
-        noisy, target = simulate(clean.permute(0, 3, 1, 2).float() / 255, generator)
         shares = torch.from_numpy(rng.choice(HIDDEN_SHARES, self.batch)).float()
+        generator = torch.Generator().manual_seed(int(seeds[1]))
         hidden = random_mask(shares, (self.batch, self.patch, self.patch), generator)
-        return noisy, target, hidden
+        return clean, hidden, int(seeds[0])
 
     def _crop(self, rng: np.random.Generator) -> np.ndarray:
         photo = self.photos[rng.choice(len(self.photos), p=self.shares)]
@@ -87,6 +109,44 @@ class CameraPairs(Dataset[tuple[Tensor, Tensor, Tensor]]):
             crop = with_pattern(crop, rng)
         crop = np.rot90(crop, int(rng.integers(4)))
         return np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)
+
+
+def photographed(patches: Patches, device: torch.device = CPU) -> Batch:
+    """Let the simulated cameras see a batch, on `device`."""
+    clean, hidden, seed = patches
+    generator = torch.Generator().manual_seed(seed)
+    noisy, target = simulate(clean.to(device).permute(0, 3, 1, 2).float() / 255, generator)
+    return noisy, target, hidden.to(device)
+
+
+def drawn(patches: CleanPatches, workers: int, device: torch.device) -> Iterator[Batch]:
+    """Draw all batches, beside what is done with them: by `workers`, and on a GPU by a thread."""
+    if device.type == "cpu":
+        yield from DataLoader(
+            patches, batch_size=None, num_workers=workers, collate_fn=photographed
+        )
+        return
+    stream, ahead = torch.cuda.Stream(device), deque[Future[Batch]]()
+
+    def make(patches: Patches) -> Batch:
+        with torch.cuda.stream(stream):
+            batch = photographed(patches, device)
+            stream.synchronize()
+        return batch
+
+    def first() -> Batch:
+        batch = ahead.popleft().result()
+        for x in batch:
+            x.record_stream(torch.cuda.current_stream(device))
+        return batch
+
+    with ThreadPoolExecutor(1) as pool:
+        for cut in DataLoader(patches, batch_size=None, num_workers=workers):
+            ahead.append(pool.submit(make, cut))
+            if len(ahead) > AHEAD:
+                yield first()
+        while ahead:
+            yield first()
 
 
 def psnr_on(network: MaskedNetwork, folder: Path, device: torch.device, most: int = 5) -> float:
@@ -105,12 +165,98 @@ def psnr_on(network: MaskedNetwork, folder: Path, device: torch.device, most: in
     return sum(scores) / len(scores)
 
 
+class Learner:
+    """A network in training, with the average of its weights."""
+
+    def __init__(self, name: str, start: str, device: torch.device) -> None:
+        """Begin with a model file, or with fresh weights of a shape given as JSON."""
+        self.name = name
+        if start.startswith("{"):
+            shape = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(start).items()
+            }
+            self.config = ModelConfig(network=CompactUNetConfig(**shape))
+            self.student = build_network(self.config)
+        else:
+            model = load_model(Path(start))
+            self.config, self.student = model.config, model.network
+        self.config = replace(
+            self.config, inference=Inference(passes="single", n_masks=4, stride=1, repeats=2)
+        )
+        self.device = device
+        self.student.to(device).train()
+        self.average = copy.deepcopy(self.student)
+        self.optimiser = torch.optim.AdamW(
+            self.student.parameters(), betas=(0.9, 0.99), weight_decay=1e-4, fused=True
+        )
+
+    def learn(self, batch: Batch, *, rate: float, step: int) -> Tensor:
+        """Take a step; gives the loss."""
+        noisy, target, hidden = batch
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        with fast_precision(self.device):
+            prediction = self.student(noisy, hidden)
+        # The root for each patch, so that strong noise does not drown mild noise.
+        squares = (prediction - target).square().mean((1, 2, 3))
+        loss = (squares + FLOOR**2).sqrt().mean()
+        self.optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.student.parameters(), GRADIENT_NORM)
+        self.optimiser.step()
+        decay = min(EMA_DECAY, step / (step + 20))
+        with torch.no_grad():
+            ours, theirs = list(self.average.parameters()), list(self.student.parameters())
+            torch._foreach_lerp_(ours, theirs, 1 - decay)
+        return loss.detach()
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` takes."""
+        return {part: getattr(self, part).state_dict() for part in _PARTS}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        for part in _PARTS:
+            getattr(self, part).load_state_dict(state[part])
+
+
+class Replay:
+    """The last patches drawn, to learn from more than once: drawing takes longer than learning.
+
+    Each time they are mirrored and turned in another way.
+    """
+
+    def __init__(self, batches: int, seed: int) -> None:
+        self.batches, self.seed = batches, seed
+        self.kept: dict[int, Batch] = {}
+        self.drawn = 0
+
+    def put(self, batch: Batch) -> None:
+        """Keep a batch, in the place of the oldest."""
+        self.kept[self.drawn % self.batches] = batch
+        self.drawn += 1
+
+    def take(self, step: int) -> Batch:
+        """Choose a batch by seed and step, and mirror and turn it."""
+        rng = np.random.default_rng((self.seed, step, 1))
+        place, turns, mirrored = rng.integers(len(self.kept)), rng.integers(4), rng.integers(2)
+        noisy, target, hidden = (
+            torch.rot90(x.flip(3) if mirrored else x, int(turns), (2, 3))
+            for x in self.kept[int(place)]
+        )
+        return noisy, target, hidden
+
+
 def main() -> None:
     """Parse, train, save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, required=True, help="folder of clean photos")
     parser.add_argument("--state", type=Path, required=True, help="where to keep the state")
-    parser.add_argument("--start", type=Path, help="weights to begin with, instead of fresh ones")
+    parser.add_argument(
+        "--learn", nargs="+", required=True, metavar="NAME=START",
+        help="networks; START is a model file, or JSON of a shape to begin with fresh weights",
+    )  # fmt: skip
+    parser.add_argument("--models", type=Path, help="where NAME.safetensors go; beside the state")
     parser.add_argument("--watch", type=Path, nargs="*", default=[], help="sets to log PSNR of")
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop this call after")
@@ -119,72 +265,65 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate after warm-up")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0, help="processes that draw patches")
+    parser.add_argument("--reuse", type=int, default=1, help="steps for each batch drawn")
+    parser.add_argument("--log-every", type=int, default=250, help="steps; and saves")
     args = parser.parse_args()
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(args.seed)
-    config = CompactUNetConfig()
-    student = MaskedNetwork(CompactUNet(config), fill="mean", mask_channel=True)
-    if args.start:
-        student.load_state_dict(load_model(args.start).network.state_dict())
-    student = student.to(device, memory_format=torch.channels_last)
-    average = copy.deepcopy(student)
-    optimiser = torch.optim.AdamW(
-        student.parameters(), args.rate, betas=(0.9, 0.99), weight_decay=1e-4
-    )
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = True, False
+    learners = [Learner(*learn.split("=", 1), device) for learn in args.learn]
+    models = args.models or args.state.parent
     step = 0
     if args.state.exists():
         state = torch.load(args.state, map_location=device, weights_only=True)
-        student.load_state_dict(state["student"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
+        for learner in learners:
+            learner.restore(state["learners"][learner.name])
         step = state["step"]
 
     def save() -> None:
         part = args.state.with_suffix(".part")
-        parts = {"student": student, "average": average, "optimiser": optimiser}
-        states = {k: v.state_dict() for k, v in parts.items()}
-        torch.save({**states, "step": step}, part)
+        states = {learner.name: learner.state() for learner in learners}
+        torch.save({"learners": states, "step": step}, part)
         os.replace(part, args.state)
+        made_by = {"made_by": "training.pretrain", "steps": step}
+        for learner in learners:
+            config = replace(learner.config, provenance=made_by)
+            save_model(models / f"{learner.name}.safetensors", learner.average, config)
 
-    pairs = CameraPairs(
-        args.photos,
-        patch=args.patch, batch=args.batch, first=step, steps=args.steps, seed=args.seed,
+    # What a batch is used for more than once is drawn again when training goes on.
+    replay = Replay(1 if args.reuse == 1 else KEPT, args.seed)
+    replay.drawn = max(0, step // args.reuse - replay.batches + 1)
+    patches = CleanPatches(
+        args.photos, patch=args.patch, batch=args.batch,
+        first=replay.drawn, steps=-(-args.steps // args.reuse), seed=args.seed,
     )  # fmt: skip
-    loader = DataLoader(pairs, batch_size=None, num_workers=args.workers)
     started, losses = time.monotonic(), []
-    for batch in loader:
-        warm = min(1.0, (step + 1) / WARM_UP)
-        rate = args.rate * warm * 0.5 * (1 + math.cos(math.pi * step / args.steps))
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        noisy, target, hidden = (x.to(device) for x in batch)
-        with fast_precision(device):
-            prediction = student(noisy, hidden)
-        # The root for each patch, so that strong noise does not drown mild noise.
-        squares = (prediction - target).square().mean((1, 2, 3))
-        loss = (squares + FLOOR**2).sqrt().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(student.parameters(), GRADIENT_NORM)
-        optimiser.step()
-        step += 1
-        decay = min(EMA_DECAY, step / (step + 20))
-        with torch.no_grad():
-            for ours, theirs in zip(average.parameters(), student.parameters(), strict=True):
-                ours.lerp_(theirs, 1 - decay)
-        losses.append(loss.item())
-        out_of_time = time.monotonic() - started > 60 * args.minutes
-        if step % 250 == 0 or step == args.steps or out_of_time:
-            scores = {f.name: round(psnr_on(average, f, device), 2) for f in args.watch}
-            minutes = (time.monotonic() - started) / 60
-            mean_loss = sum(losses) / len(losses)
-            print(f"step {step}  {minutes:.1f} min  loss {mean_loss:.5f}  {scores}", flush=True)
-            losses.clear()
-            save()
-        if out_of_time:
-            break
-    print("done" if step >= args.steps else "call again to go on", flush=True)
+    for fresh in drawn(patches, args.workers, device):
+        replay.put(fresh)
+        while step < min(args.steps, replay.drawn * args.reuse):
+            batch = replay.take(step)
+            warm = min(1.0, (step + 1) / WARM_UP)
+            rate = args.rate * warm * 0.5 * (1 + math.cos(math.pi * step / args.steps))
+            step += 1
+            learned = [x.learn(batch, rate=rate, step=step) for x in learners]
+            losses.append(torch.stack(learned))
+            out_of_time = time.monotonic() - started > 60 * args.minutes
+            if step % args.log_every == 0 or step == args.steps or out_of_time:
+                minutes = (time.monotonic() - started) / 60
+                mean_losses = torch.stack(losses).mean(0).tolist()
+                print(f"step {step}  {minutes:.2f} min", flush=True)
+                for learner, loss in zip(learners, mean_losses, strict=True):
+                    scores = {
+                        f.name: round(psnr_on(learner.average, f, device), 2) for f in args.watch
+                    }
+                    print(f"  {learner.name}  loss {loss:.5f}  {scores}", flush=True)
+                losses.clear()
+                save()
+            if out_of_time:
+                print("call again to go on", flush=True)
+                return
+    print("done", flush=True)
 
 
 if __name__ == "__main__":

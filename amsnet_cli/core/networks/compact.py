@@ -22,12 +22,15 @@ class CompactUNetConfig:
         widths: features at each level, from full resolution downwards by factors of two.
         blocks: residual blocks of the encoder at each level; the decoder has as many at each
             but the deepest.
+        squares: pixels to the side of the squares that become one place of many channels before
+            the first level, and pixels again after it (FFDNet, TIP 2018); 1 for none.
     """
 
     in_channels: int = 4
     out_channels: int = 3
     widths: tuple[int, ...] = (32, 64, 128, 160)
     blocks: tuple[int, ...] = (1, 1, 1, 2)
+    squares: int = 1
 
 
 class ResidualBlock(nn.Module):
@@ -74,21 +77,22 @@ class CompactUNet(nn.Module):
         super().__init__()
         self.config = config
         widths, blocks = config.widths, config.blocks
-        self.multiple = 2 ** (len(widths) - 1)
+        squares = config.squares
+        self.multiple = squares * 2 ** (len(widths) - 1)
         # Two convolutions a block, two blocks a level but at the deepest; head and tail; and as
         # the halvings fall.
         convolutions = [2 * n for n in blocks[-1:]] + [4 * n for n in blocks[-2::-1]]
-        steps = [2**level for level in reversed(range(len(widths)))]
+        steps = [squares * 2**level for level in reversed(range(len(widths)))]
         self.reach = sum(c * s for c, s in zip(convolutions, steps, strict=True))
-        self.reach += 2 + self.multiple - 1
-        self.head = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
+        self.reach += 2 * squares + self.multiple - 1
+        self.head = nn.Conv2d(config.in_channels * squares**2, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(_stack(w, n) for w, n in zip(widths, blocks, strict=True))
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.up = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairwise(widths))
         self.decoder = nn.ModuleList(
             _stack(w, n) for w, n in zip(widths[:-1], blocks[:-1], strict=True)
         )
-        self.tail = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
+        self.tail = nn.Conv2d(widths[0], config.out_channels * squares**2, 3, padding=1)
         # Begin near the identity: without normalisation, full-size corrections make the first
         # thousand steps diverge.
         with torch.no_grad():
@@ -110,7 +114,7 @@ class CompactUNet(nn.Module):
             depth.
         """
         picture = x[:, : self.config.out_channels]
-        x = self.head(x)
+        x = self.head(F.pixel_unshuffle(x, self.config.squares))
         skips = []
         for encode, down in zip(self.encoder, self.down, strict=False):
             x = encode(x)
@@ -121,7 +125,7 @@ class CompactUNet(nn.Module):
             reversed(self.up), reversed(self.decoder), reversed(skips), strict=True
         ):
             x = decode(skip + F.pixel_shuffle(up(x), 2))
-        correction: Tensor = self.tail(x)
+        correction = F.pixel_shuffle(self.tail(x), self.config.squares)
         return picture + correction.float()
 
 

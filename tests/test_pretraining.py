@@ -1,0 +1,76 @@
+"""Pretraining goes on where it stopped; networks that learn at once do not disturb each other."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import skimage.io
+import torch
+
+pytest.importorskip("cv2", reason="comes with the extra [training]")
+
+from amsnet_cli.core.inference import single_pass
+from amsnet_cli.model import load_model
+from training.pretrain import KEPT, Replay
+
+ROOT = Path(__file__).parents[1]
+SMALL = json.dumps({"widths": [8, 16], "blocks": [1, 1]})
+SQUARES = json.dumps({"widths": [16, 32], "blocks": [1, 1], "squares": 2})
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("clean")
+    for name in ("astronaut", "coffee"):
+        skimage.io.imsave(folder / f"{name}.png", getattr(skimage.data, name)())
+    return folder
+
+
+def pretrain(photos: Path, folder: Path, *learn: str, minutes: float = 9) -> dict[str, bytes]:
+    result = subprocess.run(
+        [
+            sys.executable, "-m", "training.pretrain", "--photos", photos,
+            "--state", folder / "state.pt", "--learn", *learn, "--minutes", str(minutes),
+            "--steps", "7", "--batch", "2", "--patch", "32", "--reuse", "2", "--log-every", "3",
+        ],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.stdout.splitlines()[-1] == ("done" if minutes else "call again to go on")
+    return {path.stem: path.read_bytes() for path in folder.glob("*.safetensors")}
+
+
+def test_several_learn_as_each_would_alone_and_a_stopped_run_ends_the_same(photos, tmp_path):
+    folders = [tmp_path / name for name in ("alone", "both", "stopped")]
+    for folder in folders:
+        folder.mkdir()
+    alone = pretrain(photos, folders[0], f"a={SQUARES}")
+    both = pretrain(photos, folders[1], f"a={SQUARES}", f"b={SMALL}")
+    assert both.keys() == {"a", "b"} and both["a"] == alone["a"]
+
+    for _ in range(3):
+        pretrain(photos, folders[2], f"a={SQUARES}", minutes=0)
+    assert pretrain(photos, folders[2], f"a={SQUARES}") == alone
+
+    model = load_model(folders[0] / "a.safetensors")
+    noisy = torch.rand(1, 3, 21, 34)
+    assert single_pass(model.network, noisy).shape == noisy.shape
+    assert model.config.inference.passes == "single", "as `photo` is run"
+
+
+def test_patches_learned_from_again_are_mirrored_and_turned_together():
+    replay = Replay(KEPT, seed=0)
+    picture = torch.arange(16.0).reshape(1, 1, 4, 4)
+    replay.put((picture, picture + 100, picture > 7))
+    seen = set()
+    for step in range(60):
+        noisy, target, hidden = replay.take(step)
+        assert torch.equal(noisy + 100, target) and torch.equal(noisy > 7, hidden)
+        seen.add(tuple(noisy.flatten().tolist()))
+    assert len(seen) == 8
+    assert np.isclose(sum(map(sum, seen)), 8 * 120)
