@@ -16,9 +16,9 @@ from amsnet_cli.photos.photo import Photo
 from tests.conftest import SHARED
 
 
-@pytest.fixture(scope="module")
-def photo_weights() -> Model:
-    return load_model(find_weights(None))
+@pytest.fixture(scope="module", params=["photo", "fast"])
+def photo_weights(request) -> Model:
+    return load_model(find_weights(request.param))
 
 
 def after(pixels: np.ndarray, model: Model) -> np.ndarray:

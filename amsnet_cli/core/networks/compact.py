@@ -68,6 +68,9 @@ class CompactUNet(nn.Module):
     tail, 32 -> 3, 3x3                9 * 32 * 3                              864
     total                                                                 137,760
     ================================  ==================================  =======
+
+    With `squares` nothing is computed at full resolution, where a processor takes longest for the
+    same number of them.
     """
 
     padding: Padding = "reflection"
