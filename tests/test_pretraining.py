@@ -53,7 +53,7 @@ def test_several_learn_as_each_would_alone_and_a_stopped_run_ends_the_same(photo
     both = pretrain(photos, folders[1], f"a={SQUARES}", f"b={SMALL}")
     assert both.keys() == {"a", "b"} and both["a"] == alone["a"]
 
-    for _ in range(3):
+    for _ in range(2):
         pretrain(photos, folders[2], f"a={SQUARES}", minutes=0)
     assert pretrain(photos, folders[2], f"a={SQUARES}") == alone
 
