@@ -320,7 +320,7 @@ def main() -> None:
                     print(f"  {learner.name}  loss {loss:.5f}  {scores}", flush=True)
                 losses.clear()
                 save()
-            if out_of_time:
+            if out_of_time and step < args.steps:
                 print("call again to go on", flush=True)
                 return
     print("done", flush=True)
