@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from amsnet_cli.core.masks import Fill
 from amsnet_cli.core.networks import CompactUNetConfig, PaperNetwork
@@ -45,6 +45,8 @@ SAMPLES = 4
 """Photos shown at the end."""
 CONFIDENCE = 2.0
 """Standard errors by which the held-out loss must have fallen for a model to be kept."""
+JUDGED = 4
+"""Times as many patches tell whether it has as are looked at on the way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,9 +181,10 @@ class FitResult:
         steps: optimiser steps done.
         photos: how many photos it saw.
         skipped: what could not be read, with the reason.
-        seconds: of training.
+        seconds: of training, and of judging what came of it.
         curve: held-out losses from the start to the end; empty if there was none.
-        kept: that of the state that was kept.
+        kept: that of the state that was kept; its gain over a model to start from is told by
+            more patches at the end.
         options: as they were settled.
         survey: what the folder holds; None by the paper's recipe.
         samples: some of the photos, or windows of them.
@@ -273,9 +276,10 @@ def fit(
         if resume:
             run.restore(state_path)
         interrupted = _train(run, state_path, progress, stopped)
-    doubtful = run.kept.gain <= CONFIDENCE * run.kept.error
-    if start and doubtful and run.recipe.keep == "best" and not interrupted:
-        why_not = f"they gain nothing over {start.name} that is beyond doubt"
+        if start and run.recipe.keep == "best" and not interrupted and crew.first:
+            run.judge(start, partial(reading, f"comparing with {start.name}"))
+            if run.kept.gain <= CONFIDENCE * run.kept.error:
+                why_not = f"they gain nothing over {start.name} that is beyond doubt"
     if crew.first:
         if not why_not:
             save_model(output, run.best, _describe(run, shots, found, folder))
@@ -356,7 +360,7 @@ class _Run:
         self.loss = math.nan
         self.checks = 0
         self.started = time.monotonic()
-        self.first = self._held_out_losses()
+        self.first = self._held_out_losses(self.average)
         self.kept = CurvePoint(step=0, loss=float(self.first.mean()), gain=0.0, error=0.0)
         self.curve = [self.kept]
 
@@ -410,16 +414,22 @@ class _Run:
         if due <= self.checks and not final:
             return
         self.checks = due
-        now = self._held_out_losses()
-        fall = (self.first - now) / self.first.mean()
-        point = CurvePoint(
-            step=self.step, loss=float(now.mean()), gain=float(fall.mean()),
-            error=float(fall.std()) / len(fall) ** 0.5,
-        )  # fmt: skip
+        now = self._held_out_losses(self.average)
+        gain, error = _fall(self.first, now)
+        point = CurvePoint(step=self.step, loss=float(now.mean()), gain=gain, error=error)
         self.curve.append(point)
         if point.loss < self.kept.loss or self.recipe.keep == "last":
             self.kept = point
             self.best.load_state_dict(self.average.state_dict())
+
+    def judge(self, start: Model, progress: Callable[[int, int], None]) -> None:
+        """Compare what is kept with the start once more, by more patches than on the way."""
+        losses = []
+        for i, network in enumerate((copy.deepcopy(start.network).to(self.device), self.best)):
+            progress(i, 2)
+            losses.append(self._held_out_losses(network, JUDGED))
+        gain, error = _fall(*losses)
+        self.kept = dataclasses.replace(self.kept, gain=gain, error=error)
 
     def progress(self) -> FitProgress:
         elapsed, share = self.elapsed(), self.share()
@@ -429,9 +439,9 @@ class _Run:
             seconds_left=elapsed * (1 - share) / share if share else math.inf,
         )  # fmt: skip
 
-    def _held_out_losses(self) -> Tensor:
+    def _held_out_losses(self, network: nn.Module, times: int = 1) -> Tensor:
         with torch.inference_mode(), fast_precision(self.device, self.fast):
-            return self.scheme.held_out(self.average).double()
+            return self.scheme.held_out(network, times).double()
 
     def save(self, path: Path) -> None:
         """Write the whole state, for `resume`."""
@@ -503,6 +513,12 @@ class _Run:
         self.curve = [CurvePoint(**dict(zip(names, p, strict=True))) for p in state["curve"]]
         self.kept = CurvePoint(**dict(zip(names, state["kept"], strict=True)))
         self.spent, self.started = state["spent"], time.monotonic()
+
+
+def _fall(before: Tensor, after: Tensor) -> tuple[float, float]:
+    """By which share losses have fallen, and the standard error of that, patch by patch."""
+    fall = (before - after) / before.mean()
+    return float(fall.mean()), float(fall.std()) / len(fall) ** 0.5
 
 
 _NETWORKS = ("student", "average", "best")

@@ -37,8 +37,8 @@ class Scheme(Protocol):
     def loss(self, network: nn.Module, step: int) -> Tensor:
         """Compute this process's part of a step's loss, a scalar; called with (noisy, hidden)."""
 
-    def held_out(self, network: nn.Module) -> Tensor:
-        """Compute the loss on each held-out patch, (N,), alike for every call."""
+    def held_out(self, network: nn.Module, times: int = 1) -> Tensor:
+        """Compute the loss on each held-out patch, alike for every call; `times` as many."""
 
 
 class Hiding:
@@ -65,10 +65,10 @@ class Hiding:
             loss = loss * (counts.sum() * self.crew.size / whole)
         return loss
 
-    def held_out(self, network: nn.Module) -> Tensor:
+    def held_out(self, network: nn.Module, times: int = 1) -> Tensor:
         """Masked L1 on held-out pixels of a fixed set of patches under fixed masks."""
         losses = []
-        for i in range(_MASKED_CHECKS):
+        for i in range(times * _MASKED_CHECKS):
             noisy, hidden, held_out = self._draw(1, ("held out", i))
             losses.append(masked_l1(network(noisy, hidden | held_out), noisy, held_out).cpu())
         return torch.stack(losses)
@@ -183,10 +183,10 @@ class Renoising:
         error = (single_pass(network, x) - y).square().mean((1, 2, 3))
         return (error + (0.5 / 255) ** 2).sqrt().mean()
 
-    def held_out(self, network: nn.Module) -> Tensor:
+    def held_out(self, network: nn.Module, times: int = 1) -> Tensor:
         """Root mean square error in units of the noise, brightness of 16 x 16 cells aside."""
         losses = []
-        for i in range(_RENOISED_CHECKS):
+        for i in range(times * _RENOISED_CHECKS):
             rng = self.cutter.rng(("held out", i))
             cut = self.cutter.draw(rng)
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))

@@ -70,6 +70,8 @@ def test_the_fitted_model_is_better_on_these_photos_and_as_fast(tmp_path, shots,
     )
     assert psnr(after, clean_crop) > psnr(before, clean_crop) + 0.3
     assert result.kept.gain > 2 * result.kept.error
+    on_the_way = next(p for p in result.curve if p.step == result.kept.step)
+    assert result.kept.error < 0.7 * on_the_way.error, "the verdict is by more patches"
     fitted = load_model(result.model).config
     assert fitted.inference == start.config.inference and fitted.inference.passes == "single"
     assert fitted.cameras == {"Canon EOS 6D": [3200, 3200]}

@@ -17,7 +17,8 @@ pytest.importorskip("cv2", reason="comes with the extra [training]")
 
 from amsnet_cli.core.inference import single_pass
 from amsnet_cli.model import load_model
-from training.pretrain import KEPT, Replay
+from amsnet_cli.weights.store import find_weights
+from training.pretrain import KEPT, Replay, TaughtPatches, seen_eightfold
 
 ROOT = Path(__file__).parents[1]
 SMALL = json.dumps({"widths": [8, 16], "blocks": [1, 1]})
@@ -32,12 +33,15 @@ def photos(tmp_path_factory) -> Path:
     return folder
 
 
-def pretrain(photos: Path, folder: Path, *learn: str, minutes: float = 9) -> dict[str, bytes]:
+def pretrain(
+    photos: Path, folder: Path, *learn: str, minutes: float = 9, more: tuple[str, ...] = ()
+) -> dict[str, bytes]:
     result = subprocess.run(
         [
             sys.executable, "-m", "training.pretrain", "--photos", photos,
             "--state", folder / "state.pt", "--learn", *learn, "--minutes", str(minutes),
             "--steps", "7", "--batch", "2", "--patch", "32", "--reuse", "2", "--log-every", "3",
+            *more,
         ],
         cwd=ROOT, check=True, capture_output=True, text=True,
     )  # fmt: skip
@@ -61,6 +65,33 @@ def test_several_learn_as_each_would_alone_and_a_stopped_run_ends_the_same(photo
     noisy = torch.rand(1, 3, 21, 34)
     assert single_pass(model.network, noisy).shape == noisy.shape
     assert model.config.inference.passes == "single", "as `photo` is run"
+
+
+def test_what_a_teacher_makes_of_noisy_photos_is_learned_as_well(photos, tmp_path):
+    folders = [tmp_path / name for name in ("untaught", "taught", "stopped")]
+    for folder in folders:
+        folder.mkdir()
+    untaught = pretrain(photos, folders[0], f"a={SMALL}")
+    taught = ("--noisy", photos, "--teacher", folders[0] / "a.safetensors", "--taught", "2")
+    once = pretrain(photos, folders[1], f"a={SMALL}", more=taught)
+    assert once != untaught
+    pretrain(photos, folders[2], f"a={SMALL}", more=taught, minutes=0)
+    assert pretrain(photos, folders[2], f"a={SMALL}", more=taught) == once
+
+
+def test_a_teacher_sees_every_way_alike_and_its_target_lies_where_the_noise_does(photos, tmp_path):
+    network = load_model(find_weights("photo")).network
+    noisy = torch.rand(3, 32, 48)
+    seen = seen_eightfold(network, noisy)
+    mirrored = seen_eightfold(network, torch.rot90(noisy, 1, (1, 2)).flip(2))
+    assert torch.allclose(mirrored, torch.rot90(seen, 1, (1, 2)).flip(2), atol=1e-5)
+
+    patches = TaughtPatches(photos, "photo", 64, 3, 0, torch.device("cpu"))
+    noisy, target, hidden = patches.take(5)
+    assert noisy.shape == target.shape == (3, 3, 64, 64) and hidden.shape == (3, 1, 64, 64)
+    assert (noisy - target).square().mean() < 0.1 * (noisy - target.flip(3)).square().mean()
+    again = patches.take(5)
+    assert all(torch.equal(a, b) for a, b in zip((noisy, target, hidden), again, strict=True))
 
 
 def test_patches_learned_from_again_are_mirrored_and_turned_together():

@@ -9,6 +9,10 @@ same patches: the processor draws those, and a GPU has time for more than one. B
 a model file of each, with its weights averaged over the last thousand steps or so, for
 `training.export`.
 
+With `--noisy FOLDER --teacher MODEL` some patches of each step are of real noisy photos, and the
+target is what the teacher makes of them: simulation alone teaches less, and what a fit to real
+photos teaches alone is lost by further training on simulated ones.
+
 One network learns both jobs: three quarters of the patches are seen whole (the single pass), the
 others with a quarter or half of their pixels hidden (the masked scheme, for `amsnet fit --recipe
 masked` and for the multi-mask pass).
@@ -40,6 +44,7 @@ from amsnet_cli.core.masks import random_mask
 from amsnet_cli.core.networks import CompactUNetConfig, MaskedNetwork
 from amsnet_cli.device import fast_precision
 from amsnet_cli.model import Inference, ModelConfig, build_network, load_model, save_model
+from amsnet_cli.weights.store import find_weights
 from training.camera import MARGIN, simulate
 from training.patterns import with_pattern
 
@@ -57,6 +62,8 @@ SHARED_SCALES = (1.0, 3.0)
 """Photos are reduced by a random factor in this range before the simulated camera sees them."""
 KEPT = 64
 """Batches to choose from, where they are used more than once."""
+TAUGHT_SCALES = (1.0, 0.7)
+"""Real noisy photos are seen as they are, and reduced."""
 AHEAD = 3
 """Batches drawn in advance on a GPU."""
 CPU = torch.device("cpu")
@@ -165,11 +172,70 @@ def psnr_on(network: MaskedNetwork, folder: Path, device: torch.device, most: in
     return sum(scores) / len(scores)
 
 
+class TaughtPatches:
+    """Real noisy photos, and what a teacher makes of them: the mean of its eight ways to see each.
+
+    So a student learns of real noise what the teacher knows, beside what simulation has to teach.
+    """
+
+    def __init__(
+        self, photos: Path, teacher: str, patch: int, batch: int, seed: int, device: torch.device
+    ) -> None:
+        self.patch, self.batch, self.seed = patch, batch, seed
+        network = load_model(find_weights(teacher)).network.to(device)
+        self.pairs = []
+        for path in sorted(photos.iterdir()):
+            photo = cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1]
+            for scale in TAUGHT_SCALES:
+                size = [round(side * scale) for side in photo.shape[1::-1]]
+                if min(size) < patch:
+                    continue
+                pixels = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
+                noisy = torch.from_numpy(pixels.copy()).to(device).permute(2, 0, 1).float() / 255
+                self.pairs.append((noisy, seen_eightfold(network, noisy)))
+        pixels = np.array([noisy[0].numel() for noisy, _ in self.pairs], dtype=np.float64)
+        self.shares = pixels / pixels.sum()
+
+    def take(self, step: int) -> Batch:
+        """Cut a batch, by seed and step."""
+        rng = np.random.default_rng((self.seed, step, 2))
+        cuts = []
+        for i in rng.choice(len(self.pairs), self.batch, p=self.shares):
+            y, x = (int(rng.integers(n - self.patch + 1)) for n in self.pairs[i][0].shape[1:])
+            cuts.append([z[:, y : y + self.patch, x : x + self.patch] for z in self.pairs[i]])
+        noisy, target = (torch.stack(z) for z in zip(*cuts, strict=True))
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        shares = torch.from_numpy(rng.choice(HIDDEN_SHARES, self.batch)).float()
+        hidden = random_mask(shares, (self.batch, self.patch, self.patch), generator)
+        return _turned((noisy, target, hidden.to(noisy.device)), rng)
+
+
+def seen_eightfold(network: MaskedNetwork, noisy: Tensor) -> Tensor:
+    """Denoise (3, H, W) mirrored and turned in all ways; the mean."""
+    seen = torch.zeros_like(noisy)
+    with torch.inference_mode():
+        for turns in range(4):
+            for mirrored in (False, True):
+                x = torch.rot90(noisy.flip(2) if mirrored else noisy, turns, (1, 2))
+                y = torch.rot90(single_pass(network, x[None])[0], -turns, (1, 2))
+                seen += (y.flip(2) if mirrored else y) / 8
+    return seen.clamp(0, 1)
+
+
+def _turned(batch: Batch, rng: np.random.Generator) -> Batch:
+    """Mirror and turn a batch, all of it in one way."""
+    turns, mirrored = (int(n) for n in rng.integers([4, 2]))
+    noisy, target, hidden = (
+        torch.rot90(x.flip(3) if mirrored else x, turns, (2, 3)) for x in batch
+    )
+    return noisy, target, hidden
+
+
 class Learner:
     """A network in training, with the average of its weights."""
 
     def __init__(self, name: str, start: str, device: torch.device) -> None:
-        """Begin with a model file, or with fresh weights of a shape given as JSON."""
+        """Begin with a model, or with fresh weights of a shape given as JSON."""
         self.name = name
         if start.startswith("{"):
             shape = {
@@ -178,7 +244,7 @@ class Learner:
             self.config = ModelConfig(network=CompactUNetConfig(**shape))
             self.student = build_network(self.config)
         else:
-            model = load_model(Path(start))
+            model = load_model(find_weights(start))
             self.config, self.student = model.config, model.network
         self.config = replace(
             self.config, inference=Inference(passes="single", n_masks=4, stride=1, repeats=2)
@@ -239,12 +305,7 @@ class Replay:
     def take(self, step: int) -> Batch:
         """Choose a batch by seed and step, and mirror and turn it."""
         rng = np.random.default_rng((self.seed, step, 1))
-        place, turns, mirrored = rng.integers(len(self.kept)), rng.integers(4), rng.integers(2)
-        noisy, target, hidden = (
-            torch.rot90(x.flip(3) if mirrored else x, int(turns), (2, 3))
-            for x in self.kept[int(place)]
-        )
-        return noisy, target, hidden
+        return _turned(self.kept[int(rng.integers(len(self.kept)))], rng)
 
 
 def main() -> None:
@@ -254,8 +315,11 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True, help="where to keep the state")
     parser.add_argument(
         "--learn", nargs="+", required=True, metavar="NAME=START",
-        help="networks; START is a model file, or JSON of a shape to begin with fresh weights",
+        help="networks; START is a model, or JSON of a shape to begin with fresh weights",
     )  # fmt: skip
+    parser.add_argument("--noisy", type=Path, help="folder of real noisy photos, for a teacher")
+    parser.add_argument("--teacher", help="model that says how those are denoised")
+    parser.add_argument("--taught", type=int, default=8, help="patches of those in each step")
     parser.add_argument("--models", type=Path, help="where NAME.safetensors go; beside the state")
     parser.add_argument("--watch", type=Path, nargs="*", default=[], help="sets to log PSNR of")
     parser.add_argument("--steps", type=int, default=20_000)
@@ -268,6 +332,8 @@ def main() -> None:
     parser.add_argument("--reuse", type=int, default=1, help="steps for each batch drawn")
     parser.add_argument("--log-every", type=int, default=250, help="steps; and saves")
     args = parser.parse_args()
+    if bool(args.noisy) != bool(args.teacher):
+        parser.error("--noisy and --teacher go together")
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(args.seed)
@@ -298,11 +364,16 @@ def main() -> None:
         args.photos, patch=args.patch, batch=args.batch,
         first=replay.drawn, steps=-(-args.steps // args.reuse), seed=args.seed,
     )  # fmt: skip
+    taught = args.noisy and TaughtPatches(
+        args.noisy, args.teacher, args.patch, args.taught, args.seed, device
+    )
     started, losses = time.monotonic(), []
     for fresh in drawn(patches, args.workers, device):
         replay.put(fresh)
         while step < min(args.steps, replay.drawn * args.reuse):
             batch = replay.take(step)
+            if taught:
+                batch = tuple(map(torch.cat, zip(batch, taught.take(step), strict=True)))
             warm = min(1.0, (step + 1) / WARM_UP)
             rate = args.rate * warm * 0.5 * (1 + math.cos(math.pi * step / args.steps))
             step += 1
