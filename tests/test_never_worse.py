@@ -16,7 +16,7 @@ from amsnet_cli.photos.photo import Photo
 from tests.conftest import SHARED
 
 
-@pytest.fixture(scope="module", params=["photo", "fast"])
+@pytest.fixture(scope="module", params=["photo", "fine"])
 def photo_weights(request) -> Model:
     return load_model(find_weights(request.param))
 

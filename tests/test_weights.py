@@ -84,7 +84,7 @@ class TestShipped:
 
     def test_every_bundled_file_is_what_the_manifest_says(self, amsnet):
         bundled = [e for e in own_manifest().entries.values() if e.bundled]
-        assert {e.name for e in bundled} >= {"photo", "fast", "sidd"}
+        assert {e.name for e in bundled} >= {"photo", "fine", "sidd"}
         for published in bundled:
             path = bundled_path(published)
             assert published.file.difference(path) == ""
@@ -96,7 +96,7 @@ class TestShipped:
             assert model_header(path)["provenance"] == config.provenance
         assert amsnet("weights", "verify").stdout == "".join(f"{e.name}: ok\n" for e in bundled)
 
-    @pytest.mark.parametrize("name", ["photo", "fast", "sidd", "default"])
+    @pytest.mark.parametrize("name", ["photo", "fine", "sidd", "default"])
     def test_pulling_what_is_bundled_needs_no_network(self, amsnet, monkeypatch, name):
         monkeypatch.setenv("AMSNET_OFFLINE", "1")
         result = amsnet("weights", "pull", name)
