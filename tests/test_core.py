@@ -12,6 +12,8 @@ from amsnet_cli.core.masks import fill_hidden, partition_masks, random_mask
 from amsnet_cli.core.networks import CompactUNet, CompactUNetConfig, MaskedNetwork
 from amsnet_cli.core.objective import masked_l1, prior_smoothing
 from amsnet_cli.denoising import MAX_OVERLAP
+from amsnet_cli.model import load_model
+from amsnet_cli.weights.store import find_weights
 
 sides = st.integers(1, 40)
 strides = st.integers(1, 7)
@@ -197,8 +199,13 @@ class TestInference:
             assert network(x, torch.rand(2, 1, *size) < 0.5).shape == x.shape
 
 
-def test_default_network_costs_what_its_docstring_says():
-    network = CompactUNet(CompactUNetConfig())
+@pytest.mark.parametrize(
+    ("config", "cost"),
+    [(CompactUNetConfig(), 137_760), (load_model(find_weights(None)).config.network, 63_120)],
+    ids=["from scratch", "default weights"],
+)
+def test_networks_cost_what_their_docstring_says(config, cost):
+    network = CompactUNet(config)
     side, total = 64, 0
 
     def count(module: nn.Conv2d, _, output: Tensor) -> None:
@@ -211,8 +218,8 @@ def test_default_network_costs_what_its_docstring_says():
         else:
             assert not list(module.parameters(recurse=False)), "multiply-adds outside convolutions"
     network(torch.zeros(1, 4, side, side))
-    assert total / side**2 == 137_760 <= 170_000
-    assert "137,760" in CompactUNet.__doc__
+    assert total / side**2 == cost <= 170_000
+    assert f"{cost:,}" in CompactUNet.__doc__
 
 
 @pytest.mark.parametrize(
