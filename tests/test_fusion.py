@@ -130,6 +130,16 @@ def test_fur_as_strong_as_noise_shows_by_being_drawn_out(clean):
     assert max(back[1:]) < 0.02
 
 
+@pytest.mark.parametrize("zoom", [2, 4])
+def test_noise_that_a_zoom_made_coarse_stays_away(clean, zoom):
+    """Chance alone makes it look drawn out here and there."""
+    height, width = clean.shape[1:]
+    few = noise_like(clean, 6 / 255)[None, :, : height // zoom, : width // zoom]
+    noise = F.interpolate(few, (height, width), mode="bicubic")[0]
+    back = fused(clean + noise, clean) - clean
+    assert back.square().mean() < 0.05 * noise.square().mean()
+
+
 def test_noise_that_is_everywhere_is_believed_though_neighbours_do_not_share_it(clean):
     uneven = torch.zeros_like(clean)
     uneven[:, :, :160] = noise_like(clean, 4 / 255)[:, :, :160]

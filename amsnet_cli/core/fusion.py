@@ -10,6 +10,7 @@ How much cells differ is in `core.measured`; this module judges it.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,6 +32,9 @@ LIKELY_STRUCTURE = 1.3
 """The same for those who want texture back and take some noise with it."""
 _STREAKS = (0.17, 0.23)
 """Mean coherence, of squares of 2 x 2 cells, of noise (and less) and of fur (and more)."""
+_BY_CHANCE = ((0.6, 0.0), (0.75, 0.05), (0.85, 0.12), (0.9, 0.22))
+"""Correlation of neighbours in coarse noise, and how much more coherent chance makes it: squares
+hold few grains of it."""
 _OF_STREAKS = 0.2
 """Share of the tolerance that is left there."""
 _HIDDEN = 0.01
@@ -216,7 +220,8 @@ def _streaks(removed: Measured) -> Tensor:
     uneven = F.avg_pool2d(uneven, 2, stride=1)
     coherence = uneven[:, :2].square().sum(1).sqrt() / uneven[:, 2].clamp_min(1e-9)  # (1, h, w)
     around = F.avg_pool2d(F.pad(coherence, (2, 2, 2, 2), "replicate"), 5, stride=1)[0]
-    return ((around - _STREAKS[0]) / (_STREAKS[1] - _STREAKS[0])).clamp(0, 1)
+    by_chance = float(np.interp(quiet_correlation(removed), *zip(*_BY_CHANCE, strict=True)))
+    return ((around - by_chance - _STREAKS[0]) / (_STREAKS[1] - _STREAKS[0])).clamp(0, 1)
 
 
 def _drawn(removed: Measured) -> Tensor:
