@@ -313,8 +313,9 @@ def _train(
                 took = saved - before
     interrupted = math.isinf(share)
     if run.crew.first:
-        if interrupted:  # Before the last check, which an uninterrupted fit would not make.
-            run.save(state_path)
+        # Before the last check, which an uninterrupted fit would not make; and what comes after it,
+        # judging among it, may be interrupted as well.
+        run.save(state_path)
         run.check_held_out(final=True)
         progress(run.progress())
     return interrupted
