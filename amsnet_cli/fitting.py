@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from amsnet_cli.core.masks import Fill
-from amsnet_cli.core.networks import CompactUNetConfig, PaperNetwork
+from amsnet_cli.core.networks import LIGHT, PaperNetwork
 from amsnet_cli.device import fast_precision, memory_errors, reuse_memory
 from amsnet_cli.errors import OutputError, TrainingError, UsageError
 from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model, save_model
@@ -644,7 +644,7 @@ def _samples(shots: Shots) -> tuple[tuple[Path, Photo], ...]:
 
 def _fresh(options: FitOptions) -> ModelConfig:
     recipe = RECIPES[options.recipe or "masked"]
-    shape = CompactUNetConfig(in_channels=3 + recipe.mask_channel)
+    shape = dataclasses.replace(LIGHT, in_channels=3 + recipe.mask_channel)
     return ModelConfig(
         network=shape if options.network == "compact" else options.network,
         fill=recipe.fill,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from amsnet_cli.core.downsampling import pad_to_multiple, pd_down, pd_up
 from amsnet_cli.core.inference import multi_mask_pass, random_replacement, single_pass
 from amsnet_cli.core.masks import fill_hidden, partition_masks, random_mask
-from amsnet_cli.core.networks import CompactUNet, CompactUNetConfig, MaskedNetwork
+from amsnet_cli.core.networks import LIGHT, CompactUNet, CompactUNetConfig, MaskedNetwork
 from amsnet_cli.core.objective import masked_l1, prior_smoothing
 from amsnet_cli.denoising import MAX_OVERLAP
 from amsnet_cli.model import load_model
@@ -201,8 +201,8 @@ class TestInference:
 
 @pytest.mark.parametrize(
     ("config", "cost"),
-    [(CompactUNetConfig(), 137_760), (load_model(find_weights(None)).config.network, 63_120)],
-    ids=["from scratch", "default weights"],
+    [(load_model(find_weights("fine")).config.network, 137_760), (LIGHT, 63_120)],
+    ids=["fine", "light"],
 )
 def test_networks_cost_what_their_docstring_says(config, cost):
     network = CompactUNet(config)
@@ -220,6 +220,10 @@ def test_networks_cost_what_their_docstring_says(config, cost):
     network(torch.zeros(1, 4, side, side))
     assert total / side**2 == cost <= 170_000
     assert f"{cost:,}" in CompactUNet.__doc__
+
+
+def test_the_default_weights_and_fits_from_scratch_are_of_one_shape():
+    assert load_model(find_weights(None)).config.network == LIGHT
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from amsnet_cli.core.networks import CompactUNetConfig, Restormer
+from amsnet_cli.core.networks import LIGHT, Restormer
 from amsnet_cli.core.objective import prior_smoothing
 from amsnet_cli.denoising import DenoiseOptions, denoise
 from amsnet_cli.errors import PhotoError, UsageError
@@ -46,7 +46,7 @@ def test_a_fresh_model_runs_as_in_the_paper(tmp_path, folder):
     options = dataclasses.replace(PAPER, refine=0.16)
     model = load_model(fit(folder, tmp_path / "m.safetensors", options).model)
     assert model.config.fill == "zeros" and not model.config.mask_channel
-    assert model.config.network == CompactUNetConfig(in_channels=3)
+    assert model.config.network == dataclasses.replace(LIGHT, in_channels=3)
     assert model.config.inference == Inference(
         passes="multi", n_masks=2, stride=2, repeats=1, refine=0.16, refine_repeats=8
     )

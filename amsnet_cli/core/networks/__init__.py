@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from amsnet_cli.core.downsampling import Padding, pad_to_multiple
 from amsnet_cli.core.masks import Fill, fill_hidden
-from amsnet_cli.core.networks.compact import CompactUNet, CompactUNetConfig
+from amsnet_cli.core.networks.compact import LIGHT, CompactUNet, CompactUNetConfig
 from amsnet_cli.core.networks.deamnet import DeamNet
 from amsnet_cli.core.networks.dncnn import DnCNN
 from amsnet_cli.core.networks.nafnet import NAFNet
@@ -17,6 +17,7 @@ from amsnet_cli.core.networks.restormer import Restormer
 from amsnet_cli.core.networks.unet import UNet
 
 __all__ = [
+    "LIGHT",
     "CompactUNet",
     "CompactUNetConfig",
     "DeamNet",

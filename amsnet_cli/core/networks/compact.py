@@ -33,6 +33,10 @@ class CompactUNetConfig:
     squares: int = 1
 
 
+LIGHT = CompactUNetConfig(widths=(48, 96, 160), blocks=(1, 1, 2), squares=2)
+"""The shape of the default weights, and of fits from scratch."""
+
+
 class ResidualBlock(nn.Module):
     """x + conv(act(conv(x))), 3x3, without normalisation."""
 
@@ -70,8 +74,7 @@ class CompactUNet(nn.Module):
     ================================  ==================================  =======
 
     With `squares` nothing is computed at full resolution, where a processor takes longest for the
-    same number of them. The default weights have squares of 2, widths 48, 96 and 160 and blocks
-    1, 1 and 2: 63,120.
+    same number of them: the shape `LIGHT` has 63,120.
     """
 
     padding: Padding = "reflection"
