@@ -91,26 +91,16 @@ def test_same_seed_same_bytes_interrupted_or_not(tmp_path, shots, start):
     asked = iter([False] * 5 + [True])
     first = fit(shots, parts, options, start=start, stopped=lambda: next(asked))
     assert first.interrupted and first.steps == 5
-    fit(shots, parts, options, start=start, resume=True)
-    assert parts.read_bytes() == whole.read_bytes()
 
-
-def test_nothing_is_lost_where_the_last_comparison_is_interrupted(tmp_path, shots, start):
     def interrupt(what: str, done: int, of: int) -> None:
         if "comparing" in what:
             raise KeyboardInterrupt
 
-    whole, parts = (tmp_path / f"{n}.safetensors" for n in ("whole", "parts"))
-    options = FitOptions(steps=12, batch=4, patch=32, rate=1e-3, seed=1)
-    result = fit(shots, whole, options, start=start)
     with pytest.raises(KeyboardInterrupt):
-        fit(shots, parts, options, start=start, reading=interrupt)
-    assert not parts.exists()
+        fit(shots, parts, options, start=start, resume=True, reading=interrupt)
     steps: list[int] = []
-    again = fit(
-        shots, parts, options, start=start, resume=True, progress=lambda p: steps.append(p.step)
-    )
-    assert steps == [12] and again.curve == result.curve
+    fit(shots, parts, options, start=start, resume=True, progress=lambda p: steps.append(p.step))
+    assert steps == [12], "it had come to the comparison with its start"
     assert parts.read_bytes() == whole.read_bytes()
 
 

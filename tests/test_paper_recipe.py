@@ -38,7 +38,7 @@ def folder(tmp_path: Path, noisy_crop: np.ndarray) -> Path:
 @pytest.fixture
 def start(tmp_path: Path, folder: Path) -> Model:
     """Fitted for some steps by the paper's recipe."""
-    options = dataclasses.replace(PAPER, steps=8, rate=1e-3)
+    options = dataclasses.replace(PAPER, steps=8, rate=3e-4)
     return load_model(fit(folder, tmp_path / "start.safetensors", options).model)
 
 
