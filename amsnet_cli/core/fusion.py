@@ -220,7 +220,7 @@ def _streaks(removed: Measured) -> Tensor:
     uneven = F.avg_pool2d(uneven, 2, stride=1)
     coherence = uneven[:, :2].square().sum(1).sqrt() / uneven[:, 2].clamp_min(1e-9)  # (1, h, w)
     around = F.avg_pool2d(F.pad(coherence, (2, 2, 2, 2), "replicate"), 5, stride=1)[0]
-    by_chance = float(np.interp(quiet_correlation(removed), *zip(*_BY_CHANCE, strict=True)))
+    by_chance = float(np.interp(quiet_correlation(removed), *np.array(_BY_CHANCE).T))
     return ((around - by_chance - _STREAKS[0]) / (_STREAKS[1] - _STREAKS[0])).clamp(0, 1)
 
 
