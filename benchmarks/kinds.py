@@ -32,7 +32,7 @@ STRENGTHS = (5, 10, 20)
 GAMMA = 2.2
 BLACK, RANGE = 0.2, 1.4
 """What lies below black, and how much all of it spans, where light is held in whole numbers."""
-X_TRANS = ("GRGGBG", "BGBRGR", "GBGGRG", "GBGGRG", "RGRBGB", "GRGGBG")
+X_TRANS = ("GRGGBG", "BGBRGR", "GRGGBG", "GBGGRG", "RGRBGB", "GBGGRG")
 
 Light = NDArray[np.float64]
 """(H, W, 3): what reaches a sensor, 1 where it is full."""

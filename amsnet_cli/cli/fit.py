@@ -370,7 +370,7 @@ class _Watch:
             say(line)
 
     def reading(self, what: str, done: int, of: int) -> None:
-        """Show how far reading is; there is nothing to save of it yet."""
+        """Show how far reading is, or comparing; what is to be saved has been."""
         if self.stopped():
             raise KeyboardInterrupt
         if self.as_json:
