@@ -34,13 +34,27 @@ def photos(tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_noise_of_real_cameras_lies_within_what_is_simulated(photos):
-    found = list(of_simulation(photos, patches=160, patch=128))
+@pytest.fixture(scope="module")
+def simulated(photos) -> list[dict[str, float]]:
+    return list(of_simulation(photos, patches=160, patch=128))
+
+
+def between(found: list[dict[str, float]], quantity: str) -> tuple[float, float]:
+    values = np.array([f[quantity] for f in found])
+    low, high = np.quantile(values[np.isfinite(values)], (0.02, 0.98))
+    return float(low), float(high)
+
+
+def test_the_noise_of_real_cameras_lies_within_what_is_simulated(simulated):
     for i, quantity in enumerate(QUANTITIES):
-        values = np.array([f[quantity] for f in found])
-        low, high = np.quantile(values[np.isfinite(values)], (0.02, 0.98))
+        low, high = between(simulated, quantity)
         for name, medians in MEASURED.items():
             assert low < medians[i] < high, f"{quantity} of {name}: {low:.2f} to {high:.2f}"
+
+
+def test_so_does_noise_without_colour_and_the_coarse_noise_of_a_zoomed_photo(simulated):
+    assert between(simulated, "luma's share")[1] > 0.99
+    assert between(simulated, "luma, lag 3")[1] > 0.55
 
 
 def clean_patches(count: int) -> torch.Tensor:

@@ -2,7 +2,8 @@
 
 A photo is taken back to what a sensor would have recorded through a lens, gets the sensor's noise,
 and is developed again as a camera would: Bayer mosaic, demosaicking, white balance, colour matrix,
-tone curve, noise reduction, resampling, sharpening, JPEG. The noise-free twin is developed alike,
+tone curve, noise reduction, resampling, sharpening, JPEG. Others get noise as it is added in
+papers, or film's grain. The noise-free twin is developed alike,
 but for noise reduction and the blocks of JPEG, and is the target once its brightness follows the
 noisy one's. Every parameter is drawn anew for each patch, over a wide range, so that many cameras,
 phones and converters lie inside it.
@@ -55,16 +56,18 @@ def simulate(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]
     """
     draw = _Draw(generator, clean.shape[0], clean.device)
     clean = _through_lens(clean, draw)
-    white, processed = draw.chance(0.15), ~draw.chance(_STRAIGHT)
+    added, processed = draw.chance(0.2), ~draw.chance(_STRAIGHT)
     noisy, target = _photograph(clean, processed, draw)
     sigma = draw.log_uniform(0.5 / 255, 60 / 255)
-    gaussian = clean + sigma * draw.normal_like(clean)
-    noisy = torch.where(white, gaussian, noisy)
-    target = torch.where(white, clean, target)
+    noise = torch.where(draw.chance(0.6), draw.normal_like(clean), _grain(clean, draw))
+    noisy = torch.where(added, clean + sigma * noise, noisy)
+    target = torch.where(added, clean, target)
 
     noisy, target = _resample(noisy, target, processed & draw.chance(0.3), draw)
     amount = draw.uniform(0.2, 1.2) * (processed & draw.chance(0.35))
     noisy, target = _sharpen(noisy, amount), _sharpen(target, amount)
+    grey = draw.chance(0.06)
+    noisy, target = (torch.where(grey, x.mean(1, keepdim=True), x) for x in (noisy, target))
     noisy, target = (x[..., MARGIN:-MARGIN, MARGIN:-MARGIN].clamp(0, 1) for x in (noisy, target))
     target = _with_centre_of(noisy, target)
     noisy = torch.where(draw.chance(0.05), target, noisy)  # and what is clean is to stay so
@@ -127,6 +130,16 @@ class _Draw:
 
     def normal_like(self, x: Tensor) -> Tensor:
         return torch.randn(x.shape, generator=self.grain, device=self.device)
+
+
+def _grain(clean: Tensor, draw: _Draw) -> Tensor:
+    """Film's: soft, without colour or with some, mostly strongest in mid-tones; of unit noise."""
+    own, shared = draw.normal_like(clean), draw.normal_like(clean[:, :1])
+    colour = draw.uniform(0, 1) * draw.chance(0.5)
+    grain = _blur((1 - colour).sqrt() * shared + colour.sqrt() * own, draw.uniform(0.2, 1.5))
+    grain = grain / grain.std((1, 2, 3), keepdim=True)
+    mid_tones = 0.4 + 1.2 * (clean * (1 - clean)).clamp_min(0).sqrt()
+    return torch.where(draw.chance(0.7), grain * mid_tones, grain)
 
 
 def _through_lens(clean: Tensor, draw: _Draw) -> Tensor:
@@ -338,9 +351,9 @@ def _blur(x: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _resample(noisy: Tensor, target: Tensor, chosen: Tensor, draw: _Draw) -> tuple[Tensor, Tensor]:
-    """Scale some patches by 0.5 to 1.5 and cut them to size again (mirrored where smaller)."""
+    """Scale some patches by 0.5 to 3 and cut them to size again (mirrored where smaller)."""
     size = noisy.shape[-1]
-    scale = draw.uniform(0.5, 1.5).flatten()
+    scale = draw.log_uniform(0.5, 3.0).flatten()
     noisy, target = noisy.clone(), target.clone()
     for i in torch.nonzero(chosen.flatten()).flatten().tolist():
         pair = torch.stack([noisy[i], target[i]])

@@ -27,7 +27,7 @@ def with_pattern(photo: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[
         (H, W, 3) uint8.
     """
     height, width = photo.shape[:2]
-    draw = (_waves, _waves, _checks, _strands, _strands, _lettering)[rng.integers(6)]
+    draw = (_waves, _waves, _checks, _strands, _strands, _lettering, _lettering)[rng.integers(7)]
     ink = draw(height, width, rng)[..., None]  # (H, W, 1) in [0, 1]
     under = photo.astype(np.float32)
     if rng.random() < 0.5:  # as woven into the scene: darker and lighter by a factor
@@ -91,12 +91,25 @@ def _strands(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _lettering(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    page = Image.new("L", (width, height))
+    """Lines of print or of a plotter's strokes, level or turned, as sharp as drawn or softer."""
     size = float(np.exp(rng.uniform(np.log(7), np.log(40))))
-    font = ImageFont.load_default(size)
-    lines = (
+    lines = [
         "".join(rng.choice(list(_LETTERS + "     "), 1 + int(2.5 * width / size)))
         for _ in range(1 + int(height / size))
-    )
-    ImageDraw.Draw(page).multiline_text((0, 0), "\n".join(lines), fill=255, font=font, spacing=2)
-    return np.asarray(page, np.float32) / 255
+    ]
+    if rng.random() < 0.6:
+        page = Image.new("L", (width, height))
+        font = ImageFont.load_default(size)
+        ImageDraw.Draw(page).multiline_text((0, 0), "\n".join(lines), fill=255, font=font, spacing=2)
+        ink = np.asarray(page)
+    else:
+        ink = np.zeros((height, width), np.uint8)
+        face, thickness = int(rng.integers(8)), max(1, round(size / rng.uniform(8, 20)))
+        scale = cv2.getFontScaleFromHeight(face, max(5, round(0.7 * size)), thickness)
+        for i, line in enumerate(lines):
+            place = (0, round((i + 1) * 1.2 * size))
+            cv2.putText(ink, line, place, face, scale, 255, thickness, cv2.LINE_AA)
+    if rng.random() < 0.5:
+        turn = cv2.getRotationMatrix2D((width / 2, height / 2), rng.normal(0, 15), 1.0)
+        ink = cv2.warpAffine(ink, turn, (width, height), borderMode=cv2.BORDER_REFLECT)
+    return cv2.GaussianBlur(ink.astype(np.float32) / 255, (0, 0), rng.uniform(0.1, 1.1))
