@@ -100,7 +100,8 @@ def _lettering(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.6:
         page = Image.new("L", (width, height))
         font = ImageFont.load_default(size)
-        ImageDraw.Draw(page).multiline_text((0, 0), "\n".join(lines), fill=255, font=font, spacing=2)
+        text = "\n".join(lines)
+        ImageDraw.Draw(page).multiline_text((0, 0), text, fill=255, font=font, spacing=2)
         ink = np.asarray(page)
     else:
         ink = np.zeros((height, width), np.uint8)
