@@ -89,8 +89,23 @@ def test_texture_no_stronger_than_noise_may_be_shows_by_being_coarser(clean):
         )
         result = fused(clean + texture + noise, clean)
         back.append(float(split(result - clean)[0][inside].square().mean()) * 255**2)
-    assert back[0] < 0.2
+    assert back[0] < 0.3
     assert back[1] > 4.5
+
+
+def test_amid_texture_more_is_taken_for_texture_if_the_noise_is_faint():
+    """A quarter of the picture has texture that is coarse and no stronger than noise may be."""
+    grey = torch.full((3, 320, 320), 0.5)
+    grain = torch.randn((1, 320, 320), generator=torch.Generator().manual_seed(1))
+    coarse = F.avg_pool2d(grain, 3, stride=1, padding=1)
+    coarse[..., :160] = coarse[..., 240:] = 0
+    back = []
+    for sigma in (4 / 255, 14 / 255):
+        noise = noise_like(grey, sigma)
+        texture = 0.35 * coarse / coarse.std() * split(noise)[0].std()
+        returned = fused(grey + noise + texture, grey) - grey
+        back.append(split(returned)[0][..., 168:232].std() / sigma)
+    assert back[0] > 2 * back[1]
 
 
 def test_noise_that_a_camera_spared_beside_edges_stays_away():

@@ -27,7 +27,7 @@ def with_pattern(photo: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[
         (H, W, 3) uint8.
     """
     height, width = photo.shape[:2]
-    draw = (_waves, _waves, _checks, _strands, _strands, _lettering, _lettering)[rng.integers(7)]
+    draw = (_waves, _waves, _checks, _strands, _strands, _lettering)[rng.integers(6)]
     ink = draw(height, width, rng)[..., None]  # (H, W, 1) in [0, 1]
     under = photo.astype(np.float32)
     if rng.random() < 0.5:  # as woven into the scene: darker and lighter by a factor

@@ -56,7 +56,7 @@ GRADIENT_NORM = 0.2
 keeps single patches of extreme noise from throwing the training off."""
 FLOOR = 0.5 / 255
 """Root mean square error below which a patch counts as done."""
-PATTERNS = 0.28
+PATTERNS = 0.2
 """Share of patches with a drawn pattern."""
 SHARED_SCALES = (1.0, 3.0)
 """Photos are reduced by a random factor in this range before the simulated camera sees them."""

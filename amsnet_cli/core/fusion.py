@@ -30,6 +30,14 @@ noise of photos itself varies up to that, by vignetting, demosaicking and in-cam
 reduction."""
 LIKELY_STRUCTURE = 1.3
 """The same for those who want texture back and take some noise with it."""
+_AMID_TEXTURE = 1.8
+"""The same where faint noise lies over texture: there much of what is just within was texture."""
+_TEXTURE = (0.03, 0.1)
+"""By how many more of the cells hold structure for sure in means of 2 x 2 pixels than pixel by
+pixel, of pictures without much texture (and less) and with (and more)."""
+_FAINT_NOISE = (5 / 255, 9 / 255)
+"""Standard deviation of the noise up to which texture counts more (and less), and from which it
+counts no more than before."""
 _STREAKS = (0.17, 0.23)
 """Mean coherence, of squares of 2 x 2 cells, of noise (and less) and of fur (and more)."""
 _BY_CHANCE = ((0.6, 0.0), (0.75, 0.05), (0.85, 0.12), (0.9, 0.22))
@@ -89,6 +97,7 @@ def noise_share(removed: Measured, tolerance: float, sure: float) -> Tensor:
     if removed.telling.sum() <= _FEWEST_TELLING * (~removed.uniform).sum():
         return shares
     luma, chroma = removed.power
+    tolerance = min(tolerance, _tolerated(removed))
     structure = _blur((removed.squares[0] - removed.brightness.square()).clamp_min(0))
     hidden = _HIDDEN * (sure - _IN_DOUBT) / (1 - _IN_DOUBT) * structure
     streaks = 1 - (1 - _OF_STREAKS) * _streaks(removed)
@@ -99,6 +108,24 @@ def noise_share(removed: Measured, tolerance: float, sure: float) -> Tensor:
     colour = _share_within(chroma, removed, tolerance, hidden)
     shares = torch.stack([torch.minimum(within, coarsely), colour])
     return shares.masked_fill(removed.uniform, 0.0) * (1 - _drawn(removed))
+
+
+def _tolerated(removed: Measured) -> float:
+    """Tell how many times the quiet places' power is not yet structure for sure.
+
+    Texture is coarser than noise. Noise that is stronger in places, beside edges or where shadows
+    were lifted, is as much too strong pixel by pixel as in means of 2 x 2.
+    """
+    counted = removed.telling & ~removed.uniform
+    none = torch.zeros_like(removed.coarse)
+    by_pixels, by_means = (
+        (_share_within(power, removed, SURELY_STRUCTURE, none) < 1)[counted].sum()
+        / counted.sum().clamp_min(1)
+        for power in (removed.power[0], removed.coarse)
+    )
+    texture = _between(float(by_means - by_pixels), _TEXTURE)
+    texture *= 1 - _between(quiet_power(removed) ** 0.5, _FAINT_NOISE)
+    return SURELY_STRUCTURE + (_AMID_TEXTURE - SURELY_STRUCTURE) * texture
 
 
 def _share_within(
