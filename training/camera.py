@@ -2,11 +2,10 @@
 
 A photo is taken back to what a sensor would have recorded through a lens, gets the sensor's noise,
 and is developed again as a camera would: Bayer mosaic, demosaicking, white balance, colour matrix,
-tone curve, noise reduction, resampling, sharpening, JPEG. Others get noise as it is added in
-papers, or film's grain. The noise-free twin is developed alike,
-but for noise reduction and the blocks of JPEG, and is the target once its brightness follows the
-noisy one's. Every parameter is drawn anew for each patch, over a wide range, so that many cameras,
-phones and converters lie inside it.
+tone curve, noise reduction, resampling, sharpening, JPEG. Others get white noise, or film's grain.
+The noise-free twin is developed alike, but for noise reduction and the blocks of JPEG, and is the
+target once its brightness follows the noisy one's. Every parameter is drawn anew for each patch,
+over a wide range, so that many cameras, phones and converters lie inside it.
 
 Sources for the ranges: shot and read noise after Brooks et al., "Unprocessing Images for
 Learned Raw Denoising" (CVPR 2019), widened at both ends.
@@ -133,7 +132,7 @@ class _Draw:
 
 
 def _grain(clean: Tensor, draw: _Draw) -> Tensor:
-    """Film's: soft, without colour or with some, mostly strongest in mid-tones; of unit noise."""
+    """Film's: soft, without colour or with some, mostly strongest in mid-tones; about 1."""
     own, shared = draw.normal_like(clean), draw.normal_like(clean[:, :1])
     colour = draw.uniform(0, 1) * draw.chance(0.5)
     grain = _blur((1 - colour).sqrt() * shared + colour.sqrt() * own, draw.uniform(0.2, 1.5))

@@ -36,8 +36,8 @@ _TEXTURE = (0.03, 0.1)
 """By how many more of the cells hold structure for sure in means of 2 x 2 pixels than pixel by
 pixel, of pictures without much texture (and less) and with (and more)."""
 _FAINT_NOISE = (5 / 255, 9 / 255)
-"""Standard deviation of the noise up to which texture counts more (and less), and from which it
-counts no more than before."""
+"""Standard deviation of noise so faint that texture lowers the tolerance (and less), and so strong
+that it does not (and more)."""
 _STREAKS = (0.17, 0.23)
 """Mean coherence, of squares of 2 x 2 cells, of noise (and less) and of fur (and more)."""
 _BY_CHANCE = ((0.6, 0.0), (0.75, 0.05), (0.85, 0.12), (0.9, 0.22))
