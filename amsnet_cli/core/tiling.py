@@ -77,7 +77,7 @@ def plan_tiles(size: tuple[int, int], tile: int, overlap: int, align: int) -> li
 def run_in_bands(
     compute: Callable[[Tile], Tensor], tiles: Iterable[Tile]
 ) -> Iterator[tuple[int, Tensor]]:
-    """Compute a picture tile by tile, blend the overlaps linearly, and give rows as they are done.
+    """Compute a picture tile by tile, blend the overlaps, and give rows as they are done.
 
     So no more of the picture than one row of tiles is held at a time. Where neighbours agree, the
     result is exactly what they agree on.
@@ -151,4 +151,10 @@ def _lay(band: Tensor, part: Tensor, left: int, done: int) -> None:
 
 
 def _ramp(length: int, like: Tensor) -> Tensor:
-    return torch.arange(1, length + 1, dtype=like.dtype) / (length + 1)
+    """Weights of the later of two neighbours over their overlap, in [0, 1].
+
+    They change over its middle half alone: nearer to its own edge, where a tile lacks what lies
+    beyond, it does not count.
+    """
+    places = (torch.arange(length, dtype=like.dtype) + 0.5) / length
+    return (2 * places - 0.5).clamp(0, 1)
