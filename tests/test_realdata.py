@@ -13,6 +13,8 @@ import sys
 import numpy as np
 import pytest
 
+from amsnet_cli import find_weights, load_model
+from amsnet_cli.denoising import DenoiseOptions, denoise
 from amsnet_cli.photos.photo import Photo, with_depth
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import write_photo
@@ -117,6 +119,23 @@ def test_memory_is_bounded(peak_memory, tmp_path, size, limit, bound):
     peak = peak_memory("denoise", "big.jpg", "-o", "clean.jpg", *limits)
     print(f"peak {peak / 1e9:.2f} GB")
     assert peak < bound
+
+
+def test_tiles_hardly_show():
+    """Values that tiles of 264 pixels change, and that they change by more than 1 of 255."""
+    model, apart = load_model(find_weights(None)), []
+    for name in ("sidd10", "renoir30", "polyu100"):
+        for path in sorted((SHARED / name / "noisy").iterdir())[1:8:3]:
+            crop = Photo(pixels=read_photo(path).pixels[:512, :512])
+            whole, tiled = (
+                denoise(crop, model, DenoiseOptions(tile=tile)).pixels.astype(int)
+                for tile in (2000, 264)
+            )
+            apart.append(np.abs(whole - tiled).ravel())
+    difference = np.concatenate(apart)
+    print(f"{(difference > 0).mean():.2%} of the values, {(difference > 1).mean():.3%}")
+    assert (difference > 0).mean() < 0.015
+    assert (difference > 1).mean() < 0.0002
 
 
 @pytest.mark.parametrize("name", ["sidd10", "sidd_val32", "renoir30", "polyu100"])

@@ -132,7 +132,7 @@ class _Draw:
 
 
 def _grain(clean: Tensor, draw: _Draw) -> Tensor:
-    """Film's: soft, without colour or with some, mostly strongest in mid-tones; about 1."""
+    """Film's, of a deviation of about 1: soft, mostly strongest in mid-tones, coloured or not."""
     own, shared = draw.normal_like(clean), draw.normal_like(clean[:, :1])
     colour = draw.uniform(0, 1) * draw.chance(0.5)
     grain = _blur((1 - colour).sqrt() * shared + colour.sqrt() * own, draw.uniform(0.2, 1.5))
