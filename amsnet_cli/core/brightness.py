@@ -56,14 +56,14 @@ class Residuals:
         places = (torch.arange(channels)[:, None, None] * SHADES + shades).flatten()
         found = torch.bincount(places * _BINS + bins.flatten(), minlength=self.counts.numel())
         self.counts += found.reshape(self.counts.shape)
-        clipped = (noisy <= 0) | (noisy >= 1)
-        sums = [
-            torch.bincount(places, values.flatten().double(), channels * SHADES)
-            for values in (linear_light(noisy), linear_light(denoised), clipped)
+        light = [
+            torch.bincount(places, linear_light(coded).flatten().double(), channels * SHADES)
+            for coded in (noisy, denoised)
         ]
-        *light, cut = torch.stack(sums).reshape(3, channels, SHADES)
-        self.light += torch.stack(light)
-        self.clipped += cut
+        self.light += torch.stack(light).reshape(self.light.shape)
+        clipped = ((noisy <= 0) | (noisy >= 1)).flatten()
+        cut = torch.bincount(places[clipped], minlength=channels * SHADES)
+        self.clipped += cut.reshape(channels, SHADES)
 
     def shift(self) -> Tensor:
         """Tell by how much each shade must change.
@@ -151,7 +151,6 @@ def shifted(denoised: Tensor, shift: Tensor) -> Tensor:
     """
     place = (denoised * SHADES - 0.5).clamp(0, SHADES - 1)
     low = place.long().clamp_max(SHADES - 2)
-    below, above = (
-        torch.stack([line[i] for line, i in zip(shift, at, strict=True)]) for at in (low, low + 1)
-    )
+    within = low.flatten(1)
+    below, above = (line.gather(1, within).reshape_as(low) for line in (shift, shift[:, 1:]))
     return denoised + torch.lerp(below, above, place - low)

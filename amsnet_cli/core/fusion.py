@@ -96,54 +96,59 @@ def noise_share(removed: Measured, tolerance: float, sure: float) -> Tensor:
     shares = torch.zeros_like(removed.power)
     if removed.telling.sum() <= _FEWEST_TELLING * (~removed.uniform).sum():
         return shares
-    luma, chroma = removed.power
-    tolerance = min(tolerance, _tolerated(removed))
+    powers = torch.stack([removed.power[0], removed.coarse, removed.power[1]])
+    usual, found = _usual(powers, removed), torch.stack([_blur(power) for power in powers])
+    tolerance = min(tolerance, _tolerated(found[:2] > SURELY_STRUCTURE * usual[:2], removed))
     structure = _blur((removed.squares[0] - removed.brightness.square()).clamp_min(0))
     hidden = _HIDDEN * (sure - _IN_DOUBT) / (1 - _IN_DOUBT) * structure
-    streaks = 1 - (1 - _OF_STREAKS) * _streaks(removed)
-    within, coarsely = (
-        _share_within(power, removed, tolerance * streaks, hidden)
-        for power in (luma, removed.coarse)
-    )
-    colour = _share_within(chroma, removed, tolerance, hidden)
+    limit = tolerance * usual
+    limit[:2] *= 1 - (1 - _OF_STREAKS) * _streaks(removed)
+    limit += hidden
+    within, coarsely, colour = torch.where(found > limit, limit / found, 1.0)
     shares = torch.stack([torch.minimum(within, coarsely), colour])
     return shares.masked_fill(removed.uniform, 0.0) * (1 - _drawn(removed))
 
 
-def _tolerated(removed: Measured) -> float:
+def _tolerated(beyond: Tensor, removed: Measured) -> float:
     """Tell how many times the quiet places' power is not yet structure for sure.
 
     Texture is coarser than noise. Noise that is stronger in places, beside edges or where shadows
     were lifted, is as much too strong pixel by pixel as in means of 2 x 2.
+
+    Args:
+        beyond: (2, h, w) bool, where more than the most that is tolerated was removed, pixel by
+            pixel and in means of 2 x 2.
+        removed: of the whole picture.
     """
     counted = removed.telling & ~removed.uniform
-    none = torch.zeros_like(removed.coarse)
-    by_pixels, by_means = (
-        (_share_within(power, removed, SURELY_STRUCTURE, none) < 1)[counted].sum()
-        / counted.sum().clamp_min(1)
-        for power in (removed.power[0], removed.coarse)
-    )
+    by_pixels, by_means = beyond[:, counted].sum(1) / counted.sum().clamp_min(1)
     texture = _between(float(by_means - by_pixels), _TEXTURE)
     texture *= 1 - _between(quiet_power(removed) ** 0.5, _FAINT_NOISE)
     return SURELY_STRUCTURE + (_AMID_TEXTURE - SURELY_STRUCTURE) * texture
 
 
-def _share_within(
-    power: Tensor, removed: Measured, tolerance: Tensor | float, hidden: Tensor
-) -> Tensor:
-    """Tell the noise's share in some power by that of quiet cells of each shade; all (h, w)."""
-    told, places = power[removed.telling], removed.brightness[removed.telling]
-    shades = torch.linspace(0, 1, _SHADES)
-    noise = torch.full((_SHADES,), torch.nan)
-    for i, shade in enumerate(shades):
-        near = told[(places - shade).abs() < 1 / (_SHADES - 1)]
-        if len(near) >= _FEWEST_CELLS:
-            noise[i] = quantile(near, QUIET)
+def _usual(powers: Tensor, removed: Measured) -> Tensor:
+    """Tell how strong noise usually is at each cell's brightness, by the quiet cells of each shade.
+
+    Args:
+        powers: (N, h, w) of what was removed.
+        removed: of the whole picture.
+
+    Returns:
+        (N, h, w).
+    """
+    places, order = removed.brightness[removed.telling].sort()
+    told = powers[:, removed.telling][:, order]
+    noise = torch.full((len(powers), _SHADES), torch.nan)
+    ends = torch.searchsorted(places, torch.arange(-1, _SHADES + 1) / (_SHADES - 1))
+    for i in range(_SHADES):
+        near = told[:, ends[i] : ends[i + 2]]
+        if near.shape[1] >= _FEWEST_CELLS:
+            noise[:, i] = quantile(near, QUIET)
     if not noise.isfinite().any():
-        noise[:] = quantile(told, QUIET)
-    limit = tolerance * _read(noise, removed.brightness * (_SHADES - 1)) + hidden
-    found = _blur(power)
-    return torch.where(found > limit, limit / found, 1.0)
+        noise[:] = quantile(told, QUIET)[:, None]
+    at = removed.brightness * (_SHADES - 1)
+    return torch.stack([_read(levels, at) for levels in noise])
 
 
 def is_faint(removed: Measured) -> bool:
@@ -259,7 +264,9 @@ def _drawn(removed: Measured) -> Tensor:
     """
 
     def around(cells: Tensor) -> Tensor:
-        near = F.avg_pool2d(cells.float()[None], 25, stride=1, padding=12, count_include_pad=False)
+        near = cells.float()[None]
+        for window, padding in (((25, 1), (12, 0)), ((1, 25), (0, 12))):
+            near = F.avg_pool2d(near, window, 1, padding, count_include_pad=False)
         return near[0]
 
     flat = around(removed.uniform & removed.telling) / around(removed.telling).clamp_min(1e-6)

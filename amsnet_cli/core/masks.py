@@ -64,6 +64,8 @@ def fill_hidden(noisy: Tensor, hidden: Tensor, fill: Fill) -> Tensor:
     """
     if fill == "zeros":
         return noisy.masked_fill(hidden, 0.0)
+    if not hidden.any():
+        return noisy
     visible = (~hidden).to(noisy.dtype)
     seen = noisy * visible
     channels = noisy.shape[1]

@@ -47,8 +47,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, width, H, W) to the same shape."""
-        correction: Tensor = self.second(F.leaky_relu(self.first(x), 0.1))
-        return x + correction
+        correction: Tensor = self.second(F.leaky_relu_(self.first(x), 0.1))
+        return correction.add_(x)
 
 
 class CompactUNet(nn.Module):
@@ -131,7 +131,7 @@ class CompactUNet(nn.Module):
         for up, decode, skip in zip(
             reversed(self.up), reversed(self.decoder), reversed(skips), strict=True
         ):
-            x = decode(skip + F.pixel_shuffle(up(x), 2))
+            x = decode(F.pixel_shuffle(up(x), 2).add_(skip))
         correction = F.pixel_shuffle(self.tail(x), self.config.squares)
         return picture + correction.float()
 
