@@ -13,11 +13,12 @@ from torch import Tensor
 
 from amsnet_cli.core.brightness import Residuals, shifted
 from amsnet_cli.core.cells import CELL, smoothed, stacked
-from amsnet_cli.core.fusion import fuse, is_faint, share_that_stays
+from amsnet_cli.core.fusion import fuse, is_faint, share_that_stays, trust
 from amsnet_cli.core.inference import multi_mask_pass, random_replacement, single_pass
 from amsnet_cli.core.masks import partition_masks
 from amsnet_cli.core.measured import Measured, measure_cells
 from amsnet_cli.core.networks import MaskedNetwork
+from amsnet_cli.core.noise import is_white
 from amsnet_cli.core.remains import smoothing, without_remains
 from amsnet_cli.core.resolution import leeway, no_finer_than_noise
 from amsnet_cli.core.tiling import Tile, plan_tiles, run_in_bands, run_tiled
@@ -71,6 +72,9 @@ _MUCH_MEMORY = 16_000_000
 
 _FUSED = 1 << 18
 """Pixels that are fused at a time."""
+
+_TELLING = 1 << 17
+"""Pixels that tell whether noise is white, about."""
 
 Compute = Callable[[Tile], Tensor]
 
@@ -144,6 +148,8 @@ def denoise(
         WeightsError: the network gives NaN; nothing of it is returned.
         DeviceError: out of memory, even with small tiles.
     """
+    given, model = model, suited(photo, model, options)
+    white = model.config.noise == "white" and (model is not given or has_white_noise(photo))
     inference = _settle(model, options)
     low, high = unit_limits(photo)
     height, width, channels = photo.pixels.shape
@@ -173,13 +179,45 @@ def denoise(
                 waiting.pixels[top + start : top + end] = rows
             del band, colours
             _release_heap(waiting.pixels)
-        clean = _fused(result, waiting, options, low, high)
+        clean = _fused(result, waiting, options, low, high, white=white)
         _release_heap(waiting.pixels)
         return clean
 
 
-def _fused(photo: Photo, waiting: Photo, options: DenoiseOptions, low: float, high: float) -> Photo:
-    """Settle brightness and give back what the options say, some rows at a time."""
+def suited(photo: Photo, model: Model, options: DenoiseOptions = DenoiseOptions()) -> Model:
+    """Choose between a model and that which takes over from its single pass if noise is white.
+
+    Args:
+        photo: any depth, grey or RGB; some rows of it are looked at.
+        model: chosen again, the choice is the same.
+        options: as for `denoise`.
+
+    Raises:
+        UsageError: the options do not fit the model.
+    """
+    if model.white is None or _settle(model, options).passes != "single":
+        return model
+    return model.white if has_white_noise(photo) else model
+
+
+def has_white_noise(photo: Photo) -> bool:
+    """Tell whether a photo's noise is white, by `core.noise.is_white` and rows all over it."""
+    height, width, channels = photo.pixels.shape
+    wanted = max(1, _TELLING // (CELL * width))
+    apart = max(1, -(-(height // CELL) // wanted))
+    rows = photo.pixels[: height // CELL * CELL].reshape(-1, CELL, width, channels)[::apart]
+    unit = unit_part(photo, rows.reshape(-1, width, channels), *unit_limits(photo))
+    return is_white(torch.from_numpy(unit).permute(2, 0, 1))
+
+
+def _fused(
+    photo: Photo, waiting: Photo, options: DenoiseOptions, low: float, high: float, *, white: bool
+) -> Photo:
+    """Settle brightness and give back what the options say, some rows at a time.
+
+    Where noise is surely white, and the network was made for it, there is no doubt whether it is
+    noise, nor anything to set right but what a tone curve has done.
+    """
     luma = options.strength if options.luma is None else options.luma
     chroma = options.strength if options.chroma is None else options.chroma
 
@@ -205,9 +243,9 @@ def _fused(photo: Photo, waiting: Photo, options: DenoiseOptions, low: float, hi
 
     cells = stacked(measured(), height)
     by_itself = options.strength is None
-    shift = residuals.shift() if by_itself else None
-    coded = coding_step(photo, cells)
-    decided = share_that_stays(cells, luma, chroma, options.detail, coded)
+    shift = residuals.shift(if_bent=white) if by_itself else None
+    sure = 1.0 if white else trust(cells, coding_step(photo, cells))
+    decided = share_that_stays(cells, luma, chroma, options.detail, sure)
     if by_itself:
         decided = torch.cat([decided, leeway(cells), smoothing(cells)])
     _release_heap(photo.pixels)

@@ -31,7 +31,7 @@ from amsnet_cli.photos.photo import Photo
 from amsnet_cli.report import CurvePoint
 from amsnet_cli.schemes import Hiding, Renoising, Scheme, Smoothing
 from amsnet_cli.shots import WINDOW, Shots, read_shots
-from amsnet_cli.survey import Look, Survey, look_at, survey
+from amsnet_cli.survey import Look, Survey, look_at, mostly_white, survey
 from amsnet_cli.weights.store import find_weights
 
 PAPER_STEPS = 25_000
@@ -226,7 +226,8 @@ def fit(
         folder: searched for photos recursively; each is read at most once.
         output: the model file to write. While fitting, `output` + ".resume" holds the state.
         options: see `FitOptions`.
-        start: the model to start from; None for a fresh network.
+        start: the model to start from; None for a fresh network. To adapt to photos whose noise is
+            mostly white it is the one that takes over there, if there is one.
         resume: go on from the state beside `output`, with the same photos and options.
         device: where to compute.
         crew: the processes that share the fit, all called alike; the first one writes, and
@@ -259,6 +260,8 @@ def fit(
         progress=partial(reading, "reading photos"), notice=notice,
     )  # fmt: skip
     reuse_memory()
+    if start and start.white and options.recipe == "adapt" and mostly_white(shots):
+        start = start.white
     with memory_errors(device):
         looks = _first_look(shots, options, start, device, partial(reading, "measuring noise"))
         found = survey(shots, looks) if looks else None
@@ -678,6 +681,7 @@ def _describe(run: _Run, shots: Shots, found: Survey | None, folder: Path) -> Mo
     return dataclasses.replace(
         run.config,
         inference=inference,
+        white="",
         cameras=found.cameras if found else {},
         provenance={
             "recipe": options.recipe,

@@ -26,6 +26,7 @@ from amsnet_cli.core.networks import (
     make_network,
 )
 from amsnet_cli.errors import OutputError, WeightsError
+from amsnet_cli.weights.manifest import bundled_path, own_manifest
 from amsnet_cli.weights.store import cameras_of
 
 FORMAT = 1
@@ -61,6 +62,9 @@ class ModelConfig:
         fill: what hidden pixels are replaced by.
         mask_channel: whether the network is given the mask.
         inference: how to run it.
+        noise: what its single pass was made for; noise is "white" if neighbouring pixels share
+            nothing of it.
+        white: name of the bundled weights that take over where a photo's noise is white, or "".
         cameras: those a fit has learned from, each with its lowest and highest ISO; an empty list
             where no photo said.
         provenance: what it was made from, and how; for people, never read by the program.
@@ -70,6 +74,8 @@ class ModelConfig:
     fill: Fill = "mean"
     mask_channel: bool = True
     inference: Inference = Inference()
+    noise: Literal["any", "white"] = "any"
+    white: str = ""
     cameras: dict[str, list[int]] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -82,11 +88,13 @@ class Model:
         network: in evaluation mode, on the CPU as loaded.
         config: see `ModelConfig`.
         name: as given by the user, for messages.
+        white: the model that takes over where a photo's noise is white, if there is one.
     """
 
     network: MaskedNetwork
     config: ModelConfig
     name: str
+    white: Model | None = None
 
 
 def build_network(config: ModelConfig) -> MaskedNetwork:
@@ -172,7 +180,8 @@ def load_model(path: Path, name: str = "") -> Model:
             "fit or pull it again, or upgrade amsnet",
         ) from error
     network.eval()
-    return Model(network=network, config=config, name=name or path.stem)
+    white = load_model(bundled_path(own_manifest().entry(config.white))) if config.white else None
+    return Model(network=network, config=config, name=name or path.stem, white=white)
 
 
 def _check_shapes(config: ModelConfig, tensors: dict[str, Tensor]) -> None:
@@ -195,6 +204,10 @@ def _parse(header: dict[str, Any]) -> ModelConfig:
             k: tuple(v) if isinstance(v, list) else v for k, v in network.items()
         }
         network = CompactUNetConfig(**shape)
+    if header.get("noise", "any") not in ("any", "white"):
+        raise ValueError("another kind of noise")
+    if not isinstance(header.get("white", ""), str):
+        raise ValueError("the weights for white noise are not named")
     return ModelConfig(
         network=network,
         inference=Inference(**header.pop("inference")),

@@ -10,6 +10,7 @@ import torch
 
 from amsnet_cli.core.fusion import trust
 from amsnet_cli.core.measured import measure_cells, quiet_power
+from amsnet_cli.core.noise import is_white
 from amsnet_cli.core.noise_model import NoiseModel, measure_noise
 from amsnet_cli.denoising import DenoiseOptions, coding_step, denoise
 from amsnet_cli.model import Model
@@ -143,6 +144,12 @@ def look_at(
         )  # fmt: skip
         progress(done, count)
     return looks
+
+
+def mostly_white(shots: Shots) -> bool:
+    """Tell whether the noise of most windows is white, by `core.noise.is_white`."""
+    white = [is_white(_tensor(window.pixels)) for window in shots.windows]
+    return 2 * sum(white) > len(white)
 
 
 def survey(shots: Shots, looks: Sequence[Look]) -> Survey:

@@ -119,6 +119,15 @@ def test_clean_photos_are_left_alone(tmp_path, start):
     assert result.steps == 0
 
 
+def test_photos_of_white_noise_start_from_what_knows_it(tmp_path, start, noisy_crop):
+    folder = tmp_path / "white"
+    folder.mkdir()
+    for i in range(2):
+        write_photo(Photo(pixels=np.roll(noisy_crop, 30 * i, 0)), folder / f"{i}.png")
+    result = fit(folder, tmp_path / "m.safetensors", SHORT, start=start)
+    assert result.why_not == "they gain nothing over white that is beyond doubt"
+
+
 def test_no_gain_no_model(tmp_path, shots, start):
     options = FitOptions(steps=3, batch=2, patch=48, rate=1e-12)
     result = fit(shots, tmp_path / "m.safetensors", options, start=start)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amsnet_cli.core.cells import smoothed
-from amsnet_cli.core.fusion import fuse, share_that_stays
+from amsnet_cli.core.fusion import fuse, share_that_stays, trust
 from amsnet_cli.core.measured import measure_cells, split
 from amsnet_cli.denoising import DenoiseOptions, denoise
 from amsnet_cli.model import load_model
@@ -32,7 +32,8 @@ def pictures(channels: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def blend(noisy, denoised, luma=1.0, chroma=1.0, detail=0.0) -> torch.Tensor:
-    cells = share_that_stays(measure_cells(noisy, denoised), luma, chroma, detail)
+    removed = measure_cells(noisy, denoised)
+    cells = share_that_stays(removed, luma, chroma, detail, trust(removed, None))
     stays = smoothed(cells, 0, *noisy.shape[1:])
     return fuse(noisy, denoised, stays[:1], stays[1:])
 

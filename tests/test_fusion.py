@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from amsnet_cli.core.cells import CELL, smoothed, stacked
-from amsnet_cli.core.fusion import fuse, share_that_stays
+from amsnet_cli.core.fusion import fuse, share_that_stays, trust
 from amsnet_cli.core.measured import measure_cells, split
 
 
@@ -16,7 +16,8 @@ def tensor(picture: np.ndarray) -> torch.Tensor:
 
 
 def fused(noisy: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
-    stays = share_that_stays(measure_cells(noisy, denoised), None, None, 0.0)
+    removed = measure_cells(noisy, denoised)
+    stays = share_that_stays(removed, None, None, 0.0, trust(removed, None))
     stays = smoothed(stays, 0, *noisy.shape[1:])
     return fuse(noisy, denoised, stays[:1], stays[1:])
 
@@ -56,8 +57,7 @@ def test_what_neighbours_share_says_less_in_a_jpeg_unless_its_steps_are_coarse(c
     some = white + 1.5 * F.avg_pool2d(white[None], 3, stride=1, padding=1)[0]
 
     def believed(step: float | None) -> float:
-        stays = share_that_stays(measure_cells(clean + some, clean), None, None, 0.0, step)
-        return float(stays.mean())
+        return trust(measure_cells(clean + some, clean), step)
 
     camera, fine, coarse = believed(None), believed(5 / 255), believed(25 / 255)
     assert fine < 0.6 and min(camera, coarse) > 0.9
@@ -221,7 +221,7 @@ def test_some_rows_at_a_time_give_the_same(clean, rows):
         for y in starts
     )
     removed = stacked(measured, 150)
-    stays = share_that_stays(removed, None, None, 0.0)
+    stays = share_that_stays(removed, None, None, 0.0, trust(removed, None))
     for y in starts:
         shares = smoothed(stays, y, *part(noisy, y).shape[1:])
         mine = fuse(part(noisy, y), part(denoised, y), shares[:1], shares[1:])

@@ -164,7 +164,8 @@ def test_killed_at_hundreds_of_random_moments(card):
 
 def test_a_hangup_is_an_interruption_too(card):
     run = card.start()
-    time.sleep(0.1)
+    while run.is_alive() and not card.found("out"):
+        time.sleep(0.001)
     os.kill(run.pid, signal.SIGHUP)
     run.join(60)
     assert run.exitcode in (129, -1)

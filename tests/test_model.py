@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -80,6 +81,8 @@ def header(**changes) -> dict[str, str]:
         header(network="restormer", mask_channel=False),
         header(network="nothing", mask_channel=False),
         header(cameras=[]),
+        header(white=["white"]),
+        header(noise="pink"),
     ],
 )
 def test_foreign_files_are_refused(tmp_path, metadata):
@@ -87,6 +90,18 @@ def test_foreign_files_are_refused(tmp_path, metadata):
     save_file({"head.weight": torch.zeros(3)}, path, metadata)
     with pytest.raises(WeightsError, match="not an amsnet model"):
         load_model(path)
+
+
+@pytest.mark.parametrize("name", ["nothing", "../white", "sidd-restormer"])
+def test_what_takes_over_where_noise_is_white_comes_with_the_program(tmp_path, name):
+    path = tmp_path / "m.safetensors"
+    config = replace(CONFIG, white=name)
+    save_model(path, build_network(config), config)
+    with pytest.raises(WeightsError):
+        load_model(path)
+    config = replace(config, white="white")
+    save_model(path, build_network(config), config)
+    assert load_model(path).white.name == "white"
 
 
 def test_damaged_and_missing_files_are_refused(tmp_path):

@@ -6,7 +6,7 @@ import skimage.data
 import skimage.filters
 import torch
 
-from amsnet_cli.core.noise import noise_level
+from amsnet_cli.core.noise import is_white, noise_level
 
 
 def noisy(picture: np.ndarray, noise: np.ndarray) -> torch.Tensor:
@@ -48,3 +48,59 @@ def test_each_channel_has_its_own():
 def test_where_there_is_nothing_to_look_at():
     assert noise_level(torch.rand(3, 20, 21)).isnan().all(), "too small"
     assert noise_level(torch.ones(1, 64, 64)).isnan().all(), "burnt out"
+
+
+PICTURES = ("astronaut", "coffee", "chelsea", "rocket")
+
+
+def drawn(name: str, sigma: float, softness: float = 0.0, *, grey: bool = False) -> torch.Tensor:
+    """A picture under noise that is as soft as that."""
+    picture = getattr(skimage.data, name)().astype(np.float32)
+    if grey:
+        picture = picture.mean(2, keepdims=True)
+    noise = np.random.default_rng(0).normal(0, 1, picture.shape)
+    noise = skimage.filters.gaussian(noise, softness, channel_axis=-1) if softness else noise
+    return noisy(picture, noise * sigma / noise.std())
+
+
+class TestWhiteness:
+    @pytest.mark.parametrize("sigma", [4, 10, 25, 60])
+    @pytest.mark.parametrize("name", PICTURES)
+    def test_white_noise_is_told_from_any_picture(self, name, sigma):
+        assert is_white(drawn(name, sigma))
+
+    @pytest.mark.parametrize("name", PICTURES)
+    def test_of_grey_pictures_too_whatever_their_channels(self, name):
+        one = drawn(name, 20, grey=True)
+        assert is_white(one)
+        assert is_white(one.expand(3, -1, -1))
+
+    @pytest.mark.parametrize("sigma", [0, 1, 4, 10, 25, 60])
+    @pytest.mark.parametrize("softness", [0.5, 0.8, 1.5])
+    @pytest.mark.parametrize("name", PICTURES)
+    def test_noise_that_neighbours_share_is_not_white(self, name, sigma, softness):
+        assert not is_white(drawn(name, sigma, softness))
+
+    @pytest.mark.parametrize("sigma", [4, 10, 25])
+    @pytest.mark.parametrize("name", PICTURES)
+    def test_nor_is_noise_that_went_through_a_mosaic(self, name, sigma):
+        picture = drawn(name, sigma)
+        height, width = (side // 2 * 2 for side in picture.shape[1:])
+        picture = picture[:, :height, :width]
+        green = torch.zeros(1, height, width)
+        green[:, ::2, 1::2] = green[:, 1::2, ::2] = 1
+        red, blue = torch.zeros_like(green), torch.zeros_like(green)
+        red[:, ::2, ::2] = blue[:, 1::2, 1::2] = 1
+        sites = torch.cat([red, green, blue])
+        taps = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]).expand(3, 1, 3, 3)
+        sums, weights = (
+            torch.nn.functional.conv2d(x[None], taps, padding=1, groups=3)[0]
+            for x in (picture * sites, sites)
+        )
+        assert not is_white(sums / weights)
+
+    def test_where_there_is_nothing_to_look_at(self):
+        assert not is_white(torch.rand(3, 7, 100)) and not is_white(torch.rand(3, 100, 7))
+        assert not is_white(torch.rand(3, 16, 16)), "too small"
+        assert not is_white(torch.rand(3, 64, 64).round()), "clipped all over"
+        assert not is_white(torch.full((3, 64, 64), 0.5)), "no noise"

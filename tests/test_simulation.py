@@ -8,9 +8,11 @@ import skimage.data
 import skimage.io
 import torch
 
+from amsnet_cli.core.noise import is_white
+
 pytest.importorskip("cv2", reason="comes with the extra [training]")
 
-from training.camera import MARGIN, simulate
+from training.camera import MARGIN, simulate, with_white_noise
 from training.patterns import with_pattern
 from training.statistics import of_simulation
 
@@ -91,6 +93,16 @@ def test_some_cameras_spare_the_noise_of_edges_and_some_treat_all_alike():
     ratio = (striped[:, 4:].mean((1, 2)) / even[:, :-4].mean((1, 2)).clamp_min(1e-7)).log2()
     assert (ratio > 1).float().mean() > 0.2
     assert (ratio.abs() < 0.5).float().mean() > 0.2
+
+
+def test_white_noise_is_white_and_lies_on_the_patch_itself():
+    noisy, target = with_white_noise(clean_patches(60), torch.Generator().manual_seed(0))
+    assert torch.allclose(noisy * 255, (noisy * 255).round(), atol=1e-3)
+    errors = (noisy - target).square().mean((1, 2, 3)).sqrt() * 255
+    assert errors.min() < 2 and errors.max() > 20
+    assert sum(is_white(x) for x in noisy[errors > 4]) > 0.9 * int((errors > 4).sum())
+    black, _ = with_white_noise(torch.zeros(9, 3, 64, 64), torch.Generator().manual_seed(0))
+    assert black.isfinite().all()
 
 
 def test_patterns_change_part_of_a_photo():

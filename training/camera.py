@@ -73,6 +73,37 @@ def simulate(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]
     return _quantise(noisy, target, (processed & draw.chance(0.9)).flatten(), draw)
 
 
+def with_white_noise(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Add noise that neighbouring pixels do not share, even or growing with the light.
+
+    So it is in photos that were made small, of sensors without a mosaic, and in simulations.
+
+    Args:
+        clean: as of `simulate`.
+        generator: as of `simulate`.
+
+    Returns:
+        As `simulate`, but the target is the clean patch itself.
+    """
+    draw = _Draw(generator, clean.shape[0], clean.device)
+    clean = torch.where(draw.chance(0.3), _blur(clean, draw.uniform(0.3, 1.0)), clean)
+    grey = draw.chance(0.15)
+    clean = torch.where(grey, clean.mean(1, keepdim=True), clean)
+    shared = draw.uniform(-0.4, 0.4, 3, 3) * draw.chance(0.3)[..., 0]  # by channels, (B, 3, 3)
+    mixing = torch.eye(3, device=draw.device) + shared
+    noise = torch.einsum("bij,bjhw->bihw", mixing, draw.normal_like(clean))
+    noise = torch.where(grey, noise[:, :1], noise)
+    light = (clean / clean.mean((1, 2, 3), keepdim=True).clamp_min(1e-3)).sqrt()
+    with_light = draw.uniform(0, 1) * draw.chance(0.5)
+    sigma = draw.log_uniform(0.5 / 255, 60 / 255) * (1 + with_light * (light - 1))
+    noisy = torch.where(draw.chance(0.03), clean, clean + sigma * noise)
+    amount = draw.uniform(0.2, 1.0) * draw.chance(0.2)
+    noisy, clean = (
+        _sharpen(x, amount)[..., MARGIN:-MARGIN, MARGIN:-MARGIN].clamp(0, 1) for x in (noisy, clean)
+    )
+    return (noisy * 255).round() / 255, clean
+
+
 def _with_centre_of(noisy: Tensor, target: Tensor) -> Tensor:
     """Shift each brightness of `target` to the centre of the noisy pixels there, by channel.
 

@@ -34,15 +34,18 @@ def main() -> None:
     parser.add_argument("models", type=Path, nargs="+", help="by training.pretrain, fit or this")
     parser.add_argument("--shares", type=float, nargs="+", help="of several; default: equal")
     parser.add_argument("--name", default="photo", help="of the bundled entry to replace")
+    parser.add_argument("--noise", choices=("any", "white"), default="any", help="made for")
+    parser.add_argument("--white", default="", help="bundled weights for white noise")
     args = parser.parse_args()
 
     shares = args.shares or [1 / len(args.models)] * len(args.models)
     if len(shares) != len(args.models):
         parser.error("--shares needs as many numbers as there are files")
     model = averaged(args.models, shares)
+    config = dataclasses.replace(model.config, noise=args.noise, white=args.white)
     path = PACKAGE / "weights" / "bundled" / f"{args.name}.safetensors"
-    save_model(path, model.network, model.config, torch.float16)
-    enter(PACKAGE.parent / "weights_manifest.json", args.name, path, model.config)
+    save_model(path, model.network, config, torch.float16)
+    enter(PACKAGE.parent / "weights_manifest.json", args.name, path, config)
     print(f"{path}: {path.stat().st_size} bytes, sha256 {sha256_of(path)}")
 
 

@@ -27,9 +27,10 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ from amsnet_cli.core.networks import CompactUNetConfig, MaskedNetwork
 from amsnet_cli.device import fast_precision
 from amsnet_cli.model import Inference, ModelConfig, build_network, load_model, save_model
 from amsnet_cli.weights.store import find_weights
-from training.camera import MARGIN, simulate
+from training.camera import MARGIN, simulate, with_white_noise
 from training.patterns import with_pattern
 
 HIDDEN_SHARES = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 0.5)
@@ -72,6 +73,8 @@ _PARTS = ("student", "average", "optimiser")
 
 Patches = tuple[Tensor, Tensor, int]
 """(B, P + 2 * MARGIN, P + 2 * MARGIN, 3) uint8, the (B, 1, P, P) mask, the simulator's seed."""
+Camera = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
+CAMERAS: dict[str, Camera] = {"camera": simulate, "white": with_white_noise}
 Batch = tuple[Tensor, Tensor, Tensor]
 """(B, 3, P, P) noisy, the same clean, and the mask."""
 
@@ -118,26 +121,31 @@ class CleanPatches(Dataset[Patches]):
         return np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)
 
 
-def photographed(patches: Patches, device: torch.device = CPU) -> Batch:
+def photographed(
+    patches: Patches, device: torch.device = CPU, *, camera: Camera = simulate
+) -> Batch:
     """Let the simulated cameras see a batch, on `device`."""
     clean, hidden, seed = patches
     generator = torch.Generator().manual_seed(seed)
-    noisy, target = simulate(clean.to(device).permute(0, 3, 1, 2).float() / 255, generator)
+    noisy, target = camera(clean.to(device).permute(0, 3, 1, 2).float() / 255, generator)
     return noisy, target, hidden.to(device)
 
 
-def drawn(patches: CleanPatches, workers: int, device: torch.device) -> Iterator[Batch]:
+def drawn(
+    patches: CleanPatches, workers: int, device: torch.device, camera: Camera = simulate
+) -> Iterator[Batch]:
     """Draw all batches, beside what is done with them: by `workers`, and on a GPU by a thread."""
     if device.type == "cpu":
         yield from DataLoader(
-            patches, batch_size=None, num_workers=workers, collate_fn=photographed
-        )
+            patches, batch_size=None, num_workers=workers,
+            collate_fn=partial(photographed, camera=camera),
+        )  # fmt: skip
         return
     stream, ahead = torch.cuda.Stream(device), deque[Future[Batch]]()
 
     def make(patches: Patches) -> Batch:
         with torch.cuda.stream(stream):
-            batch = photographed(patches, device)
+            batch = photographed(patches, device, camera=camera)
             stream.synchronize()
         return batch
 
@@ -247,8 +255,9 @@ class Learner:
             model = load_model(find_weights(start))
             self.config, self.student = model.config, model.network
         self.config = replace(
-            self.config, inference=Inference(passes="single", n_masks=4, stride=1, repeats=2)
-        )
+            self.config, inference=Inference(passes="single", n_masks=4, stride=1, repeats=2),
+            white="",
+        )  # fmt: skip
         self.device = device
         self.student.to(device).train()
         self.average = copy.deepcopy(self.student)
@@ -321,6 +330,7 @@ def main() -> None:
     parser.add_argument("--teacher", help="model that says how those are denoised")
     parser.add_argument("--taught", type=int, default=8, help="patches of those in each step")
     parser.add_argument("--models", type=Path, help="where NAME.safetensors go; beside the state")
+    parser.add_argument("--noise", choices=CAMERAS, default="camera", help="drawn onto the photos")
     parser.add_argument("--watch", type=Path, nargs="*", default=[], help="sets to log PSNR of")
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop this call after")
@@ -368,7 +378,7 @@ def main() -> None:
         args.noisy, args.teacher, args.patch, args.taught, args.seed, device
     )
     started, losses = time.monotonic(), []
-    for fresh in drawn(patches, args.workers, device):
+    for fresh in drawn(patches, args.workers, device, CAMERAS[args.noise]):
         replay.put(fresh)
         while step < min(args.steps, replay.drawn * args.reuse):
             batch = replay.take(step)

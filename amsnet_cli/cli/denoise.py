@@ -220,7 +220,7 @@ def denoise(
                 show.outcome(Outcome(job=job, status="skipped"))
             raise typer.Exit(show.summary(time.monotonic() - started))
 
-        from amsnet_cli.denoising import DenoiseOptions
+        from amsnet_cli.denoising import DenoiseOptions, suited
         from amsnet_cli.denoising import denoise as denoise_photo
         from amsnet_cli.device import choose_device
         from amsnet_cli.photos.exif import camera_of, with_software
@@ -265,7 +265,10 @@ def denoise(
                 for change in (*photo.notes, *not_kept(photo, job.target)):
                     say(f"{job.source}: {change}")
             weights_file, reason = choice.of(*cameras.pop(job))
-            model = choice.load(weights_file)
+            chosen, used = choice.load(weights_file), weights_file.stem
+            model = suited(photo, chosen, wishes)
+            if model is not chosen:
+                used, reason = model.name, "(its noise is white)"
             show.weights[job] = model.name, reason
             with progress_bar(f"{show.place(job)}{job.source.name}", quiet=quiet) as progress:
                 clean = denoise_photo(photo, model, wishes, device=where, progress=progress)
@@ -274,7 +277,7 @@ def denoise(
                 pictures = report is not None and len(show.entries) < MOST_SHOWN
                 show.looks[job] = look_at(before, clean, pictures=pictures)
             if not strip_metadata:
-                note = f"amsnet {__version__} ({', '.join([weights_file.stem, *said])})"
+                note = f"amsnet {__version__} ({', '.join([used, *said])})"
                 clean = replace(clean, exif=with_software(clean.exif, note))
             return clean
 

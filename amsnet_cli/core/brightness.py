@@ -65,8 +65,12 @@ class Residuals:
         cut = torch.bincount(places[clipped], minlength=channels * SHADES)
         self.clipped += cut.reshape(channels, SHADES)
 
-    def shift(self) -> Tensor:
+    def shift(self, *, if_bent: bool = False) -> Tensor:
         """Tell by how much each shade must change.
+
+        Args:
+            if_bent: whether noise that no curve has bent changes nothing: a network that was made
+                for just that noise knows its mean, also where it is clipped.
 
         Returns:
             (C, SHADES) float32 in [0, 1] units. Under noise that a tone curve has bent, midway
@@ -97,6 +101,7 @@ class Residuals:
         even = total * (1 - lopsided)
         drift = (even * mean).sum(1, keepdim=True) / even.sum(1, keepdim=True).clamp_min(1)
         unbent = torch.lerp(drift.expand_as(median), median.clamp_min(0), lopsided)
+        unbent = torch.zeros_like(unbent) if if_bent else unbent
 
         telling = (1 - _with_next(self.clipped) / total.clamp_min(1) / _CLIPPED).clamp_min(0)
         known = self.counts.sum(2) >= _FEWEST

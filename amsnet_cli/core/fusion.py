@@ -201,7 +201,7 @@ def share_that_stays(
     luma: float | None,
     chroma: float | None,
     detail: float,
-    step: float | None = None,
+    sure: float,
 ) -> Tensor:
     """Decide how much of what was removed stays away; linear in all three numbers.
 
@@ -210,12 +210,11 @@ def share_that_stays(
         luma: share of the brightness, in [0, 1]; None for all but what was surely structure.
         chroma: the same of the colour.
         detail: how much of the brightness that was likely structure comes back, in [0, 1].
-        step: see `trust`.
+        sure: how far it was noise at all, see `trust`.
 
     Returns:
         (2, h, w) float32 in [0, 1], by cells, of brightness and colour.
     """
-    sure = trust(removed, step)
     surely = sure * noise_share(removed, SURELY_STRUCTURE, sure)
     wishes = zip((luma, chroma), surely, strict=True)
     stays = torch.stack([s if w is None else torch.full_like(s, w) for w, s in wishes])
