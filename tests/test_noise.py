@@ -5,6 +5,7 @@ import pytest
 import skimage.data
 import skimage.filters
 import torch
+from PIL import Image
 
 from amsnet_cli.core.noise import is_white, noise_level
 
@@ -98,6 +99,14 @@ class TestWhiteness:
             for x in (picture * sites, sites)
         )
         assert not is_white(sums / weights)
+
+    @pytest.mark.parametrize("name", PICTURES)
+    def test_nor_is_what_dithering_leaves(self, name):
+        picture = Image.fromarray(getattr(skimage.data, name)())
+        web = picture.convert("P", palette=Image.Palette.WEB)
+        for colours in (web, picture.quantize(32), picture.convert("1")):
+            pixels = np.asarray(colours.convert("RGB"), dtype=np.float32)
+            assert not is_white(noisy(pixels, np.zeros(1)))
 
     def test_where_there_is_nothing_to_look_at(self):
         assert not is_white(torch.rand(3, 7, 100)) and not is_white(torch.rand(3, 100, 7))

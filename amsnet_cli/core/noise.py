@@ -21,7 +21,8 @@ _MOSTLY = 0.9
 """Share of a small block's pixels that are neither black nor white, of those that are looked at."""
 _WHITE = 0.85
 """Of white noise, neighbours differ by as much as pixels two apart, in power; of what a mosaic was
-interpolated from by .55 to .65, of phones by .4 to .5, of photos made half as large by .7 to .8."""
+interpolated from by .55 to .65, of phones by .4 to .5, of photos made half as large by .7 to .8; of
+dithered pictures by more."""
 _PLAIN = 2 / 255
 """Standard deviation of colour noise from which it is plainly there."""
 
@@ -99,7 +100,8 @@ def is_white(picture: Tensor) -> bool:
     unrest = near + far
     quiet = unrest <= unrest.kthvalue(1 + int(_QUIET * (len(unrest) - 1))).values
     power = float(near[quiet].mean()) / 2
-    return power > _PLAIN**2 and float(near[quiet].sum()) > _WHITE * float(far[quiet].sum())
+    ratio = float(near[quiet].sum() / far[quiet].sum().clamp_min(1e-12))
+    return power > _PLAIN**2 and _WHITE < ratio < 1 / _WHITE
 
 
 def _apart(planes: Tensor, distance: int) -> Tensor:
