@@ -247,7 +247,7 @@ def test_what_adapting_has_no_use_for_is_refused(tmp_path, shots, start, options
 
 
 class TestCommand:
-    QUICK = ("--steps", 12, "--batch", 4, "--patch", 64)
+    QUICK = ("--steps", 12, "--batch", 4, "--patch", 48)
 
     def test_fits_shows_and_denoises(self, amsnet, shots, tmp_path):
         clean = tmp_path / "clean"
