@@ -6,21 +6,27 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 _LEFTOVER = re.compile(r"\.amsnet-[0-9a-f]{8}\.part")
 _HOUR = 3600.0
 
 
-def write_whole(path: Path, content: bytes, *, modified_ns: int | None = None) -> None:
-    """Write a file; what was there before is replaced once the new one is complete.
+@contextmanager
+def whole_file(path: Path, *, modified_ns: int | None = None) -> Iterator[BinaryIO]:
+    """Write a file; what was there before is replaced once the new one is complete, on the disk.
 
     A process that is killed meanwhile leaves a hidden `.amsnet-*.part` beside it.
 
     Args:
         path: where.
-        content: all of it.
         modified_ns: the file's time in nanoseconds since 1970; now, if None.
+
+    Yields:
+        What to write to.
 
     Raises:
         OSError: it cannot be written; nothing has changed.
@@ -28,7 +34,7 @@ def write_whole(path: Path, content: bytes, *, modified_ns: int | None = None) -
     part = path.with_name(f".amsnet-{secrets.token_hex(4)}.part")
     try:
         with part.open("xb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         if modified_ns is not None:
@@ -36,6 +42,12 @@ def write_whole(path: Path, content: bytes, *, modified_ns: int | None = None) -
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes, *, modified_ns: int | None = None) -> None:
+    """Write all of a file's content, as `whole_file` does."""
+    with whole_file(path, modified_ns=modified_ns) as file:
+        file.write(content)
 
 
 def clear_leftovers(folder: Path) -> None:

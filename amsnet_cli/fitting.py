@@ -20,6 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from amsnet_cli.atomic import whole_file
 from amsnet_cli.core.masks import Fill
 from amsnet_cli.core.networks import LIGHT, PaperNetwork
 from amsnet_cli.device import fast_precision, memory_errors, reuse_memory
@@ -461,14 +462,10 @@ class _Run:
         }
         for name in _NETWORKS:
             state[name] = getattr(self, name).state_dict()
-        part = path.with_name(f".{path.name}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                torch.save(state, part)
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
+            with whole_file(path) as file:
+                torch.save(state, file)
         except (OSError, RuntimeError) as error:  # torch turns some of the former into the latter
             raise OutputError(
                 f"{path}: cannot be written ({error})", "choose another place with -o"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
+from amsnet_cli.atomic import write_whole
 from amsnet_cli.core.masks import Fill
 from amsnet_cli.core.networks import (
     CompactUNetConfig,
@@ -134,14 +134,9 @@ def save_model(
     }
     header = {"format": FORMAT, **dataclasses.asdict(config)}
     content = to_safetensors(tensors, {"amsnet": json.dumps(header, sort_keys=True)})
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(content)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(path, content)
     except OSError as error:
         raise OutputError(
             f"cannot write the model {path}: {error.strerror}", "choose another place with -o"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import os
-import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from amsnet_cli.atomic import write_whole
 from amsnet_cli.datasets import SIDD_BENCHMARK, dnd_pictures, matlab_bytes, read_blocks
 from amsnet_cli.denoising import DenoiseOptions, denoise
 from amsnet_cli.errors import OutputError, UsageError
@@ -141,18 +140,9 @@ def _kaggle_csv(blocks: NDArray[np.uint8]) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(path, content)
     except OSError as error:
         raise OutputError(
             f"{path}: cannot be written ({error.strerror})", "choose another place with -o"

@@ -5,7 +5,8 @@
 Middles of clean pictures are taken by cameras that are drawn here, apart from those of `training`:
 each kind has its own sensor and its own way to the file. NLM runs at the strength that is best for
 the kind, chosen with the clean pictures. Prints one Markdown table; "least" is the gain, in dB over
-the noisy picture, of the picture that gains least.
+the noisy picture, of the picture that gains least. `--save` keeps what was drawn as
+FOLDER/KIND/noisy and FOLDER/KIND/clean, which `benchmarks.fits` takes for sets.
 """
 
 from __future__ import annotations
@@ -228,6 +229,14 @@ def gains(method: Method, pairs: list[tuple[Picture, Picture]]) -> NDArray[np.fl
     return np.array([psnr(method(x), clean) - psnr(x, clean) for x, clean in pairs])
 
 
+def save(folder: Path, pairs: dict[str, tuple[Picture, Picture]]) -> None:
+    """Write pairs as PNG, in folders of their own."""
+    for name, pair in pairs.items():
+        for side, picture in zip(("noisy", "clean"), pair, strict=True):
+            (folder / side).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(folder / side / f"{name}.png")
+
+
 def main() -> None:
     """Parse, draw, denoise, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -235,11 +244,12 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take each n-th picture of a folder")
     parser.add_argument("--weights", nargs="+", default=["photo"])
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
+    parser.add_argument("--save", type=Path, metavar="FOLDER", help="keep what was drawn")
     args = parser.parse_args()
 
     chosen = [path for folder in args.clean for path in find_photos(folder)[:: args.every]]
-    pictures = [middle(read_photo(path).pixels) for path in chosen]
-    pictures = [p for p in pictures if p.shape == (SIDE, SIDE, 3)]
+    pictures = {path.stem: middle(read_photo(path).pixels) for path in chosen}
+    pictures = {name: p for name, p in pictures.items() if p.shape == (SIDE, SIDE, 3)}
     methods = {name: amsnet(name, None) for name in args.weights}
     print(
         f"amsnet {__version__}, torch {torch.__version__}; {machine()}; {len(pictures)} pictures; "
@@ -248,7 +258,12 @@ def main() -> None:
     print("| kind | noisy | NLM |", *(f"{name} | least |" for name in methods))
     print("|---|---:|---:|" + "---:|---:|" * len(methods))
     for kind in args.kinds:
-        pairs = [KINDS[kind].pair(p, np.random.default_rng(i)) for i, p in enumerate(pictures)]
+        pairs = [
+            KINDS[kind].pair(picture, np.random.default_rng(i))
+            for i, picture in enumerate(pictures.values())
+        ]
+        if args.save:
+            save(args.save / kind, dict(zip(pictures, pairs, strict=True)))
         noisy = np.mean([psnr(*pair) for pair in pairs])
         best = max(gains(nlm(strength), pairs).mean() for strength in STRENGTHS)
         line = [f"| {kind} | {noisy:.2f} | {noisy + best:.2f} |"]

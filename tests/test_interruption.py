@@ -20,8 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from amsnet_cli import fitting
 from amsnet_cli.atomic import clear_leftovers
+from amsnet_cli.model import load_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
 
@@ -29,7 +32,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 
 PART = re.compile(r"\.amsnet-[0-9a-f]{8}\.part")
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["amsnet_cli.denoising", "amsnet_cli.model", __name__])
+SERVER.set_forkserver_preload(["amsnet_cli.denoising", "amsnet_cli.fitting", __name__])
 
 
 def command_line(args: list[str], output: str, ready, most_bytes: int | None) -> None:
@@ -169,6 +172,47 @@ def test_a_hangup_is_an_interruption_too(card):
     os.kill(run.pid, signal.SIGHUP)
     run.join(60)
     assert run.exitcode in (129, -1)
+
+
+def fit_saving_often(folder: Path, output: Path, start: Path, ready) -> None:
+    """Fit, or go on with a fit, in a process that is about to be killed."""
+    fitting.RESUME_EVERY = 0.0
+    options = fitting.FitOptions(recipe="paper", steps=200, batch=1, patch=40, seed=1)
+    resume = fitting.resume_path(output).exists()
+    ready.set()
+    fitting.fit(folder, output, options, start=load_model(start, "tiny"), resume=resume)
+
+
+def test_a_fit_that_is_killed_goes_on_to_the_same_bytes(tmp_path, noisy_crop, tiny_model):
+    shots, whole, killed = (tmp_path / name for name in ("shots", "a.safetensors", "b.safetensors"))
+    shots.mkdir()
+    write_photo(Photo(pixels=noisy_crop), shots / "a.png")
+    state = fitting.resume_path(killed)
+
+    def begin(output: Path):
+        ready = SERVER.Event()
+        run = SERVER.Process(target=fit_saving_often, args=(shots, output, tiny_model, ready))
+        run.start()
+        assert ready.wait(60)
+        return run
+
+    begin(whole).join(120)
+    rng, reached = np.random.default_rng(0), [0]
+    for _ in range(3):
+        run = begin(killed)
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        deadline = time.monotonic() + 60
+        while not state.exists() or state.stat().st_mtime_ns == before:
+            assert run.is_alive() and time.monotonic() < deadline
+        time.sleep(rng.uniform(0, 0.3))
+        os.kill(run.pid, signal.SIGKILL)
+        run.join(60)
+        assert run.exitcode == -signal.SIGKILL and not killed.exists()
+        reached.append(torch.load(state, weights_only=True)["numbers"]["step"])
+    assert reached == sorted(set(reached)) and reached[-1] < 200
+    begin(killed).join(120)
+    assert killed.read_bytes() == whole.read_bytes()
+    assert not state.exists()
 
 
 def test_a_full_disk_leaves_nothing_half_written(card):

@@ -11,13 +11,13 @@ import dataclasses
 import datetime
 import json
 import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
+from amsnet_cli.atomic import write_whole
 from amsnet_cli.errors import WeightsError
 from amsnet_cli.weights.manifest import sha256_of
 
@@ -148,9 +148,4 @@ def _damaged_lock(error: Exception) -> WeightsError:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        part.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
