@@ -628,9 +628,9 @@ def _first_look(
 def _nothing_to_learn(found: Survey | None, options: FitOptions, start: Model | None) -> str:
     """Tell why a folder needs no fit, or nothing."""
     if found and start and found.clean:
-        return "they hold hardly any noise"
+        return "they hold hardly any noise that can be told from texture"
     if found and options.recipe == "adapt" and not found.levels:
-        return "they are too small to measure their noise"
+        return "they are too small, or too full of texture, to measure their noise"
     return ""
 
 

@@ -23,9 +23,9 @@ from amsnet_cli.photos.photo import Pixels
 from amsnet_cli.shots import Shots
 from amsnet_cli.survey import Look
 
-MISSED = 0.65
-"""A first version keeps some of the noise that neighbours share, which is missed in measuring: as
-much stronger noise is drawn, times their correlation."""
+CAUTION = 0.8
+"""What is held out is judged by noise that is weaker than measured: were it stronger than the
+photos' own, smoothing away texture would pass for a gain."""
 _EVEN = 16
 _MASKED_CHECKS = 24
 _RENOISED_CHECKS = 128
@@ -130,7 +130,8 @@ class Renoising:
     What is held out is the noise of the photos themselves: of a noisy patch y and drawn noise e,
     the network sees y + e, and the result is compared with y - e, and the other way round. The
     noises of the two are uncorrelated, so the comparison is with the clean picture, but for a
-    constant (recorrupted-to-recorrupted; Pang et al., CVPR 2021).
+    constant (recorrupted-to-recorrupted; Pang et al., CVPR 2021). That holds where e is as strong
+    as the noise of y: a stronger e favours smoothing, a weaker one sparing, see `CAUTION`.
 
     Args:
         shots: to learn from.
@@ -157,11 +158,6 @@ class Renoising:
         self.sources = {
             look.window: NoiseSource(look.noise, side) for look in looks if look.noise is not None
         }
-        self.stronger = {
-            look.window: 1 + MISSED * max(0.0, look.noise.correlation(1))
-            for look in looks
-            if look.noise is not None
-        }
         unknown = {look.window for look in looks} - set(self.sources)
         self.cutter = Cutter(shots, side, seed, without=unknown)
 
@@ -174,7 +170,7 @@ class Renoising:
             cut = self.cutter.draw(rng)
             target = _upright(cut, self.looks[cut.window].denoised)
             drawn = self.sources[cut.window].draw(target, generator)
-            again = (target + self.stronger[cut.window] * drawn).clamp(0, 1)
+            again = (target + drawn).clamp(0, 1)
             if self.shots.windows[cut.window].pixels.dtype == np.uint8:
                 again = (again * 255).round() / 255
             noisy.append(_turned(cut, again))
@@ -192,7 +188,7 @@ class Renoising:
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
             y = _upright(cut, self.shots.windows[cut.window].pixels)
             denoised = _upright(cut, self.looks[cut.window].denoised)
-            e = self.sources[cut.window].draw(denoised, generator)
+            e = CAUTION * self.sources[cut.window].draw(denoised, generator)
             both = torch.stack([y + e, y - e])
             error = _uneven(single_pass(network, both.to(self.device)).float().cpu() - both.flip(0))
             power = e.square().mean().clamp_min((0.1 / 255) ** 2)

@@ -32,8 +32,9 @@ class Look:
     Attributes:
         window: its number in `Shots.windows`.
         denoised: (H, W, 3) uint16, by the model at hand.
-        noise: None where it cannot be told: the window is too small, or hardly has any.
-        clean: whether it hardly has any.
+        noise: None where it cannot be told: the window is too small or too full of texture, or
+            hardly has any.
+        clean: whether it hardly has any, or none that is surely no texture.
     """
 
     window: int
@@ -87,9 +88,9 @@ class Survey:
         of = f" of {self.found}, drawn at random" if self.found > self.photos else ""
         said = [f"{self.photos} photo{'s' * (self.photos > 1)}{of}: {'; '.join(named)}"]
         if self.clean:
-            return [*said, "hardly any noise in them"]
+            return [*said, "hardly any noise in them that can be told from texture"]
         if not self.levels:
-            return [*said, "too small to measure their noise"]
+            return [*said, "too small, or too full of texture, to measure their noise"]
         low, middle, high = (255 * self.levels[i] for i in (0, len(self.levels) // 2, -1))
         dark, mid, bright = (255 * level for level in self.by_brightness)
         said += [

@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from amsnet_cli.core.noise_model import NoiseSource, measure_noise
+from amsnet_cli.denoising import denoise_tensor
+from amsnet_cli.model import load_model
+from amsnet_cli.weights.store import find_weights
 
 
 @pytest.fixture(scope="module")
@@ -79,16 +82,12 @@ def beside_stripes(noise: torch.Tensor) -> float:
     return float(noise[:, 200:].square().mean() / noise[:, :184].square().mean())
 
 
-def around(x: torch.Tensor) -> torch.Tensor:
-    return F.avg_pool2d(x[None], 7, stride=1, padding=3)[0]
-
-
-def test_noise_that_was_spared_beside_structure_is_told_and_drawn_so():
-    clean = torch.from_numpy(skimage.data.coffee()[:384].copy()).permute(2, 0, 1) / 255
+def test_noise_that_was_reduced_here_and_there_is_told_and_drawn_strongest_beside_structure():
+    clean = torch.from_numpy(skimage.data.rocket()[:384].copy()).permute(2, 0, 1) / 255
     even = 6 / 255 * white(clean)
-    luma = (clean + even).mean(0, keepdim=True)
-    variance = around(luma.square()) - around(luma).square()
-    uneven = even * variance / (variance + 3 * (6 / 255) ** 2)  # as reducing noise would leave it
+    rows, columns = clean.shape[1] // 16, clean.shape[2] // 16
+    left = 0.3 + 0.7 * (torch.rand(rows, columns, generator=torch.Generator().manual_seed(4)) < 0.85)
+    uneven = even * left.repeat_interleave(16, 0).repeat_interleave(16, 1)
 
     striped = torch.full((3, 384, 384), 0.5)
     striped[:, 192:] += 0.3 * ((torch.arange(384) % 16) < 8) - 0.15
@@ -97,6 +96,26 @@ def test_noise_that_was_spared_beside_structure_is_told_and_drawn_so():
         assert model.spared == spared
         drawn = NoiseSource(model, 384).draw(striped, torch.Generator().manual_seed(5))
         assert low < beside_stripes(drawn) < high
+
+
+def first_version(clean: torch.Tensor, sigma: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Even noise that neighbours share, and what the default makes of the noisy picture."""
+    noisy = (clean + sigma / 255 * binomial(white(clean))).clamp(0, 1)
+    start = load_model(find_weights(None))
+    return noisy, denoise_tensor(noisy[None], start, start.config.inference)[0]
+
+
+@pytest.mark.parametrize("name", ["astronaut", "coffee", "rocket"])
+def test_texture_that_went_with_the_noise_does_not_pass_for_noise_that_was_spared(name):
+    picture = torch.from_numpy(getattr(skimage.data, name)()[:384, :384].copy())
+    model = measure_noise(*first_version(picture.permute(2, 0, 1) / 255, 8))
+    assert model.spared < 0.15
+    assert 255 * model.sigma() == pytest.approx(8, rel=0.15)
+
+
+def test_among_nothing_but_texture_noise_cannot_be_told():
+    grass = torch.from_numpy(skimage.data.grass().copy()).expand(3, -1, -1) / 255
+    assert measure_noise(*first_version(grass, 8)) is None
 
 
 def test_too_small_to_tell():

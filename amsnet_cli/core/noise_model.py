@@ -84,7 +84,8 @@ def measure_noise(noisy: Tensor, denoised: Tensor) -> NoiseModel | None:
         denoised: a first denoised version of it, which may keep some of the noise.
 
     Returns:
-        None where the picture is smaller than 32 x 32.
+        None where noise cannot be told: the picture is smaller than 32 x 32, or hardly any of it so
+        smooth that noise is stronger than structure.
     """
     if min(noisy.shape[1:]) < 2 * _CELL:
         return None
@@ -101,6 +102,11 @@ def measure_noise(noisy: Tensor, denoised: Tensor) -> NoiseModel | None:
         whole = clipped.argsort()[: max(4, int(_SMOOTHEST * len(clipped)))]
 
     ranked = whole[roughness[whole].argsort()]
+    # What the very smoothest hold beyond a blur is noise that the first version keeps.
+    kept = roughness[ranked[len(ranked) // 20]]
+    flat = ranked[roughness[ranked] < kept + 1]
+    if len(flat) < _SMOOTHEST * len(ranked):
+        return None
     first = ranked[: max(4, int(_SMOOTHEST * len(ranked)))]
     smoothish = ranked[roughness[ranked] < 6 * roughness[first].median()]
     picked = set(first.tolist())
@@ -125,7 +131,7 @@ def measure_noise(noisy: Tensor, denoised: Tensor) -> NoiseModel | None:
     return NoiseModel(
         levels=levels.sqrt(),
         covariance=_covariance(cells[sound] if sound.sum() >= 2 else cells),
-        spared=_spared(removed[whole], brightness[whole]),
+        spared=_spared(removed[flat], brightness[flat]),
     )
 
 
