@@ -46,8 +46,6 @@ SAMPLES = 4
 """Photos shown at the end."""
 CONFIDENCE = 2.0
 """Standard errors by which the held-out loss must have fallen for a model to be kept."""
-JUDGED = 4
-"""Times as many patches tell whether it has as are looked at on the way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -428,11 +426,11 @@ class _Run:
             self.best.load_state_dict(self.average.state_dict())
 
     def judge(self, start: Model, progress: Callable[[int, int], None]) -> None:
-        """Compare what is kept with the start once more, by more patches than on the way."""
+        """Compare what is kept with the start once more, for the verdict."""
         losses = []
         for i, network in enumerate((copy.deepcopy(start.network).to(self.device), self.best)):
             progress(i, 2)
-            losses.append(self._held_out_losses(network, JUDGED))
+            losses.append(self._held_out_losses(network, verdict=True))
         gain, error = _fall(*losses)
         self.kept = dataclasses.replace(self.kept, gain=gain, error=error)
 
@@ -444,9 +442,9 @@ class _Run:
             seconds_left=elapsed * (1 - share) / share if share else math.inf,
         )  # fmt: skip
 
-    def _held_out_losses(self, network: nn.Module, times: int = 1) -> Tensor:
+    def _held_out_losses(self, network: nn.Module, *, verdict: bool = False) -> Tensor:
         with torch.inference_mode(), fast_precision(self.device, self.fast):
-            return self.scheme.held_out(network, times).double()
+            return self.scheme.held_out(network, verdict=verdict).double()
 
     def save(self, path: Path) -> None:
         """Write the whole state, for `resume`."""

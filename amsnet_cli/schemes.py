@@ -23,9 +23,11 @@ from amsnet_cli.photos.photo import Pixels
 from amsnet_cli.shots import Shots
 from amsnet_cli.survey import Look
 
+JUDGED = 4
+"""Times as many patches tell whether a fit has gained as are looked at on the way."""
 CAUTION = 0.8
-"""What is held out is judged by noise that is weaker than measured: were it stronger than the
-photos' own, smoothing away texture would pass for a gain."""
+"""The verdict is by noise that is so much weaker than measured: were it stronger than the photos'
+own, smoothing away texture would pass for a gain."""
 _EVEN = 16
 _MASKED_CHECKS = 24
 _RENOISED_CHECKS = 128
@@ -37,8 +39,11 @@ class Scheme(Protocol):
     def loss(self, network: nn.Module, step: int) -> Tensor:
         """Compute this process's part of a step's loss, a scalar; called with (noisy, hidden)."""
 
-    def held_out(self, network: nn.Module, times: int = 1) -> Tensor:
-        """Compute the loss on each held-out patch, alike for every call; `times` as many."""
+    def held_out(self, network: nn.Module, *, verdict: bool = False) -> Tensor:
+        """Compute the loss on each held-out patch, alike for every call.
+
+        For the verdict on a fit there are `JUDGED` times as many, and doubt counts against it.
+        """
 
 
 class Hiding:
@@ -65,10 +70,10 @@ class Hiding:
             loss = loss * (counts.sum() * self.crew.size / whole)
         return loss
 
-    def held_out(self, network: nn.Module, times: int = 1) -> Tensor:
+    def held_out(self, network: nn.Module, *, verdict: bool = False) -> Tensor:
         """Masked L1 on held-out pixels of a fixed set of patches under fixed masks."""
         losses = []
-        for i in range(times * _MASKED_CHECKS):
+        for i in range(_MASKED_CHECKS * (JUDGED if verdict else 1)):
             noisy, hidden, held_out = self._draw(1, ("held out", i))
             losses.append(masked_l1(network(noisy, hidden | held_out), noisy, held_out).cpu())
         return torch.stack(losses)
@@ -179,16 +184,17 @@ class Renoising:
         error = (single_pass(network, x) - y).square().mean((1, 2, 3))
         return (error + (0.5 / 255) ** 2).sqrt().mean()
 
-    def held_out(self, network: nn.Module, times: int = 1) -> Tensor:
+    def held_out(self, network: nn.Module, *, verdict: bool = False) -> Tensor:
         """Root mean square error in units of the noise, brightness of 16 x 16 cells aside."""
+        strength = CAUTION if verdict else 1.0
         losses = []
-        for i in range(times * _RENOISED_CHECKS):
+        for i in range(_RENOISED_CHECKS * (JUDGED if verdict else 1)):
             rng = self.cutter.rng(("held out", i))
             cut = self.cutter.draw(rng)
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
             y = _upright(cut, self.shots.windows[cut.window].pixels)
             denoised = _upright(cut, self.looks[cut.window].denoised)
-            e = CAUTION * self.sources[cut.window].draw(denoised, generator)
+            e = strength * self.sources[cut.window].draw(denoised, generator)
             both = torch.stack([y + e, y - e])
             error = _uneven(single_pass(network, both.to(self.device)).float().cpu() - both.flip(0))
             power = e.square().mean().clamp_min((0.1 / 255) ** 2)

@@ -85,8 +85,8 @@ def beside_stripes(noise: torch.Tensor) -> float:
 def test_noise_that_was_reduced_here_and_there_is_told_and_drawn_strongest_beside_structure():
     clean = torch.from_numpy(skimage.data.rocket()[:384].copy()).permute(2, 0, 1) / 255
     even = 6 / 255 * white(clean)
-    rows, columns = clean.shape[1] // 16, clean.shape[2] // 16
-    left = 0.3 + 0.7 * (torch.rand(rows, columns, generator=torch.Generator().manual_seed(4)) < 0.85)
+    chance = torch.rand(384 // 16, 640 // 16, generator=torch.Generator().manual_seed(4))
+    left = 0.3 + 0.7 * (chance < 0.85)
     uneven = even * left.repeat_interleave(16, 0).repeat_interleave(16, 1)
 
     striped = torch.full((3, 384, 384), 0.5)
