@@ -25,9 +25,6 @@ from amsnet_cli.survey import Look
 
 JUDGED = 4
 """Times as many patches tell whether a fit has gained as are looked at on the way."""
-CAUTION = 0.8
-"""The verdict is by noise that is so much weaker than measured: were it stronger than the photos'
-own, smoothing away texture would pass for a gain."""
 _EVEN = 16
 _MASKED_CHECKS = 24
 _RENOISED_CHECKS = 128
@@ -42,7 +39,7 @@ class Scheme(Protocol):
     def held_out(self, network: nn.Module, *, verdict: bool = False) -> Tensor:
         """Compute the loss on each held-out patch, alike for every call.
 
-        For the verdict on a fit there are `JUDGED` times as many, and doubt counts against it.
+        For the verdict on a fit there are `JUDGED` times as many.
         """
 
 
@@ -136,7 +133,7 @@ class Renoising:
     the network sees y + e, and the result is compared with y - e, and the other way round. The
     noises of the two are uncorrelated, so the comparison is with the clean picture, but for a
     constant (recorrupted-to-recorrupted; Pang et al., CVPR 2021). That holds where e is as strong
-    as the noise of y: a stronger e favours smoothing, a weaker one sparing, see `CAUTION`.
+    as the noise of y: a stronger e favours smoothing, a weaker one sparing.
 
     Args:
         shots: to learn from.
@@ -186,7 +183,6 @@ class Renoising:
 
     def held_out(self, network: nn.Module, *, verdict: bool = False) -> Tensor:
         """Root mean square error in units of the noise, brightness of 16 x 16 cells aside."""
-        strength = CAUTION if verdict else 1.0
         losses = []
         for i in range(_RENOISED_CHECKS * (JUDGED if verdict else 1)):
             rng = self.cutter.rng(("held out", i))
@@ -194,7 +190,7 @@ class Renoising:
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
             y = _upright(cut, self.shots.windows[cut.window].pixels)
             denoised = _upright(cut, self.looks[cut.window].denoised)
-            e = strength * self.sources[cut.window].draw(denoised, generator)
+            e = self.sources[cut.window].draw(denoised, generator)
             both = torch.stack([y + e, y - e])
             error = _uneven(single_pass(network, both.to(self.device)).float().cpu() - both.flip(0))
             power = e.square().mean().clamp_min((0.1 / 255) ** 2)
