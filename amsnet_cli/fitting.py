@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from amsnet_cli.atomic import whole_file
+from amsnet_cli.atomic import clear_leftovers, whole_file
 from amsnet_cli.core.masks import Fill
 from amsnet_cli.core.networks import LIGHT, PaperNetwork
 from amsnet_cli.device import fast_precision, memory_errors, reuse_memory
@@ -46,6 +46,8 @@ SAMPLES = 4
 """Photos shown at the end."""
 CONFIDENCE = 2.0
 """Standard errors by which the held-out loss must have fallen for a model to be kept."""
+JUDGED = 4
+"""Times as many patches tell whether it has as are looked at on the way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,6 +277,8 @@ def fit(
         scheme = _scheme(shots, looks, options, crew, device)
         run = _Run(scheme, shots.fingerprint(), options, start, device, crew)
         state_path = resume_path(output)
+        if crew.first:
+            clear_leftovers(output.parent)
         if resume:
             run.restore(state_path)
         interrupted = _train(run, state_path, progress, stopped)
@@ -426,11 +430,11 @@ class _Run:
             self.best.load_state_dict(self.average.state_dict())
 
     def judge(self, start: Model, progress: Callable[[int, int], None]) -> None:
-        """Compare what is kept with the start once more, for the verdict."""
+        """Compare what is kept with the start once more, by more patches than on the way."""
         losses = []
         for i, network in enumerate((copy.deepcopy(start.network).to(self.device), self.best)):
             progress(i, 2)
-            losses.append(self._held_out_losses(network, verdict=True))
+            losses.append(self._held_out_losses(network, JUDGED))
         gain, error = _fall(*losses)
         self.kept = dataclasses.replace(self.kept, gain=gain, error=error)
 
@@ -442,9 +446,9 @@ class _Run:
             seconds_left=elapsed * (1 - share) / share if share else math.inf,
         )  # fmt: skip
 
-    def _held_out_losses(self, network: nn.Module, *, verdict: bool = False) -> Tensor:
+    def _held_out_losses(self, network: nn.Module, times: int = 1) -> Tensor:
         with torch.inference_mode(), fast_precision(self.device, self.fast):
-            return self.scheme.held_out(network, verdict=verdict).double()
+            return self.scheme.held_out(network, times).double()
 
     def save(self, path: Path) -> None:
         """Write the whole state, for `resume`."""

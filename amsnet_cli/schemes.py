@@ -23,8 +23,6 @@ from amsnet_cli.photos.photo import Pixels
 from amsnet_cli.shots import Shots
 from amsnet_cli.survey import Look
 
-JUDGED = 4
-"""Times as many patches tell whether a fit has gained as are looked at on the way."""
 _EVEN = 16
 _MASKED_CHECKS = 24
 _RENOISED_CHECKS = 128
@@ -36,11 +34,8 @@ class Scheme(Protocol):
     def loss(self, network: nn.Module, step: int) -> Tensor:
         """Compute this process's part of a step's loss, a scalar; called with (noisy, hidden)."""
 
-    def held_out(self, network: nn.Module, *, verdict: bool = False) -> Tensor:
-        """Compute the loss on each held-out patch, alike for every call.
-
-        For the verdict on a fit there are `JUDGED` times as many.
-        """
+    def held_out(self, network: nn.Module, times: int = 1) -> Tensor:
+        """Compute the loss on each held-out patch, alike for every call; `times` as many."""
 
 
 class Hiding:
@@ -67,10 +62,10 @@ class Hiding:
             loss = loss * (counts.sum() * self.crew.size / whole)
         return loss
 
-    def held_out(self, network: nn.Module, *, verdict: bool = False) -> Tensor:
+    def held_out(self, network: nn.Module, times: int = 1) -> Tensor:
         """Masked L1 on held-out pixels of a fixed set of patches under fixed masks."""
         losses = []
-        for i in range(_MASKED_CHECKS * (JUDGED if verdict else 1)):
+        for i in range(times * _MASKED_CHECKS):
             noisy, hidden, held_out = self._draw(1, ("held out", i))
             losses.append(masked_l1(network(noisy, hidden | held_out), noisy, held_out).cpu())
         return torch.stack(losses)
@@ -181,10 +176,10 @@ class Renoising:
         error = (single_pass(network, x) - y).square().mean((1, 2, 3))
         return (error + (0.5 / 255) ** 2).sqrt().mean()
 
-    def held_out(self, network: nn.Module, *, verdict: bool = False) -> Tensor:
+    def held_out(self, network: nn.Module, times: int = 1) -> Tensor:
         """Root mean square error in units of the noise, brightness of 16 x 16 cells aside."""
         losses = []
-        for i in range(_RENOISED_CHECKS * (JUDGED if verdict else 1)):
+        for i in range(times * _RENOISED_CHECKS):
             rng = self.cutter.rng(("held out", i))
             cut = self.cutter.draw(rng)
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))

@@ -249,6 +249,8 @@ def main() -> None:
 
     chosen = [path for folder in args.clean for path in find_photos(folder)[:: args.every]]
     pictures = {path.stem: middle(read_photo(path).pixels) for path in chosen}
+    if len(pictures) < len(chosen):
+        parser.error("two pictures have the same name")
     pictures = {name: p for name, p in pictures.items() if p.shape == (SIDE, SIDE, 3)}
     methods = {name: amsnet(name, None) for name in args.weights}
     print(
