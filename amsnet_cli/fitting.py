@@ -31,12 +31,14 @@ from amsnet_cli.patches import Cutter, Patches
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.report import CurvePoint
 from amsnet_cli.schemes import Hiding, Renoising, Scheme, Smoothing
-from amsnet_cli.shots import WINDOW, Shots, read_shots
+from amsnet_cli.shots import MOST_BYTES, MOST_PHOTOS, WINDOW, Shots, read_shots
 from amsnet_cli.survey import Look, Survey, look_at, mostly_white, survey
 from amsnet_cli.weights.store import find_weights
 
 PAPER_STEPS = 25_000
 MASKED_MINUTES = 10.0
+PIXELS = 300_000_000
+"""Kept of the photos: .9 GB of 8 bits."""
 SCRATCH = "scratch"
 RESUME_EVERY = 15.0
 """Seconds between two saved states, for `resume`, unless saving takes long."""
@@ -56,6 +58,8 @@ class Recipe:
 
     Attributes:
         pixels: that are kept of the photos.
+        photos: that are read at most.
+        file_bytes: of all of them, at most.
         fill: what a fresh network finds in hidden pixels.
         mask_channel: whether a fresh network is given the mask.
         quarter_turns: whether patches are turned as well as mirrored.
@@ -67,7 +71,9 @@ class Recipe:
         keep: the state of the lowest held-out loss, or the last.
     """
 
-    pixels: int = 300_000_000
+    pixels: int = PIXELS
+    photos: int = MOST_PHOTOS
+    file_bytes: float = MOST_BYTES
     fill: Fill = "mean"
     mask_channel: bool = True
     quarter_turns: bool = True
@@ -87,8 +93,8 @@ RECIPES: dict[RecipeName, Recipe] = {
     ),
     "masked": Recipe(),
     "paper": Recipe(
-        fill="zeros", mask_channel=False, quarter_turns=False, warm_up=1, gradient_norm=math.inf,
-        ema_decay=0.0, keep="last",
+        photos=PIXELS // WINDOW**2, file_bytes=math.inf, fill="zeros", mask_channel=False,
+        quarter_turns=False, warm_up=1, gradient_norm=math.inf, ema_decay=0.0, keep="last",
     ),
 }  # fmt: skip
 ADAPT_STEPS, ADAPT_BATCH = 1000, 8
@@ -256,8 +262,10 @@ def fit(
             f"{crew.size} processes cannot share a batch of {options.batch}",
             f"give --batch {crew.size}, or a multiple of it",
         )
+    recipe = RECIPES[options.recipe]
     shots = read_shots(
-        folder, match=options.match, pixels=RECIPES[options.recipe].pixels, seed=options.seed,
+        folder, match=options.match, pixels=recipe.pixels, seed=options.seed,
+        most_photos=recipe.photos, most_bytes=recipe.file_bytes,
         progress=partial(reading, "reading photos"), notice=notice,
     )  # fmt: skip
     reuse_memory()

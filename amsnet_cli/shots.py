@@ -22,9 +22,9 @@ from amsnet_cli.photos.photo import Pixels, unit_range
 from amsnet_cli.photos.read import read_photo
 
 MOST_PHOTOS = 256
-"""Photos that are read of a folder at most."""
+"""Photos that are read of a folder, unless more are asked for."""
 MOST_BYTES = 800_000_000
-"""What their files hold together at most, unless one does: RAW takes long to develop."""
+"""The same of what their files hold together: RAW takes long to develop."""
 WINDOW = 512
 """Side of a window in pixels."""
 _READERS = min(8, max(2, os.cpu_count() or 2))
@@ -85,6 +85,8 @@ def read_shots(
     match: str = "*",
     pixels: int,
     seed: int,
+    most_photos: int = MOST_PHOTOS,
+    most_bytes: float = MOST_BYTES,
     progress: Callable[[int, int], None] = lambda done, of: None,
     notice: Callable[[str], None] = lambda line: None,
 ) -> Shots:
@@ -98,6 +100,8 @@ def read_shots(
         pixels: to be kept in memory, about; where the photos have more, each gives windows of its
             share, at least one.
         seed: draws the photos and their windows.
+        most_photos: to be read.
+        most_bytes: of their files together, unless a single one has more.
         progress: called with how many are read, and of about how many.
         notice: called with a line for each photo that is skipped.
 
@@ -107,7 +111,7 @@ def read_shots(
     paths = [path for path in find_photos(folder) if fnmatchcase(path.name, match)]
     if not paths:
         raise PhotoError(f"{folder}: no photo in it is named like {match}", "try another --match")
-    drawn = _drawn(paths, seed)
+    drawn = _drawn(paths, seed, most_photos, most_bytes)
     most = max(WINDOW * WINDOW, pixels // len(drawn))
     photos: dict[int, _Read] = {}
     skipped: dict[int, str] = {}
@@ -140,12 +144,12 @@ def read_shots(
     )
 
 
-def _drawn(paths: list[Path], seed: int) -> dict[int, int]:
+def _drawn(paths: list[Path], seed: int, most_photos: int, most_bytes: float) -> dict[int, int]:
     """Draw the numbers of photos to read, as many as may be; with the bytes of each."""
     drawn: dict[int, int] = {}
-    for i in np.random.default_rng((seed, 2)).permutation(len(paths))[:MOST_PHOTOS].tolist():
+    for i in np.random.default_rng((seed, 2)).permutation(len(paths))[:most_photos].tolist():
         size = _size(paths[i])
-        if drawn and sum(drawn.values()) + size > MOST_BYTES:
+        if drawn and sum(drawn.values()) + size > most_bytes:
             break
         drawn[i] = size
     return drawn

@@ -201,10 +201,9 @@ class TestReading:
         assert list(shots.skipped) == sorted(shots.skipped)
 
     @pytest.mark.parametrize("most", [1, 700, 10**9])
-    def test_files_hold_no_more_than_may_be_read(self, tmp_path, monkeypatch, most):
+    def test_files_hold_no_more_than_may_be_read(self, tmp_path, most):
         folder = self.folder(tmp_path, 30)
-        monkeypatch.setattr(shots_module, "MOST_BYTES", most)
-        read = read_shots(folder, pixels=10**6, seed=0).paths
+        read = read_shots(folder, pixels=10**6, seed=0, most_bytes=most).paths
         sizes = [path.stat().st_size for path in folder.iterdir()]
         if most == 700:
             assert most - max(sizes) <= sum(p.stat().st_size for p in read) <= most

@@ -23,6 +23,7 @@ from amsnet_cli.model import Inference, Model, build_network, load_model
 from amsnet_cli.parallel import Crew
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
+from amsnet_cli.shots import MOST_PHOTOS
 
 PAPER = FitOptions(recipe="paper", steps=3, patch=40, batch=2)
 
@@ -50,6 +51,15 @@ def test_a_fresh_model_runs_as_in_the_paper(tmp_path, folder):
     assert model.config.inference == Inference(
         passes="multi", n_masks=2, stride=2, repeats=1, refine=0.16, refine_repeats=8
     )
+
+
+def test_all_photos_of_a_dataset_are_seen(tmp_path, noisy_crop):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for i in range(MOST_PHOTOS + 9):
+        write_photo(Photo(pixels=noisy_crop[:8, :8]), folder / f"{i}.png")
+    options = dataclasses.replace(PAPER, steps=1)
+    assert fit(folder, tmp_path / "m.safetensors", options).photos == MOST_PHOTOS + 9
 
 
 def test_any_share_and_strides_besides(tmp_path, folder):
