@@ -18,32 +18,32 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from amsnet_cli.denoising import DenoiseOptions, denoise
     from amsnet_cli.errors import AmsnetError
-    from amsnet_cli.evaluation import psnr, ssim
-    from amsnet_cli.fitting import FitOptions, fit
+    from amsnet_cli.fitting.fit import FitOptions, fit
+    from amsnet_cli.inference.denoise import DenoiseOptions, denoise
     from amsnet_cli.model import Model, load_model, save_model
     from amsnet_cli.photos.photo import Photo
     from amsnet_cli.photos.raw import RawOptions
     from amsnet_cli.photos.read import read_photo
     from amsnet_cli.photos.write import write_photo
+    from amsnet_cli.research.evaluation import psnr, ssim
     from amsnet_cli.weights.store import find_weights
 
 _HOMES = {
     "AmsnetError": "errors",
-    "DenoiseOptions": "denoising",
-    "FitOptions": "fitting",
+    "DenoiseOptions": "inference.denoise",
+    "FitOptions": "fitting.fit",
     "Model": "model",
     "Photo": "photos.photo",
     "RawOptions": "photos.raw",
-    "denoise": "denoising",
+    "denoise": "inference.denoise",
     "find_weights": "weights.store",
-    "fit": "fitting",
+    "fit": "fitting.fit",
     "load_model": "model",
-    "psnr": "evaluation",
+    "psnr": "research.evaluation",
     "read_photo": "photos.read",
     "save_model": "model",
-    "ssim": "evaluation",
+    "ssim": "research.evaluation",
     "write_photo": "photos.write",
 }
 

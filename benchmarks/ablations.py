@@ -21,13 +21,13 @@ import torch
 
 from amsnet_cli import __version__, denoise, fit, load_model, read_photo
 from amsnet_cli.core.networks import PaperNetwork
-from amsnet_cli.datasets import pair_photos
-from amsnet_cli.denoising import DenoiseOptions
 from amsnet_cli.device import choose_device
-from amsnet_cli.evaluation import PROTOCOL
-from amsnet_cli.fitting import FitOptions
+from amsnet_cli.fitting.fit import FitOptions
+from amsnet_cli.inference.denoise import DenoiseOptions
 from amsnet_cli.model import Model
 from amsnet_cli.photos.photo import Photo
+from amsnet_cli.research.datasets import pair_photos
+from amsnet_cli.research.evaluation import PROTOCOL
 from benchmarks.quality import NLM_STRENGTHS, Method, best_sigma, bm3d_at, nlm, score
 
 NetworkName = Literal["compact"] | PaperNetwork

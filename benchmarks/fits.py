@@ -24,10 +24,10 @@ import matplotlib.pyplot as plt
 
 from amsnet_cli import __version__, find_weights, load_model, read_photo
 from amsnet_cli.atomic import write_whole
-from amsnet_cli.datasets import pair_photos
-from amsnet_cli.denoising import denoise
-from amsnet_cli.evaluation import PROTOCOL
+from amsnet_cli.inference.denoise import denoise
 from amsnet_cli.photos.photo import Photo
+from amsnet_cli.research.datasets import pair_photos
+from amsnet_cli.research.evaluation import PROTOCOL
 from amsnet_cli.weights.manifest import sha256_of
 from benchmarks.quality import Method, machine, score
 

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from amsnet_cli import __version__, read_photo
-from amsnet_cli.evaluation import PROTOCOL, psnr
 from amsnet_cli.photos.find import find_photos
+from amsnet_cli.research.evaluation import PROTOCOL, psnr
 from benchmarks.quality import Method, Picture, amsnet, machine, nlm
 
 SIDE = 480

@@ -24,12 +24,12 @@ import torch
 from numpy.typing import NDArray
 
 from amsnet_cli import FitOptions, __version__, denoise, find_weights, fit, load_model, read_photo
-from amsnet_cli.datasets import pair_photos
-from amsnet_cli.denoising import DenoiseOptions
 from amsnet_cli.device import computes_bfloat16_fast
-from amsnet_cli.evaluation import PROTOCOL, psnr, ssim
+from amsnet_cli.inference.denoise import DenoiseOptions
 from amsnet_cli.photos.find import find_photos
 from amsnet_cli.photos.photo import Photo
+from amsnet_cli.research.datasets import pair_photos
+from amsnet_cli.research.evaluation import PROTOCOL, psnr, ssim
 
 NLM_STRENGTHS = (3, 5, 7, 10, 15, 20, 30)
 BM3D_SIGMAS = (5, 8, 10, 15, 25, 40, 60)

@@ -12,16 +12,16 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from amsnet_cli import shots as shots_module
-from amsnet_cli.denoising import DenoiseOptions, denoise
 from amsnet_cli.errors import UsageError
-from amsnet_cli.evaluation import psnr
-from amsnet_cli.fitting import FitOptions, FitResult, fit
+from amsnet_cli.fitting import images as shots_module
+from amsnet_cli.fitting.fit import FitOptions, FitResult, fit
+from amsnet_cli.fitting.images import MOST_PHOTOS, WINDOW, read_shots
+from amsnet_cli.fitting.noise_profile import Survey
+from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.model import Model, load_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
-from amsnet_cli.shots import MOST_PHOTOS, WINDOW, read_shots
-from amsnet_cli.survey import Survey
+from amsnet_cli.research.evaluation import psnr
 from amsnet_cli.weights.store import find_weights, models_dir
 
 SHORT = FitOptions(steps=4, batch=2, patch=48, seed=1)

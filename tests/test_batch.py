@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from amsnet_cli.batch import Job, Naming, plan_jobs, run_jobs
+from amsnet_cli.batch.batch import Job, Naming, plan_jobs, run_jobs
 from amsnet_cli.cli.app import app
 from amsnet_cli.errors import DeviceError, OutputError, PhotoError, UsageError
 from amsnet_cli.photos.photo import Photo

@@ -8,13 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amsnet_cli.core.cells import smoothed
-from amsnet_cli.core.fusion import fuse, share_that_stays, trust
-from amsnet_cli.core.measured import measure_cells, split
-from amsnet_cli.denoising import DenoiseOptions, denoise
+from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.model import load_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.read import read_photo
+from amsnet_cli.postprocess.block_stats import measure_cells, split
+from amsnet_cli.postprocess.blocks import smoothed
+from amsnet_cli.postprocess.texture import fuse, share_that_stays, trust
 
 SHARES = st.floats(0, 1, width=32)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from amsnet_cli import Photo, denoise, find_weights, load_model
-from amsnet_cli.core.brightness import SHADES, Residuals, shifted
+from amsnet_cli.postprocess.brightness import SHADES, Residuals, shifted
 
 
 def scene(size: int = 400) -> torch.Tensor:

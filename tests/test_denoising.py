@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 
 from amsnet_cli.core.networks import CompactUNetConfig
-from amsnet_cli.denoising import DenoiseOptions, denoise, denoise_tensor, suited
 from amsnet_cli.device import PeakMemory, cgroup_headrooms, release_memory
 from amsnet_cli.errors import DeviceError, PhotoError, UsageError, WeightsError
-from amsnet_cli.evaluation import psnr
+from amsnet_cli.inference.denoise import DenoiseOptions, denoise, denoise_tensor, suited
 from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model
 from amsnet_cli.photos.photo import Photo, upright
 from amsnet_cli.photos.write import write_photo
+from amsnet_cli.research.evaluation import psnr
 from amsnet_cli.weights.store import find_weights
 
 
@@ -151,7 +151,7 @@ def noise_that_pixels_share(dtype=np.uint8) -> Photo:
 def test_rows_fused_at_a_time_leave_no_seam(default, dtype, monkeypatch):
     photo = noise_that_pixels_share(dtype)
     whole = denoise(photo, default).pixels.astype(int)
-    monkeypatch.setattr("amsnet_cli.denoising._FUSED", 16 * 96)
+    monkeypatch.setattr("amsnet_cli.inference.denoise._FUSED", 16 * 96)
     assert np.abs(denoise(photo, default).pixels - whole).max() <= (dtype == np.uint16)
 
 

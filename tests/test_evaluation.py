@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from amsnet_cli.datasets import find_pairs, pair_photos
 from amsnet_cli.errors import PhotoError
-from amsnet_cli.evaluation import psnr, ssim
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
+from amsnet_cli.research.datasets import find_pairs, pair_photos
+from amsnet_cli.research.evaluation import psnr, ssim
 
 
 @given(st.integers(7, 60), st.integers(7, 60), st.sampled_from([1, 3]), st.integers(0, 99))

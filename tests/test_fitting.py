@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from amsnet_cli.denoising import denoise
 from amsnet_cli.errors import PhotoError, TrainingError, UsageError
-from amsnet_cli.evaluation import psnr
-from amsnet_cli.fitting import FitOptions, fit, resume_path
+from amsnet_cli.fitting.fit import FitOptions, fit, resume_path
+from amsnet_cli.inference.denoise import denoise
 from amsnet_cli.model import load_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
+from amsnet_cli.research.evaluation import psnr
 
 SHORT = FitOptions(recipe="masked", steps=6, stride=2, patch=32, batch=2, seed=1)
 

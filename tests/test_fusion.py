@@ -6,9 +6,9 @@ import skimage.data
 import torch
 import torch.nn.functional as F
 
-from amsnet_cli.core.cells import CELL, smoothed, stacked
-from amsnet_cli.core.fusion import fuse, share_that_stays, trust
-from amsnet_cli.core.measured import measure_cells, split
+from amsnet_cli.postprocess.block_stats import measure_cells, split
+from amsnet_cli.postprocess.blocks import CELL, smoothed, stacked
+from amsnet_cli.postprocess.texture import fuse, share_that_stays, trust
 
 
 def tensor(picture: np.ndarray) -> torch.Tensor:

@@ -22,8 +22,8 @@ import numpy as np
 import pytest
 import torch
 
-from amsnet_cli import fitting
 from amsnet_cli.atomic import clear_leftovers
+from amsnet_cli.fitting import fit as fitting
 from amsnet_cli.model import load_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 
 PART = re.compile(r"\.amsnet-[0-9a-f]{8}\.part")
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["amsnet_cli.denoising", "amsnet_cli.fitting", __name__])
+SERVER.set_forkserver_preload(["amsnet_cli.inference.denoise", "amsnet_cli.fitting.fit", __name__])
 
 
 def command_line(args: list[str], output: str, ready, most_bytes: int | None) -> None:

@@ -8,11 +8,11 @@ import skimage.data
 from PIL import Image, ImageDraw, ImageFont
 
 from amsnet_cli import denoise, find_weights, load_model, read_photo
-from amsnet_cli.datasets import pair_photos
-from amsnet_cli.evaluation import psnr
 from amsnet_cli.model import Model
 from amsnet_cli.photos.find import find_photos
 from amsnet_cli.photos.photo import Photo
+from amsnet_cli.research.datasets import pair_photos
+from amsnet_cli.research.evaluation import psnr
 from tests.conftest import SHARED
 
 

@@ -7,7 +7,7 @@ import skimage.filters
 import torch
 from PIL import Image
 
-from amsnet_cli.core.noise import is_white, noise_level
+from amsnet_cli.noise.level import is_white, noise_level
 
 
 def noisy(picture: np.ndarray, noise: np.ndarray) -> torch.Tensor:

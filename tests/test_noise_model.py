@@ -5,9 +5,9 @@ import skimage.data
 import torch
 import torch.nn.functional as F
 
-from amsnet_cli.core.noise_model import NoiseSource, measure_noise
-from amsnet_cli.denoising import denoise_tensor
+from amsnet_cli.inference.denoise import denoise_tensor
 from amsnet_cli.model import load_model
+from amsnet_cli.noise.model import NoiseSource, measure_noise
 from amsnet_cli.weights.store import find_weights
 
 

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from amsnet_cli.core.downsampling import pd_up
-from amsnet_cli.core.inference import multi_mask_pass
+from amsnet_cli.core.multi_mask import multi_mask_pass
 from amsnet_cli.core.networks import DeamNet, DnCNN, MaskedNetwork, NAFNet, Restormer, UNet
 from amsnet_cli.core.networks.nafnet import BaselineBlock
+from amsnet_cli.core.pixel_shuffle import pd_up
 from tests.conftest import SHARED
 
 OFFICIAL = SHARED.parent / "official"

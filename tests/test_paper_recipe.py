@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 import torch
 
+from amsnet_cli.core.losses import prior_smoothing
 from amsnet_cli.core.networks import LIGHT, Restormer
-from amsnet_cli.core.objective import prior_smoothing
-from amsnet_cli.denoising import DenoiseOptions, denoise
 from amsnet_cli.errors import PhotoError, UsageError
-from amsnet_cli.fitting import FitOptions, fit
+from amsnet_cli.fitting.distributed import Crew
+from amsnet_cli.fitting.fit import FitOptions, fit
+from amsnet_cli.fitting.images import MOST_PHOTOS
+from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.model import Inference, Model, build_network, load_model
-from amsnet_cli.parallel import Crew
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
-from amsnet_cli.shots import MOST_PHOTOS
 
 PAPER = FitOptions(recipe="paper", steps=3, patch=40, batch=2)
 
@@ -122,7 +122,7 @@ class TestSmoothing:
     ):
         """At a weight that shows in a few steps."""
         strong = partial(prior_smoothing, weight=10.0)
-        monkeypatch.setattr("amsnet_cli.schemes.prior_smoothing", strong)
+        monkeypatch.setattr("amsnet_cli.fitting.objectives.prior_smoothing", strong)
         options = dataclasses.replace(PAPER, steps=8, rate=1e-3, smooth=True)
         smoothed = load_model(fit(folder, tmp_path / "p.safetensors", options, start=start).model)
         assert smoothed.config.provenance["smoothed"]

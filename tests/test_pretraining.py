@@ -15,7 +15,7 @@ import torch
 
 pytest.importorskip("cv2", reason="comes with the extra [training]")
 
-from amsnet_cli.core.inference import single_pass
+from amsnet_cli.core.multi_mask import single_pass
 from amsnet_cli.model import load_model
 from amsnet_cli.weights.store import find_weights
 from training.pretrain import KEPT, Replay, TaughtPatches, seen_eightfold

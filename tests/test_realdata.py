@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from amsnet_cli import find_weights, load_model
-from amsnet_cli.denoising import DenoiseOptions, denoise
+from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.photos.photo import Photo, with_depth
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import write_photo

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amsnet_cli.core.cells import CELL, smoothed
-from amsnet_cli.core.measured import measure_cells, split
-from amsnet_cli.core.remains import FAINT, smoothing, without_remains
+from amsnet_cli.postprocess.block_stats import measure_cells, split
+from amsnet_cli.postprocess.blocks import CELL, smoothed
+from amsnet_cli.postprocess.residual_noise import FAINT, smoothing, without_remains
 
 
 def smooth(picture: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from amsnet_cli.errors import OutputError, PhotoError
 from amsnet_cli.photos.colour import srgb_profile
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
-from amsnet_cli.report import (
+from amsnet_cli.report.report import (
     CROP,
     OVERVIEW,
     CurvePoint,

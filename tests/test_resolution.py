@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amsnet_cli.core.cells import CELL, smoothed
-from amsnet_cli.core.measured import measure_cells, split
-from amsnet_cli.core.resolution import HALF, leeway, no_finer_than_noise
+from amsnet_cli.postprocess.block_stats import measure_cells, split
+from amsnet_cli.postprocess.blocks import CELL, smoothed
+from amsnet_cli.postprocess.sharpness import HALF, leeway, no_finer_than_noise
 
 SIGMA = 8 / 255
 SIZE = 192

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from amsnet_cli.denoising import DenoiseOptions, denoise
+from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.model import load_model
 from amsnet_cli.photos.photo import Photo
 

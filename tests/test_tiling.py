@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amsnet_cli.core.tiling import Tile, plan_tiles, run_in_bands, run_tiled
+from amsnet_cli.inference.tiles import Tile, plan_tiles, run_in_bands, run_tiled
 
 plans = given(
     st.integers(1, 300), st.integers(1, 300), st.integers(8, 120), st.integers(0, 40),

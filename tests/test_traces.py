@@ -10,10 +10,10 @@ import skimage.data
 from PIL import Image
 
 from amsnet_cli import denoise, find_weights, load_model
-from amsnet_cli.evaluation import psnr
 from amsnet_cli.photos.jpeg import coding_of_quality
+from amsnet_cli.photos.jpeg_history import step_of_traces
 from amsnet_cli.photos.photo import Photo
-from amsnet_cli.photos.traces import step_of_traces
+from amsnet_cli.research.evaluation import psnr
 
 
 def decoded(pixels: np.ndarray, quality: int, subsampling: str = "4:2:0") -> np.ndarray:

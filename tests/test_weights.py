@@ -18,7 +18,7 @@ import amsnet_cli
 from amsnet_cli.core.networks import CompactUNetConfig, DeamNet
 from amsnet_cli.errors import WeightsError
 from amsnet_cli.model import Inference, load_model
-from amsnet_cli.report import write_fit_page
+from amsnet_cli.report.report import write_fit_page
 from amsnet_cli.weights import download, drive
 from amsnet_cli.weights.manifest import (
     bundled_path,

@@ -40,8 +40,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from amsnet_cli.core.inference import single_pass
 from amsnet_cli.core.masks import random_mask
+from amsnet_cli.core.multi_mask import single_pass
 from amsnet_cli.core.networks import CompactUNetConfig, MaskedNetwork
 from amsnet_cli.device import fast_precision
 from amsnet_cli.model import Inference, ModelConfig, build_network, load_model, save_model

@@ -32,9 +32,9 @@ def compare(
     if noisy.is_dir() != clean.is_dir():
         raise UsageError(f"{noisy} and {clean}: a folder and a photo", "name two of a kind")
 
-    from amsnet_cli.datasets import pair_photos
     from amsnet_cli.photos.read import read_photo
-    from amsnet_cli.report import MOST_SHOWN, Entry, check_report, look_at, write_report
+    from amsnet_cli.report.report import MOST_SHOWN, Entry, check_report, look_at, write_report
+    from amsnet_cli.research.datasets import pair_photos
 
     check_report(output, force=force)
     pairs = pair_photos(noisy, clean) if noisy.is_dir() else [(noisy, clean)]

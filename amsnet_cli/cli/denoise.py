@@ -32,10 +32,10 @@ from amsnet_cli.cli.console import (
 from amsnet_cli.errors import OutputError, PhotoError, UsageError
 
 if TYPE_CHECKING:
-    from amsnet_cli.batch import Job, Naming, Outcome
+    from amsnet_cli.batch.batch import Job, Naming, Outcome
     from amsnet_cli.model import Model
     from amsnet_cli.photos.photo import Photo
-    from amsnet_cli.report import Entry, Look
+    from amsnet_cli.report.report import Entry, Look
 
 PIPE = "-"
 _MANY = "Many photos"
@@ -178,7 +178,7 @@ def denoise(
     Depth, colour profile, EXIF, XMP, orientation and transparency come through. The suffix of
     OUT names the format; in a folder photos keep theirs, but RAW and HEIC files become TIFF.
     """
-    from amsnet_cli.batch import Outcome, plan_jobs, run_jobs
+    from amsnet_cli.batch.batch import Outcome, plan_jobs, run_jobs
     from amsnet_cli.photos.raw import RawOptions
     from amsnet_cli.photos.read import read_photo
     from amsnet_cli.photos.write import check_depth, check_output, not_kept, write_photo
@@ -220,12 +220,12 @@ def denoise(
                 show.outcome(Outcome(job=job, status="skipped"))
             raise typer.Exit(show.summary(time.monotonic() - started))
 
-        from amsnet_cli.denoising import DenoiseOptions, suited
-        from amsnet_cli.denoising import denoise as denoise_photo
         from amsnet_cli.device import choose_device
+        from amsnet_cli.inference.denoise import DenoiseOptions, suited
+        from amsnet_cli.inference.denoise import denoise as denoise_photo
         from amsnet_cli.photos.exif import camera_of, with_software
         from amsnet_cli.photos.photo import cropped, stored_box, without_metadata
-        from amsnet_cli.report import MOST_SHOWN, look_at, write_report
+        from amsnet_cli.report.report import MOST_SHOWN, look_at, write_report
 
         where = choose_device(device)
         choice.load(choice.default)  # Where it is damaged, no photo need be read.
@@ -395,7 +395,7 @@ class _Show:
             say(f"{name}: {width}x{height}, {outcome.depth} bit, {self._weights(job)}, {seconds}")
         look = self.looks.pop(job, None)
         if self.for_report and outcome.status in ("done", "failed"):
-            from amsnet_cli.report import Entry
+            from amsnet_cli.report.report import Entry
 
             entry = Entry(
                 source=job.source, target=job.target, look=look, weights=self._weights(job),
@@ -495,7 +495,7 @@ def parse_crop(crop: str | None) -> tuple[int, int, int, int] | None:
 
 
 def _naming(name: str | None, suffix: str | None, file_format: str | None) -> Naming:
-    from amsnet_cli.batch import Naming
+    from amsnet_cli.batch.batch import Naming
 
     if name is not None and suffix is not None:
         raise UsageError("--name and --suffix exclude each other", "write it into the template")
@@ -509,7 +509,7 @@ def _target(
     sources: list[Path], output: str | None, naming: Naming, pipe: Path | None
 ) -> tuple[Path | None, bool]:
     """Find out where results go, and whether that is a folder."""
-    from amsnet_cli.batch import Naming, is_folder
+    from amsnet_cli.batch.batch import Naming, is_folder
     from amsnet_cli.photos.write import WRITABLE
 
     several = len(sources) > 1 or any(is_folder(source) for source in sources)
@@ -549,7 +549,7 @@ def _from_stdin(pipe: Path) -> Path:
 
 def check_results(folder: Path, output: Path, *, force: bool) -> None:
     """Raise the error, if any, with which all photos of a folder would not go into another."""
-    from amsnet_cli.batch import Naming, plan_jobs
+    from amsnet_cli.batch.batch import Naming, plan_jobs
 
     target, _ = _target([folder], str(output), Naming(), None)
     assert target is not None
@@ -558,7 +558,7 @@ def check_results(folder: Path, output: Path, *, force: bool) -> None:
 
 
 def _check_page(report: Path, jobs: list[Job], *, force: bool) -> None:
-    from amsnet_cli.report import check_report
+    from amsnet_cli.report.report import check_report
 
     check_report(report, force=force)
     if report.resolve() in {path.resolve() for job in jobs for path in (job.source, job.target)}:

@@ -58,11 +58,11 @@ def evaluate(
     tile_size, share = parse_tile(tile), parse_strength(strength)
     path = find_weights(weights)
 
-    from amsnet_cli import evaluation
-    from amsnet_cli.datasets import find_pairs
-    from amsnet_cli.denoising import DenoiseOptions
     from amsnet_cli.device import choose_device
+    from amsnet_cli.inference.denoise import DenoiseOptions
     from amsnet_cli.model import load_model
+    from amsnet_cli.research import evaluation
+    from amsnet_cli.research.datasets import find_pairs
 
     pairs = find_pairs(noisy, clean)[::every]
     where = choose_device(device)

@@ -27,9 +27,9 @@ from amsnet_cli.cli.console import (
 from amsnet_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from amsnet_cli.fitting import FitProgress, FitResult
-    from amsnet_cli.report import CurvePoint
-    from amsnet_cli.survey import Survey
+    from amsnet_cli.fitting.fit import FitProgress, FitResult
+    from amsnet_cli.fitting.noise_profile import Survey
+    from amsnet_cli.report.report import CurvePoint
 
 _BARS = "▁▂▃▄▅▆▇█"
 LINE_EVERY = 15.0
@@ -174,7 +174,7 @@ def fit(
     page = report or page_path(output)
     if output.exists() and not (force or resume):
         raise OutputError(f"{output}: exists already", "replace it with --force, or choose with -o")
-    from amsnet_cli.report import check_report
+    from amsnet_cli.report.report import check_report
 
     if report or page.exists():
         check_report(page, force=force)
@@ -185,10 +185,10 @@ def fit(
     fresh = from_scratch or (recipe == "paper" and weights is None)
     start_path = None if fresh else find_weights(weights)
 
-    from amsnet_cli import fitting
     from amsnet_cli.device import choose_device
+    from amsnet_cli.fitting import fit as fitting
+    from amsnet_cli.fitting.distributed import joined_crew
     from amsnet_cli.model import load_model
-    from amsnet_cli.parallel import joined_crew
 
     if fitting.resume_path(output).exists() and not (force or resume):
         raise OutputError(
@@ -294,9 +294,9 @@ def _tell(result: FitResult, known_as: str, page: Path) -> None:
 
 def _write_page(page: Path, result: FitResult, folder: Path) -> None:
     from amsnet_cli import __version__
-    from amsnet_cli.denoising import denoise
+    from amsnet_cli.inference.denoise import denoise
     from amsnet_cli.model import load_model
-    from amsnet_cli.report import look_at, write_fit_page
+    from amsnet_cli.report.report import look_at, write_fit_page
 
     assert result.model is not None
     model = load_model(result.model)

@@ -14,7 +14,7 @@ from amsnet_cli.cli.console import print_result, progress_bar, reports_errors, s
 from amsnet_cli.cli.denoise import parse_strength
 
 if TYPE_CHECKING:
-    from amsnet_cli.denoising import DenoiseOptions
+    from amsnet_cli.inference.denoise import DenoiseOptions
     from amsnet_cli.model import Model
 
 app = typer.Typer(
@@ -56,7 +56,7 @@ def sidd(
     model, wishes = _settled(weights, masks, stride, repeats, refine, strength, seed)
 
     from amsnet_cli.device import choose_device
-    from amsnet_cli.submission import submit_sidd
+    from amsnet_cli.research.submission import submit_sidd
 
     about = {
         "MethodName": method or f"amsnet {__version__}, {model.name}",
@@ -95,7 +95,7 @@ def dnd(
     model, wishes = _settled(weights, masks, stride, repeats, refine, strength, seed)
 
     from amsnet_cli.device import choose_device
-    from amsnet_cli.submission import submit_dnd
+    from amsnet_cli.research.submission import submit_dnd
 
     with progress_bar(folder.name, quiet=quiet) as progress:
         submit_dnd(
@@ -120,7 +120,7 @@ def _settled(
 
     path = find_weights(weights)
 
-    from amsnet_cli.denoising import DenoiseOptions
+    from amsnet_cli.inference.denoise import DenoiseOptions
     from amsnet_cli.model import load_model
 
     wishes = DenoiseOptions(

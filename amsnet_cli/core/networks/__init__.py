@@ -7,7 +7,6 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from amsnet_cli.core.downsampling import Padding, pad_to_multiple
 from amsnet_cli.core.masks import Fill, fill_hidden
 from amsnet_cli.core.networks.compact import LIGHT, CompactUNet, CompactUNetConfig
 from amsnet_cli.core.networks.deamnet import DeamNet
@@ -15,6 +14,7 @@ from amsnet_cli.core.networks.dncnn import DnCNN
 from amsnet_cli.core.networks.nafnet import NAFNet
 from amsnet_cli.core.networks.restormer import Restormer
 from amsnet_cli.core.networks.unet import UNet
+from amsnet_cli.core.pixel_shuffle import Padding, pad_to_multiple
 
 __all__ = [
     "LIGHT",

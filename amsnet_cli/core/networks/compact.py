@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from amsnet_cli.core.downsampling import Padding
+from amsnet_cli.core.pixel_shuffle import Padding
 
 
 @dataclass(frozen=True, kw_only=True)

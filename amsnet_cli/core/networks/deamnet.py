@@ -7,7 +7,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from amsnet_cli.core.downsampling import Padding
+from amsnet_cli.core.pixel_shuffle import Padding
 
 
 class FeatureTransform(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from amsnet_cli.core.downsampling import Padding
+from amsnet_cli.core.pixel_shuffle import Padding
 
 
 class DnCNN(nn.Module):

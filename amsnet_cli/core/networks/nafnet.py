@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from amsnet_cli.core.downsampling import Padding
+from amsnet_cli.core.pixel_shuffle import Padding
 
 _WIDTHS = (32, 64, 128, 256, 512)
 _ENCODER_BLOCKS = (2, 2, 4, 8)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from amsnet_cli.core.downsampling import Padding
+from amsnet_cli.core.pixel_shuffle import Padding
 
 
 class ChannelScale(nn.Module):

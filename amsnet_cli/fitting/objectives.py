@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from amsnet_cli.core.downsampling import pd_up
-from amsnet_cli.core.inference import multi_mask_pass, single_pass
+from amsnet_cli.core.losses import masked_l1, prior_smoothing
 from amsnet_cli.core.masks import partition_masks
-from amsnet_cli.core.noise_model import NoiseSource
-from amsnet_cli.core.objective import masked_l1, prior_smoothing
-from amsnet_cli.parallel import Crew
-from amsnet_cli.patches import Cut, Cutter, Patches
+from amsnet_cli.core.multi_mask import multi_mask_pass, single_pass
+from amsnet_cli.core.pixel_shuffle import pd_up
+from amsnet_cli.fitting.distributed import Crew
+from amsnet_cli.fitting.images import Shots
+from amsnet_cli.fitting.noise_profile import Look
+from amsnet_cli.fitting.patches import Cut, Cutter, Patches
+from amsnet_cli.noise.model import NoiseSource
 from amsnet_cli.photos.photo import Pixels
-from amsnet_cli.shots import Shots
-from amsnet_cli.survey import Look
 
 _EVEN = 16
 _MASKED_CHECKS = 24

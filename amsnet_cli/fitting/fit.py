@@ -25,14 +25,14 @@ from amsnet_cli.core.masks import Fill
 from amsnet_cli.core.networks import LIGHT, PaperNetwork
 from amsnet_cli.device import fast_precision, memory_errors, reuse_memory
 from amsnet_cli.errors import OutputError, TrainingError, UsageError
+from amsnet_cli.fitting.distributed import Crew
+from amsnet_cli.fitting.images import MOST_BYTES, MOST_PHOTOS, WINDOW, Shots, read_shots
+from amsnet_cli.fitting.noise_profile import Look, Survey, look_at, mostly_white, survey
+from amsnet_cli.fitting.objectives import Hiding, Renoising, Scheme, Smoothing
+from amsnet_cli.fitting.patches import Cutter, Patches
 from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model, save_model
-from amsnet_cli.parallel import Crew
-from amsnet_cli.patches import Cutter, Patches
 from amsnet_cli.photos.photo import Photo
-from amsnet_cli.report import CurvePoint
-from amsnet_cli.schemes import Hiding, Renoising, Scheme, Smoothing
-from amsnet_cli.shots import MOST_BYTES, MOST_PHOTOS, WINDOW, Shots, read_shots
-from amsnet_cli.survey import Look, Survey, look_at, mostly_white, survey
+from amsnet_cli.report.report import CurvePoint
 from amsnet_cli.weights.store import find_weights
 
 PAPER_STEPS = 25_000

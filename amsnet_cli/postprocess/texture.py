@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amsnet_cli.core.measured import (
+from amsnet_cli.postprocess.block_stats import (
     QUIET,
     Measured,
     quantile,

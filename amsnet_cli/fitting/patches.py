@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from amsnet_cli.core.downsampling import pd_down
 from amsnet_cli.core.masks import random_mask
-from amsnet_cli.shots import Shots
+from amsnet_cli.core.pixel_shuffle import pd_down
+from amsnet_cli.fitting.images import Shots
 
 HELD_OUT_SHARE = 0.02
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from amsnet_cli.core.fusion import trust
-from amsnet_cli.core.measured import measure_cells, quiet_power
-from amsnet_cli.core.noise import is_white
-from amsnet_cli.core.noise_model import NoiseModel, measure_noise
-from amsnet_cli.denoising import DenoiseOptions, coding_step, denoise
+from amsnet_cli.fitting.images import Shots
+from amsnet_cli.inference.denoise import DenoiseOptions, coding_step, denoise
 from amsnet_cli.model import Model
+from amsnet_cli.noise.level import is_white
+from amsnet_cli.noise.model import NoiseModel, measure_noise
 from amsnet_cli.photos.photo import Photo, Pixels, with_depth
-from amsnet_cli.shots import Shots
+from amsnet_cli.postprocess.block_stats import measure_cells, quiet_power
+from amsnet_cli.postprocess.texture import trust
 
 HARDLY_ANY = 0.65 / 255
 """Standard deviation below which there is no noise to speak of, of a photo or its quiet places."""

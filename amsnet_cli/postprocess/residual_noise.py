@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amsnet_cli.core.measured import Measured, split
+from amsnet_cli.postprocess.block_stats import Measured, split
 
 FAINT = (1 / 255, 2 / 255)
 """Standard deviations, of brightness and colour, of which half stays."""

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amsnet_cli.core.measured import Measured, quiet_correlation
+from amsnet_cli.postprocess.block_stats import Measured, quiet_correlation
 
 WHITE, INTERPOLATED = 0.05, 0.2
 """Correlation of neighbouring pixels' noise up to which nothing says that it was interpolated, and

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from amsnet_cli.core.downsampling import pd_down, pd_up
+from amsnet_cli.core.pixel_shuffle import pd_down, pd_up
 
 Predictor = Callable[[Tensor, Tensor], Tensor]
 

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from amsnet_cli.datasets import Pair
-from amsnet_cli.denoising import DenoiseOptions, denoise
 from amsnet_cli.errors import PhotoError
+from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.model import Model
 from amsnet_cli.photos.photo import Photo, with_depth
+from amsnet_cli.research.datasets import Pair
 
 PROTOCOL = (
     "PSNR in dB on 8-bit RGB after rounding; SSIM with a uniform 7x7 window, mean of channels; "

@@ -11,17 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from amsnet_cli.core.brightness import Residuals, shifted
-from amsnet_cli.core.cells import CELL, smoothed, stacked
-from amsnet_cli.core.fusion import fuse, is_faint, share_that_stays, trust
-from amsnet_cli.core.inference import multi_mask_pass, random_replacement, single_pass
 from amsnet_cli.core.masks import partition_masks
-from amsnet_cli.core.measured import Measured, measure_cells
+from amsnet_cli.core.multi_mask import multi_mask_pass, random_replacement, single_pass
 from amsnet_cli.core.networks import MaskedNetwork
-from amsnet_cli.core.noise import is_white
-from amsnet_cli.core.remains import smoothing, without_remains
-from amsnet_cli.core.resolution import leeway, no_finer_than_noise
-from amsnet_cli.core.tiling import Tile, plan_tiles, run_in_bands, run_tiled
 from amsnet_cli.device import (
     PeakMemory,
     fast_precision,
@@ -32,7 +24,10 @@ from amsnet_cli.device import (
     reuse_memory,
 )
 from amsnet_cli.errors import DeviceError, UsageError, WeightsError
+from amsnet_cli.inference.tiles import Tile, plan_tiles, run_in_bands, run_tiled
 from amsnet_cli.model import Inference, Model
+from amsnet_cli.noise.level import is_white
+from amsnet_cli.photos.jpeg_history import step_of_traces
 from amsnet_cli.photos.photo import (
     Photo,
     Pixels,
@@ -42,7 +37,12 @@ from amsnet_cli.photos.photo import (
     unit_part,
     with_unit_pixels,
 )
-from amsnet_cli.photos.traces import step_of_traces
+from amsnet_cli.postprocess.block_stats import Measured, measure_cells
+from amsnet_cli.postprocess.blocks import CELL, smoothed, stacked
+from amsnet_cli.postprocess.brightness import Residuals, shifted
+from amsnet_cli.postprocess.residual_noise import smoothing, without_remains
+from amsnet_cli.postprocess.sharpness import leeway, no_finer_than_noise
+from amsnet_cli.postprocess.texture import fuse, is_faint, share_that_stays, trust
 
 MAX_OVERLAP = 96
 """Pixels of a sub-image by which tiles overlap at most.

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from amsnet_cli.atomic import write_whole
-from amsnet_cli.datasets import SIDD_BENCHMARK, dnd_pictures, matlab_bytes, read_blocks
-from amsnet_cli.denoising import DenoiseOptions, denoise
 from amsnet_cli.errors import OutputError, UsageError
+from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.model import Model
 from amsnet_cli.photos.photo import Photo
+from amsnet_cli.research.datasets import SIDD_BENCHMARK, dnd_pictures, matlab_bytes, read_blocks
 
 MEGAPIXEL = 1024 * 1024
 """As SIDD's own code counts it."""

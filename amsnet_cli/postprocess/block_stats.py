@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amsnet_cli.core.cells import CELL, cell_means
+from amsnet_cli.postprocess.blocks import CELL, cell_means
 
 QUIET = 0.25
 """Share of the cells of one brightness that are taken to hold noise alone."""

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from amsnet_cli.atomic import write_whole
-from amsnet_cli.core.noise import noise_level
 from amsnet_cli.errors import OutputError, PhotoError
+from amsnet_cli.noise.level import noise_level
 from amsnet_cli.photos.photo import Photo, Pixels, upright
 from amsnet_cli.weights.store import PAGE_MARK
 
@@ -290,7 +290,7 @@ def write_fit_page(
 
 
 def _write_page(path: Path, title: str, parts: Sequence[str]) -> None:
-    skeleton = resources.files("amsnet_cli").joinpath("report.html").read_text("utf-8")
+    skeleton = resources.files("amsnet_cli.report").joinpath("page.html").read_text("utf-8")
     page = Template(skeleton).substitute(title=_text(title), body="\n".join(parts))
     try:
         write_whole(path, page.encode())

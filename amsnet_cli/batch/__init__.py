@@ -1,0 +1,1 @@
+"""Many photos: which file becomes which, and how they are worked through."""

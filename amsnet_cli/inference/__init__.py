@@ -1,0 +1,1 @@
+"""From a photo and a model to a denoised photo."""

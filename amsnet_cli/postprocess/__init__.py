@@ -1,0 +1,1 @@
+"""Corrections of the network's output that need no clean picture."""

@@ -1,0 +1,1 @@
+"""Pages that show photos before and after."""

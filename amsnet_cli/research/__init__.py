@@ -1,0 +1,1 @@
+"""Score, compare and submit: datasets, evaluation, benchmarks' file formats."""
