@@ -12,9 +12,9 @@ from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.model import load_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.read import read_photo
-from amsnet_cli.postprocess.block_stats import measure_cells, split
-from amsnet_cli.postprocess.blocks import smoothed
-from amsnet_cli.postprocess.texture import fuse, share_that_stays, trust
+from amsnet_cli.postprocess.block_stats import block_stats, split
+from amsnet_cli.postprocess.blocks import upsample_blocks
+from amsnet_cli.postprocess.texture import blend_residual, blend_weights, noise_confidence
 
 SHARES = st.floats(0, 1, width=32)
 
@@ -32,10 +32,10 @@ def pictures(channels: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def blend(noisy, denoised, luma=1.0, chroma=1.0, detail=0.0) -> torch.Tensor:
-    removed = measure_cells(noisy, denoised)
-    cells = share_that_stays(removed, luma, chroma, detail, trust(removed, None))
-    stays = smoothed(cells, 0, *noisy.shape[1:])
-    return fuse(noisy, denoised, stays[:1], stays[1:])
+    removed = block_stats(noisy, denoised)
+    cells = blend_weights(removed, luma, chroma, detail, noise_confidence(removed, None))
+    stays = upsample_blocks(cells, 0, *noisy.shape[1:])
+    return blend_residual(noisy, denoised, stays[:1], stays[1:])
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from amsnet_cli import Photo, denoise, find_weights, load_model
-from amsnet_cli.postprocess.brightness import SHADES, Residuals, shifted
+from amsnet_cli.postprocess.brightness import SHADES, ResidualHistogram, correct_brightness
 
 
 def scene(size: int = 400) -> torch.Tensor:
@@ -22,10 +22,10 @@ def bent(clean: torch.Tensor, strength: float = 0.08) -> torch.Tensor:
 
 
 def after(noisy: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
-    residuals = Residuals(len(noisy))
+    residuals = ResidualHistogram(len(noisy))
     for top in range(0, noisy.shape[1], 64):
         residuals.add(noisy[:, top : top + 64], denoised[:, top : top + 64])
-    return shifted(denoised, residuals.shift())
+    return correct_brightness(denoised, residuals.shift())
 
 
 @pytest.mark.parametrize("sigma", [0.005, 0.03, 0.1])
@@ -86,7 +86,7 @@ def test_shades_are_changed_apart_and_joined_linearly():
     shift = torch.zeros(1, SHADES)
     shift[0, 4] = 0.01
     ramp = torch.linspace(0, 1, 1601)[None, None]
-    change = (shifted(ramp, shift) - ramp)[0, 0]
+    change = (correct_brightness(ramp, shift) - ramp)[0, 0]
     assert change.max() == pytest.approx(0.01, abs=1e-5)
     assert ramp[0, 0, change.argmax()] == pytest.approx(4.5 / SHADES, abs=1e-3)
     assert (change.diff().abs() < 2e-4).all()

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from amsnet_cli.core.networks import CompactUNetConfig
 from amsnet_cli.device import PeakMemory, cgroup_headrooms, release_memory
 from amsnet_cli.errors import DeviceError, PhotoError, UsageError, WeightsError
-from amsnet_cli.inference.denoise import DenoiseOptions, denoise, denoise_tensor, suited
+from amsnet_cli.inference.denoise import DenoiseOptions, denoise, denoise_tensor, select_model
 from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model
 from amsnet_cli.photos.photo import Photo, upright
 from amsnet_cli.photos.write import write_photo
@@ -74,7 +74,7 @@ class TestWhiteNoise:
         both = load_model(find_weights(name))
         alone = replace(both, white=None)
         photo = Photo(pixels=noisy_crop)
-        assert suited(photo, both) is both.white and suited(photo, alone) is alone
+        assert select_model(photo, both) is both.white and select_model(photo, alone) is alone
         after, otherwise = (denoise(photo, model).pixels for model in (both, alone))
         assert np.array_equal(after, denoise(photo, both.white).pixels)
         assert psnr(after, clean_crop) > psnr(otherwise, clean_crop) + 0.15
@@ -86,12 +86,16 @@ class TestWhiteNoise:
             noisy_crop[..., :1],
             np.tile(noisy_crop, (40, 3, 1)),
         ):
-            assert suited(Photo(pixels=pixels), default) is default.white
+            assert select_model(Photo(pixels=pixels), default) is default.white
 
     def test_other_photos_and_other_passes_are_not_theirs(self, default, noisy_crop, clean_crop):
         shared = noise_that_pixels_share()
-        assert suited(shared, default) is suited(Photo(pixels=clean_crop), default) is default
-        assert suited(Photo(pixels=noisy_crop), default, DenoiseOptions(n_masks=4)) is default
+        assert (
+            select_model(shared, default)
+            is select_model(Photo(pixels=clean_crop), default)
+            is default
+        )
+        assert select_model(Photo(pixels=noisy_crop), default, DenoiseOptions(n_masks=4)) is default
 
     def test_the_user_is_told(self, amsnet, noisy_png, tmp_path):
         done = amsnet("denoise", noisy_png, "-o", tmp_path / "clean.png")

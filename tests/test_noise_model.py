@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from amsnet_cli.inference.denoise import denoise_tensor
 from amsnet_cli.model import load_model
-from amsnet_cli.noise.model import NoiseSource, measure_noise
+from amsnet_cli.noise.model import NoiseSampler, estimate_noise
 from amsnet_cli.weights.store import find_weights
 
 
@@ -31,7 +31,7 @@ def binomial(noise: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("sigma", [2, 5, 15, 40])
 def test_the_level_of_white_noise(clean, sigma):
-    model = measure_noise(clean + sigma / 255 * white(clean), clean)
+    model = estimate_noise(clean + sigma / 255 * white(clean), clean)
     assert 255 * model.sigma() == pytest.approx(sigma, rel=0.12)
     assert abs(model.correlation(1)) < 0.05
     assert abs(model.between_channels()) < 0.05
@@ -41,14 +41,14 @@ def test_the_level_of_white_noise(clean, sigma):
 @pytest.mark.parametrize("left", [0.0, 0.3, 0.6])
 def test_a_first_version_may_keep_some_of_the_noise(clean, left):
     noise = 6 / 255 * white(clean)
-    model = measure_noise(clean + noise, clean + left * noise)
+    model = estimate_noise(clean + noise, clean + left * noise)
     assert 255 * model.sigma() == pytest.approx(6, rel=0.15)
 
 
 def test_correlation_between_neighbours_and_channels(clean):
     alike = white(clean[:1]).expand(3, -1, -1)
     noise = 5 / 255 * binomial(0.8 * alike + 0.6 * white(clean))
-    model = measure_noise(clean + noise, clean)
+    model = estimate_noise(clean + noise, clean)
     assert model.correlation(1) == pytest.approx(2 / 3, abs=0.06)
     assert model.correlation(2) == pytest.approx(1 / 6, abs=0.05)
     assert model.between_channels() == pytest.approx(0.64, abs=0.13)
@@ -58,17 +58,17 @@ def test_correlation_between_neighbours_and_channels(clean):
 def test_level_follows_brightness():
     ramp = torch.linspace(0.1, 0.9, 512).expand(3, 512, 512)
     sigma = 0.01 + 0.02 * ramp
-    model = measure_noise(ramp + sigma * white(ramp), ramp)
+    model = estimate_noise(ramp + sigma * white(ramp), ramp)
     dark, bright = model.levels[1], model.levels[7]
     assert bright / dark == pytest.approx((0.01 + 0.02 * 7 / 8) / (0.01 + 0.02 / 8), rel=0.2)
 
 
 def test_drawn_noise_measures_as_the_noise_it_was_drawn_from(clean):
     noise = 6 / 255 * binomial(white(clean))
-    model = measure_noise(clean + noise, clean)
-    source, square = NoiseSource(model, 384), clean[:, :, :384]
+    model = estimate_noise(clean + noise, clean)
+    source, square = NoiseSampler(model, 384), clean[:, :, :384]
     drawn = source.draw(square, torch.Generator().manual_seed(5))
-    again = measure_noise(square + drawn, square)
+    again = estimate_noise(square + drawn, square)
     assert again.sigma() == pytest.approx(model.sigma(), rel=0.1)
     for lag in (1, 2, 3):
         assert again.correlation(lag) == pytest.approx(model.correlation(lag), abs=0.06)
@@ -92,9 +92,9 @@ def test_noise_that_was_reduced_here_and_there_is_told_and_drawn_strongest_besid
     striped = torch.full((3, 384, 384), 0.5)
     striped[:, 192:] += 0.3 * ((torch.arange(384) % 16) < 8) - 0.15
     for noise, spared, low, high in ((even, 0, 0.9, 1.1), (uneven, 1, 2, 20)):
-        model = measure_noise(clean + noise, clean)
+        model = estimate_noise(clean + noise, clean)
         assert model.spared == spared
-        drawn = NoiseSource(model, 384).draw(striped, torch.Generator().manual_seed(5))
+        drawn = NoiseSampler(model, 384).draw(striped, torch.Generator().manual_seed(5))
         assert low < beside_stripes(drawn) < high
 
 
@@ -108,15 +108,15 @@ def first_version(clean: torch.Tensor, sigma: float) -> tuple[torch.Tensor, torc
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "rocket"])
 def test_texture_that_went_with_the_noise_does_not_pass_for_noise_that_was_spared(name):
     picture = torch.from_numpy(getattr(skimage.data, name)()[:384, :384].copy())
-    model = measure_noise(*first_version(picture.permute(2, 0, 1) / 255, 8))
+    model = estimate_noise(*first_version(picture.permute(2, 0, 1) / 255, 8))
     assert model.spared < 0.15
     assert 255 * model.sigma() == pytest.approx(8, rel=0.15)
 
 
 def test_among_nothing_but_texture_noise_cannot_be_told():
     grass = torch.from_numpy(skimage.data.grass().copy()).expand(3, -1, -1) / 255
-    assert measure_noise(*first_version(grass, 8)) is None
+    assert estimate_noise(*first_version(grass, 8)) is None
 
 
 def test_too_small_to_tell():
-    assert measure_noise(torch.rand(3, 31, 200), torch.rand(3, 31, 200)) is None
+    assert estimate_noise(torch.rand(3, 31, 200), torch.rand(3, 31, 200)) is None

@@ -221,7 +221,7 @@ def denoise(
             raise typer.Exit(show.summary(time.monotonic() - started))
 
         from amsnet_cli.device import choose_device
-        from amsnet_cli.inference.denoise import DenoiseOptions, suited
+        from amsnet_cli.inference.denoise import DenoiseOptions, select_model
         from amsnet_cli.inference.denoise import denoise as denoise_photo
         from amsnet_cli.photos.exif import camera_of, with_software
         from amsnet_cli.photos.photo import cropped, stored_box, without_metadata
@@ -266,7 +266,7 @@ def denoise(
                     say(f"{job.source}: {change}")
             weights_file, reason = choice.of(*cameras.pop(job))
             chosen, used = choice.load(weights_file), weights_file.stem
-            model = suited(photo, chosen, wishes)
+            model = select_model(photo, chosen, wishes)
             if model is not chosen:
                 used, reason = model.name, "(its noise is white)"
             show.weights[job] = model.name, reason

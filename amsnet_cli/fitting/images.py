@@ -39,12 +39,12 @@ class Window:
     Attributes:
         pixels: (H, W, 3) as stored: uint8, uint16, or float32 in [0, 1].
         photo: the number of its photo among those that could be read.
-        coding_step: that its file was coded with, see `Photo`.
+        quantisation_step: that its file was coded with, see `Photo`.
     """
 
     pixels: Pixels
     photo: int
-    coding_step: float | None = None
+    quantisation_step: float | None = None
 
     @property
     def scale(self) -> float:
@@ -135,7 +135,7 @@ def read_shots(
         paths=[paths[i] for i in in_order],
         cameras=[photos[i][0] for i in in_order],
         windows=[
-            Window(pixels=part, photo=number, coding_step=photos[i][1])
+            Window(pixels=part, photo=number, quantisation_step=photos[i][1])
             for number, i in enumerate(in_order)
             for part in photos[i][2]
         ],
@@ -200,4 +200,4 @@ def _read(path: Path, most: int, key: tuple[int, int, int]) -> _Read:
             for _ in range(most // (WINDOW * WINDOW))
         ]
         parts = [pixels[y : y + WINDOW, x : x + WINDOW].copy() for y, x in corners]
-    return camera_of(photo.exif), photo.coding_step, parts
+    return camera_of(photo.exif), photo.quantisation_step, parts

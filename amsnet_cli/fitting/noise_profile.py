@@ -9,18 +9,18 @@ import numpy as np
 import torch
 
 from amsnet_cli.fitting.images import Shots
-from amsnet_cli.inference.denoise import DenoiseOptions, coding_step, denoise
+from amsnet_cli.inference.denoise import DenoiseOptions, denoise, quantisation_step
 from amsnet_cli.model import Model
 from amsnet_cli.noise.level import is_white
-from amsnet_cli.noise.model import NoiseModel, measure_noise
+from amsnet_cli.noise.model import NoiseModel, estimate_noise
 from amsnet_cli.photos.photo import Photo, Pixels, with_depth
-from amsnet_cli.postprocess.block_stats import measure_cells, quiet_power
-from amsnet_cli.postprocess.texture import trust
+from amsnet_cli.postprocess.block_stats import block_stats, quiet_power
+from amsnet_cli.postprocess.texture import noise_confidence
 
 HARDLY_ANY = 0.65 / 255
 """Standard deviation below which there is no noise to speak of, of a photo or its quiet places."""
 TRUSTED = 0.8
-"""`core.fusion.trust` below which what was removed may as well be texture or grain."""
+"""`core.fusion.noise_confidence` below which what was removed may as well be texture or grain."""
 _DISTINCT = 2.0
 """By how much noise levels differ in a folder that is called mixed."""
 
@@ -128,15 +128,17 @@ def look_at(
     for done, number in enumerate(chosen, 1):
         # In 16 bits, as a first version rounded to 8 would hold noise of its own.
         window = shots.windows[number]
-        noisy = with_depth(Photo(pixels=window.pixels, coding_step=window.coding_step), 16)
+        noisy = with_depth(
+            Photo(pixels=window.pixels, quantisation_step=window.quantisation_step), 16
+        )
         # All that the network takes for noise goes: what is given back in doubt would be learned.
         denoised = denoise(noisy, model, DenoiseOptions(strength=1.0), device=device)
         before, after = (_tensor(p.pixels) for p in (noisy, denoised))
-        noise = measure_noise(before, after)
-        removed = measure_cells(before, after)
+        noise = estimate_noise(before, after)
+        removed = block_stats(before, after)
         faint = noise is not None and min(noise.sigma(), quiet_power(removed) ** 0.5) < HARDLY_ANY
-        step = coding_step(replace(noisy, pixels=window.pixels), removed)
-        clean = faint or trust(removed, step) < TRUSTED
+        step = quantisation_step(replace(noisy, pixels=window.pixels), removed)
+        clean = faint or noise_confidence(removed, step) < TRUSTED
         looks.append(
             Look(
                 window=number, denoised=denoised.pixels,

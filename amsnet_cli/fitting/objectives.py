@@ -20,7 +20,7 @@ from amsnet_cli.fitting.distributed import Crew
 from amsnet_cli.fitting.images import Shots
 from amsnet_cli.fitting.noise_profile import Look
 from amsnet_cli.fitting.patches import Cut, Cutter, Patches
-from amsnet_cli.noise.model import NoiseSource
+from amsnet_cli.noise.model import NoiseSampler
 from amsnet_cli.photos.photo import Pixels
 
 _EVEN = 16
@@ -153,7 +153,7 @@ class Renoising:
         self.shots, self.looks, self.batch = shots, looks, batch
         self.crew, self.device = crew, device
         self.sources = {
-            look.window: NoiseSource(look.noise, side) for look in looks if look.noise is not None
+            look.window: NoiseSampler(look.noise, side) for look in looks if look.noise is not None
         }
         unknown = {look.window for look in looks} - set(self.sources)
         self.cutter = Cutter(shots, side, seed, without=unknown)

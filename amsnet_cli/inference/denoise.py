@@ -27,7 +27,7 @@ from amsnet_cli.errors import DeviceError, UsageError, WeightsError
 from amsnet_cli.inference.tiles import Tile, plan_tiles, run_in_bands, run_tiled
 from amsnet_cli.model import Inference, Model
 from amsnet_cli.noise.level import is_white
-from amsnet_cli.photos.jpeg_history import step_of_traces
+from amsnet_cli.photos.jpeg_history import estimate_quantisation_step
 from amsnet_cli.photos.photo import (
     Photo,
     Pixels,
@@ -37,12 +37,12 @@ from amsnet_cli.photos.photo import (
     unit_part,
     with_unit_pixels,
 )
-from amsnet_cli.postprocess.block_stats import Measured, measure_cells
-from amsnet_cli.postprocess.blocks import CELL, smoothed, stacked
-from amsnet_cli.postprocess.brightness import Residuals, shifted
-from amsnet_cli.postprocess.residual_noise import smoothing, without_remains
-from amsnet_cli.postprocess.sharpness import leeway, no_finer_than_noise
-from amsnet_cli.postprocess.texture import fuse, is_faint, share_that_stays, trust
+from amsnet_cli.postprocess.block_stats import BlockStats, block_stats
+from amsnet_cli.postprocess.blocks import BLOCK_SIZE, stack_blocks, upsample_blocks
+from amsnet_cli.postprocess.brightness import ResidualHistogram, correct_brightness
+from amsnet_cli.postprocess.residual_noise import smooth_residual_noise, smoothing_weights
+from amsnet_cli.postprocess.sharpness import clip_radius, limit_sharpness
+from amsnet_cli.postprocess.texture import blend_residual, blend_weights, is_weak, noise_confidence
 
 MAX_OVERLAP = 96
 """Pixels of a sub-image by which tiles overlap at most.
@@ -148,7 +148,7 @@ def denoise(
         WeightsError: the network gives NaN; nothing of it is returned.
         DeviceError: out of memory, even with small tiles.
     """
-    given, model = model, suited(photo, model, options)
+    given, model = model, select_model(photo, model, options)
     white = model.config.noise == "white" and (model is not given or has_white_noise(photo))
     inference = _settle(model, options)
     low, high = unit_limits(photo)
@@ -184,7 +184,7 @@ def denoise(
         return clean
 
 
-def suited(photo: Photo, model: Model, options: DenoiseOptions = DenoiseOptions()) -> Model:
+def select_model(photo: Photo, model: Model, options: DenoiseOptions = DenoiseOptions()) -> Model:
     """Choose between a model and that which takes over from its single pass if noise is white.
 
     Args:
@@ -203,9 +203,11 @@ def suited(photo: Photo, model: Model, options: DenoiseOptions = DenoiseOptions(
 def has_white_noise(photo: Photo) -> bool:
     """Tell whether a photo's noise is white, by `core.noise.is_white` and rows all over it."""
     height, width, channels = photo.pixels.shape
-    wanted = max(1, _TELLING // (CELL * width))
-    apart = max(1, -(-(height // CELL) // wanted))
-    rows = photo.pixels[: height // CELL * CELL].reshape(-1, CELL, width, channels)[::apart]
+    wanted = max(1, _TELLING // (BLOCK_SIZE * width))
+    apart = max(1, -(-(height // BLOCK_SIZE) // wanted))
+    rows = photo.pixels[: height // BLOCK_SIZE * BLOCK_SIZE].reshape(
+        -1, BLOCK_SIZE, width, channels
+    )[::apart]
     unit = unit_part(photo, rows.reshape(-1, width, channels), *unit_limits(photo))
     return is_white(torch.from_numpy(unit).permute(2, 0, 1))
 
@@ -227,27 +229,27 @@ def _fused(
 
     height, width, channels = photo.pixels.shape
     parts = _rows_at_a_time(height, width)
-    residuals = Residuals(channels)
+    residuals = ResidualHistogram(channels)
     # Some 100,000 pixels tell enough. Odd steps, as even ones would meet only pixels of one colour
     # of the sensor's mosaic, whose noise differs from that of interpolated ones.
     step = 1 + 2 * math.isqrt(height * width >> 21)
     rows_apart = 3 * step if height * width >> 17 else 1
 
-    def measured() -> Iterator[Measured]:
+    def measured() -> Iterator[BlockStats]:
         for top, end in parts:
             above, below = int(top > 0), int(end < height)
             noisy, denoised = (rows(x, top - above, end + below) for x in (photo, waiting))
             sampled = np.s_[:, above + -top % rows_apart : above + end - top : rows_apart, ::step]
             residuals.add(noisy[sampled], denoised[sampled])
-            yield measure_cells(noisy, denoised, above=above, below=below)
+            yield block_stats(noisy, denoised, above=above, below=below)
 
-    cells = stacked(measured(), height)
+    cells = stack_blocks(measured(), height)
     by_itself = options.strength is None
     shift = residuals.shift(if_bent=white) if by_itself else None
-    sure = 1.0 if white else trust(cells, coding_step(photo, cells))
-    decided = share_that_stays(cells, luma, chroma, options.detail, sure)
+    sure = 1.0 if white else noise_confidence(cells, quantisation_step(photo, cells))
+    decided = blend_weights(cells, luma, chroma, options.detail, sure)
     if by_itself:
-        decided = torch.cat([decided, leeway(cells), smoothing(cells)])
+        decided = torch.cat([decided, clip_radius(cells), smoothing_weights(cells)])
     _release_heap(photo.pixels)
     # Over what has been read already: a row takes no more room than it did while waiting.
     memory = waiting.pixels.reshape(-1).view(photo.pixels.dtype)
@@ -256,45 +258,45 @@ def _fused(
     for top, end in parts:
         above, below = int(top > 0), int(end < height)
         denoised = rows(waiting, top, end + below)
-        fine = smoothed(decided, top, denoised.shape[1], width)
+        fine = upsample_blocks(decided, top, denoised.shape[1], width)
         within = np.s_[:, : end - top]
         if shift is not None:
-            denoised = shifted(without_remains(denoised, fine[3:]), shift)
+            denoised = correct_brightness(smooth_residual_noise(denoised, fine[3:]), shift)
             around = torch.cat([last, denoised], 1)
             last = denoised[within][:, -1:].clone()
-            denoised = no_finer_than_noise(around, fine[2:3][within], above=above, below=below)
+            denoised = limit_sharpness(around, fine[2:3][within], above=above, below=below)
         noisy = rows(photo, top, end)
-        fused = fuse(noisy, denoised[within], fine[:1][within], fine[1:2][within])
+        fused = blend_residual(noisy, denoised[within], fine[:1][within], fine[1:2][within])
         pixels[top:end] = _stored(photo, fused, low, high)
     return replace(photo, pixels=pixels)
 
 
-def coding_step(photo: Photo, removed: Measured) -> float | None:
-    """Find out how coarsely a photo was coded, as far as `core.fusion.trust` needs to know.
+def quantisation_step(photo: Photo, removed: BlockStats) -> float | None:
+    """Find out how coarsely a photo was coded, as far as `core.fusion.noise_confidence` needs to know.
 
     Args:
         photo: whose file says it, or whose pixels show it.
         removed: from the photo; where that was more than faint noise, pixels are not searched.
 
     Returns:
-        See `Photo.coding_step`.
+        See `Photo.quantisation_step`.
     """
     whole_numbers = photo.pixels.dtype != np.float32
-    if photo.coding_step is None and whole_numbers and is_faint(removed):
-        return step_of_traces(photo.pixels)
-    return photo.coding_step
+    if photo.quantisation_step is None and whole_numbers and is_weak(removed):
+        return estimate_quantisation_step(photo.pixels)
+    return photo.quantisation_step
 
 
 def _rows_at_a_time(height: int, width: int) -> list[tuple[int, int]]:
     """Cut a picture into rows of whole cells: first and end of each part."""
-    rows = CELL * max(1, _FUSED // (CELL * width))
+    rows = BLOCK_SIZE * max(1, _FUSED // (BLOCK_SIZE * width))
     return [(top, min(top + rows, height)) for top in range(0, height, rows)]
 
 
 def _needed_to_fuse(pixels: Pixels) -> int:
     """Foresee what `_fused` takes besides the two pictures, in bytes, as it was measured."""
     height, width = pixels.shape[:2]
-    in_rows: int = 24 * 3 * 4 * max(_FUSED, CELL * width)
+    in_rows: int = 24 * 3 * 4 * max(_FUSED, BLOCK_SIZE * width)
     in_cells: int = 3 * height * width
     return in_rows + in_cells
 

@@ -76,7 +76,7 @@ class NoiseModel:
         return next((s for s in range(1, REACH) if abs(self.correlation(s)) < alike), REACH - 1)
 
 
-def measure_noise(noisy: Tensor, denoised: Tensor) -> NoiseModel | None:
+def estimate_noise(noisy: Tensor, denoised: Tensor) -> NoiseModel | None:
     """Measure the noise of a picture.
 
     Args:
@@ -135,7 +135,7 @@ def measure_noise(noisy: Tensor, denoised: Tensor) -> NoiseModel | None:
     )
 
 
-class NoiseSource:
+class NoiseSampler:
     """Draws noise as a model says.
 
     Args:

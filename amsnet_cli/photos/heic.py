@@ -56,5 +56,5 @@ def read_heic(path: Path, content: bytes) -> Photo:
         icc=image.info.get("icc_profile") or None,
         exif=with_orientation(exif.removeprefix(b"Exif\0\0") or None, 1),
         xmp=image.info.get("xmp") or None,
-        coding_step=0.0,
+        quantisation_step=0.0,
     )

@@ -34,7 +34,7 @@ _DCT = np.cos((2 * _PLACES + 1) * _PLACES[:, None] * np.pi / 16).astype(np.float
 _DCT[0] /= np.sqrt(2)
 
 
-def step_of_traces(pixels: NDArray[np.integer]) -> float | None:
+def estimate_quantisation_step(pixels: NDArray[np.integer]) -> float | None:
     """Tell how coarsely a picture was coded when it was a JPEG, by its pixels alone.
 
     Args:

@@ -53,7 +53,7 @@ class Photo:
         bits: of a channel when written, None for as many as the pixels have. RAW files are
             developed into float32, which can be below black, to be written with 16.
         jpeg: how the file was coded, if it is a JPEG.
-        coding_step: mean quantisation step that the file's brightness was coded with, in [0, 1]
+        quantisation_step: mean quantisation step that the file's brightness was coded with, in [0, 1]
             units; 0 of lossy files that are not asked (WebP, AVIF, HEIC), None of lossless ones
             (whose pixels may tell of earlier files: `photos.traces`).
         lossless: whether the file is a lossless WebP.
@@ -70,7 +70,7 @@ class Photo:
     dpi: tuple[float, float] | None = None
     bits: int | None = None
     jpeg: JpegCoding | None = None
-    coding_step: float | None = None
+    quantisation_step: float | None = None
     lossless: bool = False
     notes: tuple[str, ...] = ()
 

@@ -275,7 +275,7 @@ def _photo(
         orientation=orientation,
         dpi=(image.xres * 25.4, image.yres * 25.4) if says_resolution else None,
         jpeg=coding,
-        coding_step=coding.step if coding else 0.0 if coded else None,
+        quantisation_step=coding.step if coding else 0.0 if coded else None,
         lossless=lossless,
     )
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amsnet_cli.postprocess.blocks import CELL, cell_means
+from amsnet_cli.postprocess.blocks import BLOCK_SIZE, block_means
 
 QUIET = 0.25
 """Share of the cells of one brightness that are taken to hold noise alone."""
@@ -25,7 +25,7 @@ _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class BlockStats:
     """What is measured of a picture and of what was removed from it, by cells.
 
     Attributes:
@@ -58,11 +58,11 @@ class Measured:
     telling: Tensor
 
 
-def measure_cells(noisy: Tensor, denoised: Tensor, *, above: int = 0, below: int = 0) -> Measured:
+def block_stats(noisy: Tensor, denoised: Tensor, *, above: int = 0, below: int = 0) -> BlockStats:
     """Measure a picture, and how much was removed in each cell.
 
     Args:
-        noisy: (C, above + H + below, W) float32 in [0, 1], with C = 1 or 3; H a multiple of CELL,
+        noisy: (C, above + H + below, W) float32 in [0, 1], with C = 1 or 3; H a multiple of BLOCK_SIZE,
             but for the last rows of a picture.
         denoised: the same shape.
         above: 1 where the row above is given as well, to see how cells go on there, else 0.
@@ -75,7 +75,7 @@ def measure_cells(noisy: Tensor, denoised: Tensor, *, above: int = 0, below: int
     left = split(denoised)
     shown = luma + left[0]
     power, squares = (
-        cell_means(torch.cat([y.square(), c.square().mean(0, keepdim=True)]))
+        block_means(torch.cat([y.square(), c.square().mean(0, keepdim=True)]))
         for y, c in ((luma, chroma), left)
     )
     alike = [
@@ -84,34 +84,36 @@ def measure_cells(noisy: Tensor, denoised: Tensor, *, above: int = 0, below: int
     ]
     bends = shown.diff(n=2, dim=1).diff(n=2, dim=2) / 6
     # With the pixels around, as the last cell may be a single pixel.
-    ends = F.max_pool2d(torch.cat([shown, -shown])[None], CELL + 2, CELL, 1, ceil_mode=True)
+    ends = F.max_pool2d(
+        torch.cat([shown, -shown])[None], BLOCK_SIZE + 2, BLOCK_SIZE, 1, ceil_mode=True
+    )
     uniform = ends[0].sum(0) < _ROUNDING
     clipped = ((noisy <= 0) | (noisy >= 1)).all(0, keepdim=True).float()
-    return Measured(
+    return BlockStats(
         power=torch.where(uniform, 0.0, power),
         coarse=F.avg_pool2d(
             F.avg_pool2d(luma, 2, ceil_mode=True, count_include_pad=False).square(),
-            CELL // 2,
+            BLOCK_SIZE // 2,
             ceil_mode=True,
         )[0],
         alike=0.5 * (alike[0] + alike[1]),
         directions=directions,
         grain=_mean_within(bends.square(), 2, 2),
-        brightness=cell_means(left[0])[0],
-        colour=cell_means(left[1]),
+        brightness=block_means(left[0])[0],
+        colour=block_means(left[1]),
         squares=squares,
         uniform=uniform,
-        telling=cell_means(clipped)[0] < _CLIPPED,
+        telling=block_means(clipped)[0] < _CLIPPED,
     )
 
 
-def quiet_power(removed: Measured) -> float:
+def quiet_power(removed: BlockStats) -> float:
     """Tell how much brightness was removed where it was least, as a mean square; 0 if untold."""
     power = removed.power[0][removed.telling]
     return float(quantile(power, QUIET)) if len(power) else 0.0
 
 
-def quiet_correlation(removed: Measured) -> float:
+def quiet_correlation(removed: BlockStats) -> float:
     """Tell how alike neighbouring pixels are in what was removed there, in [-1, 1]; 0 if untold."""
     power, alike = removed.power[0][removed.telling], removed.alike[removed.telling]
     quiet = power <= quiet_power(removed)
@@ -132,12 +134,12 @@ def quantile(values: Tensor, share: float) -> Tensor:
 
 
 def _directions(luma: Tensor, above: int, below: int) -> Tensor:
-    """Compute `Measured.directions` of (above + H + below, W)."""
+    """Compute `BlockStats.directions` of (above + H + below, W)."""
     across, down = (torch.zeros_like(luma) for _ in range(2))
     across[:, 1:-1] = luma[:, 2:] - luma[:, :-2]
     down[1:-1] = luma[2:] - luma[:-2]
     squares = torch.stack([across.square(), 2 * across * down, down.square()])
-    means = cell_means(squares[:, above : len(luma) - below])
+    means = block_means(squares[:, above : len(luma) - below])
     return torch.stack([means[0] - means[2], means[1], means[0] + means[2]])
 
 
@@ -155,12 +157,12 @@ def _mean_within(values: Tensor, rows: int, columns: int) -> Tensor:
     """
     sums = F.pad(values, (0, columns, 0, rows))
     for lost in range(1, rows + 1):
-        sums[:, CELL - lost :: CELL] = 0
+        sums[:, BLOCK_SIZE - lost :: BLOCK_SIZE] = 0
     for lost in range(1, columns + 1):
-        sums[:, :, CELL - lost :: CELL] = 0
+        sums[:, :, BLOCK_SIZE - lost :: BLOCK_SIZE] = 0
     down, across = (
-        (torch.arange(size) % CELL < CELL - lost) & (torch.arange(size) < size - lost)
+        (torch.arange(size) % BLOCK_SIZE < BLOCK_SIZE - lost) & (torch.arange(size) < size - lost)
         for size, lost in ((sums.shape[1], rows), (sums.shape[2], columns))
     )
-    counted = torch.outer(*(cell_means(x.float()[None, None])[0, 0] for x in (down, across)))
-    return cell_means(sums)[0] / counted.clamp_min(1e-6)
+    counted = torch.outer(*(block_means(x.float()[None, None])[0, 0] for x in (down, across)))
+    return block_means(sums)[0] / counted.clamp_min(1e-6)

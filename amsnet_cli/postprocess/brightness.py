@@ -31,7 +31,7 @@ _NEXT = 0.5
 """Weight of the shades beside one."""
 
 
-class Residuals:
+class ResidualHistogram:
     """Collects what was removed from a picture, by channel and shade.
 
     Args:
@@ -144,12 +144,12 @@ def _spread(shift: Tensor, known: Tensor) -> Tensor:
     return shift[places[nearest]].float()
 
 
-def shifted(denoised: Tensor, shift: Tensor) -> Tensor:
+def correct_brightness(denoised: Tensor, shift: Tensor) -> Tensor:
     """Change each shade, linearly between the middles of shades.
 
     Args:
         denoised: (C, h, w) float32.
-        shift: (C, SHADES), from `Residuals.shift`.
+        shift: (C, SHADES), from `ResidualHistogram.shift`.
 
     Returns:
         (C, h, w).

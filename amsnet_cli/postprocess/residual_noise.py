@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amsnet_cli.postprocess.block_stats import Measured, split
+from amsnet_cli.postprocess.block_stats import BlockStats, split
 
 FAINT = (1 / 255, 2 / 255)
 """Standard deviations, of brightness and colour, of which half stays."""
@@ -21,8 +21,8 @@ AROUND = 2
 """Cells in each direction that are looked at together."""
 
 
-def smoothing(measured: Measured) -> Tensor:
-    """Tell how smooth the denoised picture is to become; for `without_remains`.
+def smoothing_weights(measured: BlockStats) -> Tensor:
+    """Tell how smooth the denoised picture is to become; for `smooth_residual_noise`.
 
     Args:
         measured: of the whole picture.
@@ -46,12 +46,12 @@ def smoothing(measured: Measured) -> Tensor:
     return torch.cat([*(_averaged(_repeated(share)) for share in kept), *places])
 
 
-def without_remains(denoised: Tensor, smoothing: Tensor) -> Tensor:
+def smooth_residual_noise(denoised: Tensor, smoothing: Tensor) -> Tensor:
     """Smooth what is hardly there; edges and texture stay.
 
     Args:
         denoised: (C, H, W) float32.
-        smoothing: (3 + C, H, W), from `smoothing` by `core.cells.smoothed`.
+        smoothing: (3 + C, H, W), from `smoothing_weights` by `postprocess.blocks.upsample_blocks`.
 
     Returns:
         (C, H, W).

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amsnet_cli.postprocess.block_stats import Measured, quiet_correlation
+from amsnet_cli.postprocess.block_stats import BlockStats, quiet_correlation
 
 WHITE, INTERPOLATED = 0.05, 0.2
 """Correlation of neighbouring pixels' noise up to which nothing says that it was interpolated, and
@@ -23,8 +23,8 @@ HALF = 0.5
 """Of the way to the mean around, and of what noise made neighbours differ."""
 
 
-def leeway(removed: Measured) -> Tensor:
-    """Tell how far pixels may go; for `no_finer_than_noise`.
+def clip_radius(removed: BlockStats) -> Tensor:
+    """Tell how far pixels may go; for `limit_sharpness`.
 
     Args:
         removed: of the whole picture.
@@ -38,14 +38,14 @@ def leeway(removed: Measured) -> Tensor:
     return (min(1.0, max(0.0, shared)) * HALF * deviation)[None]
 
 
-def no_finer_than_noise(
-    picture: Tensor, leeway: Tensor, *, above: int = 0, below: int = 0
+def limit_sharpness(
+    picture: Tensor, clip_radius: Tensor, *, above: int = 0, below: int = 0
 ) -> Tensor:
     """Bring pixels nearer to the binomial mean of the 3 x 3 around.
 
     Args:
         picture: (C, above + H + below, W) float32.
-        leeway: (1, H, W), from `leeway` by `core.cells.smoothed`.
+        clip_radius: (1, H, W), from `clip_radius` by `postprocess.blocks.upsample_blocks`.
         above: 1 where the row above is given as well, else 0: the first row is repeated.
         below: the same of the row below.
 
@@ -58,4 +58,4 @@ def no_finer_than_noise(
         around = around[..., :-1] + around[..., 1:]
     own = picture[:, above : picture.shape[1] - below]
     change = torch.sub(HALF / 16 * around, own, alpha=HALF)
-    return own + torch.maximum(torch.minimum(change, leeway), -leeway)
+    return own + torch.maximum(torch.minimum(change, clip_radius), -clip_radius)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from amsnet_cli.postprocess.block_stats import (
     QUIET,
-    Measured,
+    BlockStats,
     quantile,
     quiet_correlation,
     quiet_power,
@@ -56,7 +56,7 @@ _FEWEST_TELLING = 0.15
 _DRAWN = (0.03, 0.1)
 """Share of uniform cells around, of photos (and less) and of graphics (and more)."""
 
-# Of `trust`: from the first of each pair on it begins to change, at the second it has changed.
+# Of `noise_confidence`: from the first of each pair on it begins to change, at the second it has changed.
 _IN_DOUBT = 0.25
 """What is left of it in doubt."""
 _SHARED, _SHARED_IF_EVEN, _SHARED_IF_CODED = (0.05, 0.25), (0.05, 0.12), (0.35, 0.5)
@@ -74,7 +74,7 @@ _COARSE = (14 / 255, 20 / 255)
 """Quantisation step from which coding has left no faint texture."""
 
 
-def noise_share(removed: Measured, tolerance: float, sure: float) -> Tensor:
+def wiener_gain(removed: BlockStats, tolerance: float, sure: float) -> Tensor:
     """Tell how much of what was removed was noise.
 
     Brightness is judged twice, as it was removed and in means of 2 x 2 pixels: texture of cloth,
@@ -86,7 +86,7 @@ def noise_share(removed: Measured, tolerance: float, sure: float) -> Tensor:
         removed: of the whole picture.
         tolerance: how many times the quiet places' power is still noise; `SURELY_STRUCTURE` or
             `LIKELY_STRUCTURE`.
-        sure: `trust` in the picture's noise.
+        sure: `noise_confidence` in the picture's noise.
 
     Returns:
         (2, h, w) float32 in [0, 1], of brightness and colour: 1 up to the tolerance, from there the
@@ -109,7 +109,7 @@ def noise_share(removed: Measured, tolerance: float, sure: float) -> Tensor:
     return shares.masked_fill(removed.uniform, 0.0) * (1 - _drawn(removed))
 
 
-def _tolerated(beyond: Tensor, removed: Measured) -> float:
+def _tolerated(beyond: Tensor, removed: BlockStats) -> float:
     """Tell how many times the quiet places' power is not yet structure for sure.
 
     Texture is coarser than noise. Noise that is stronger in places, beside edges or where shadows
@@ -127,7 +127,7 @@ def _tolerated(beyond: Tensor, removed: Measured) -> float:
     return SURELY_STRUCTURE + (_AMID_TEXTURE - SURELY_STRUCTURE) * texture
 
 
-def _usual(powers: Tensor, removed: Measured) -> Tensor:
+def _usual(powers: Tensor, removed: BlockStats) -> Tensor:
     """Tell how strong noise usually is at each cell's brightness, by the quiet cells of each shade.
 
     Args:
@@ -151,12 +151,12 @@ def _usual(powers: Tensor, removed: Measured) -> Tensor:
     return torch.stack([_read(levels, at) for levels in noise])
 
 
-def is_faint(removed: Measured) -> bool:
-    """Tell whether so little was removed that it may be no noise: `trust` asks for a step then."""
+def is_weak(removed: BlockStats) -> bool:
+    """Tell whether so little was removed that it may be no noise: `noise_confidence` asks for a step then."""
     return quiet_power(removed) < _FAINT[1] ** 2
 
 
-def trust(removed: Measured, step: float | None) -> float:
+def noise_confidence(removed: BlockStats, step: float | None) -> float:
     """Tell how far a picture of hardly any noise is one of noise at all.
 
     Demosaicking and what follows it let neighbouring pixels share the noise of cameras. Faint
@@ -174,7 +174,7 @@ def trust(removed: Measured, step: float | None) -> float:
         removed: of the whole picture.
         step: mean quantisation step that its brightness was coded with, in [0, 1] units (JPEG:
             2/255 at quality 98, 9/255 at 92, 29/255 at 75), 0 if it is not known; None if it never
-            was. Counts only if what was removed `is_faint`.
+            was. Counts only if what was removed `is_weak`.
 
     Returns:
         1 for camera noise and for all noise that is plainly there, less in doubt, at least
@@ -196,8 +196,8 @@ def trust(removed: Measured, step: float | None) -> float:
     return 1 - (1 - _IN_DOUBT) * doubt
 
 
-def share_that_stays(
-    removed: Measured,
+def blend_weights(
+    removed: BlockStats,
     luma: float | None,
     chroma: float | None,
     detail: float,
@@ -210,20 +210,20 @@ def share_that_stays(
         luma: share of the brightness, in [0, 1]; None for all but what was surely structure.
         chroma: the same of the colour.
         detail: how much of the brightness that was likely structure comes back, in [0, 1].
-        sure: how far it was noise at all, see `trust`.
+        sure: how far it was noise at all, see `noise_confidence`.
 
     Returns:
         (2, h, w) float32 in [0, 1], by cells, of brightness and colour.
     """
-    surely = sure * noise_share(removed, SURELY_STRUCTURE, sure)
+    surely = sure * wiener_gain(removed, SURELY_STRUCTURE, sure)
     wishes = zip((luma, chroma), surely, strict=True)
     stays = torch.stack([s if w is None else torch.full_like(s, w) for w, s in wishes])
     if detail:
-        stays[0] *= 1 - detail * (1 - noise_share(removed, LIKELY_STRUCTURE, sure)[0])
+        stays[0] *= 1 - detail * (1 - wiener_gain(removed, LIKELY_STRUCTURE, sure)[0])
     return stays
 
 
-def fuse(noisy: Tensor, denoised: Tensor, luma: Tensor, chroma: Tensor) -> Tensor:
+def blend_residual(noisy: Tensor, denoised: Tensor, luma: Tensor, chroma: Tensor) -> Tensor:
     """Give back what does not stay away; linear in both shares.
 
     Args:
@@ -239,7 +239,7 @@ def fuse(noisy: Tensor, denoised: Tensor, luma: Tensor, chroma: Tensor) -> Tenso
     return denoised + (1 - luma) * brightness + (1 - chroma) * colour
 
 
-def _streaks(removed: Measured) -> Tensor:
+def _streaks(removed: BlockStats) -> Tensor:
     """Tell where what was removed is drawn out, as fur and hair are, (h, w) in [0, 1].
 
     Noise that is drawn out everywhere alike, as where rows were interpolated, does not count.
@@ -255,7 +255,7 @@ def _streaks(removed: Measured) -> Tensor:
     return ((around - by_chance - _STREAKS[0]) / (_STREAKS[1] - _STREAKS[0])).clamp(0, 1)
 
 
-def _drawn(removed: Measured) -> Tensor:
+def _drawn(removed: BlockStats) -> Tensor:
     """Tell where a picture is drawn, not photographed, (h, w) in [0, 1].
 
     Noise leaves no cell uniform but those it cannot reach, at black and white: of the photos of

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amsnet_cli.postprocess.block_stats import measure_cells, split
-from amsnet_cli.postprocess.blocks import CELL, smoothed
-from amsnet_cli.postprocess.sharpness import HALF, leeway, no_finer_than_noise
+from amsnet_cli.postprocess.block_stats import block_stats, split
+from amsnet_cli.postprocess.blocks import BLOCK_SIZE, upsample_blocks
+from amsnet_cli.postprocess.sharpness import HALF, clip_radius, limit_sharpness
 
 SIGMA = 8 / 255
 SIZE = 192
@@ -31,9 +31,9 @@ def stripes() -> Tensor:
 
 
 def moved(clean: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    cells = measure_cells(clean + noise, clean)
-    limit = smoothed(leeway(cells), 0, *clean.shape[1:])
-    return no_finer_than_noise(clean, limit), limit
+    cells = block_stats(clean + noise, clean)
+    limit = upsample_blocks(clip_radius(cells), 0, *clean.shape[1:])
+    return limit_sharpness(clean, limit), limit
 
 
 def test_behind_white_noise_nothing_changes():
@@ -75,7 +75,7 @@ def test_error_of_the_network_goes():
     assert (result - clean).square().mean() < 0.6 * left.square().mean()
 
 
-@pytest.mark.parametrize("rows", [CELL, 5 * CELL])
+@pytest.mark.parametrize("rows", [BLOCK_SIZE, 5 * BLOCK_SIZE])
 def test_some_rows_at_a_time_give_the_same(rows):
     clean = stripes() + 0.02 * white(3, SIZE, SIZE)
     whole, limit = moved(clean, SIGMA * interpolated(*clean.shape))
@@ -83,7 +83,7 @@ def test_some_rows_at_a_time_give_the_same(rows):
         end = min(top + rows, SIZE)
         above, below = int(top > 0), int(end < SIZE)
         part = clean[:, top - above : end + below]
-        mine = no_finer_than_noise(part, limit[:, top:end], above=above, below=below)
+        mine = limit_sharpness(part, limit[:, top:end], above=above, below=below)
         assert torch.equal(mine, whole[:, top:end])
 
 

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amsnet_cli.postprocess.block_stats import measure_cells, split
-from amsnet_cli.postprocess.blocks import CELL, smoothed
-from amsnet_cli.postprocess.residual_noise import FAINT, smoothing, without_remains
+from amsnet_cli.postprocess.block_stats import block_stats, split
+from amsnet_cli.postprocess.blocks import BLOCK_SIZE, upsample_blocks
+from amsnet_cli.postprocess.residual_noise import FAINT, smooth_residual_noise, smoothing_weights
 
 
 def smooth(picture: Tensor) -> Tensor:
-    cells = smoothing(measure_cells(picture, picture))
-    return without_remains(picture, smoothed(cells, 0, *picture.shape[1:]))
+    cells = smoothing_weights(block_stats(picture, picture))
+    return smooth_residual_noise(picture, upsample_blocks(cells, 0, *picture.shape[1:]))
 
 
 def white(*size: int) -> Tensor:
@@ -74,11 +74,11 @@ def test_any_size(size, channels):
     assert result.isfinite().all()
 
 
-@pytest.mark.parametrize("rows", [CELL, 5 * CELL])
+@pytest.mark.parametrize("rows", [BLOCK_SIZE, 5 * BLOCK_SIZE])
 def test_some_rows_at_a_time_give_the_same(rows):
     picture = shading() + 0.002 * white(3, 192, 192)
-    whole, cells = smooth(picture), smoothing(measure_cells(picture, picture))
+    whole, cells = smooth(picture), smoothing_weights(block_stats(picture, picture))
     for top in range(0, 192, rows):
         part = picture[:, top : top + rows]
-        mine = without_remains(part, smoothed(cells, top, *part.shape[1:]))
+        mine = smooth_residual_noise(part, upsample_blocks(cells, top, *part.shape[1:]))
         assert torch.allclose(mine, whole[:, top : top + rows], atol=1e-6)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from amsnet_cli import denoise, find_weights, load_model
 from amsnet_cli.photos.jpeg import coding_of_quality
-from amsnet_cli.photos.jpeg_history import step_of_traces
+from amsnet_cli.photos.jpeg_history import estimate_quantisation_step
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.research.evaluation import psnr
 
@@ -32,8 +32,8 @@ def near(step: float | None, quality: int) -> bool:
 @pytest.mark.parametrize("name", ["astronaut", "coffee"])
 def test_the_step_is_read_from_pixels(name, quality):
     pixels = getattr(skimage.data, name)()
-    assert near(step_of_traces(decoded(pixels, quality)), quality)
-    assert near(step_of_traces(decoded(pixels, quality, "4:4:4")), quality)
+    assert near(estimate_quantisation_step(decoded(pixels, quality)), quality)
+    assert near(estimate_quantisation_step(decoded(pixels, quality, "4:4:4")), quality)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_the_step_is_read_from_pixels(name, quality):
     ],
 )
 def test_cropping_turning_and_depth_leave_traces(changed):
-    assert near(step_of_traces(changed(decoded(skimage.data.astronaut(), 85))), 85)
+    assert near(estimate_quantisation_step(changed(decoded(skimage.data.astronaut(), 85))), 85)
 
 
 def test_other_pictures_have_none():
@@ -64,7 +64,7 @@ def test_other_pictures_have_none():
         (clean // 16 * 16).astype(np.uint8),
         clean[:40, :60],
     ]
-    assert [step_of_traces(pixels) for pixels in others] == [None] * len(others)
+    assert [estimate_quantisation_step(pixels) for pixels in others] == [None] * len(others)
 
 
 @pytest.mark.parametrize("name", ["astronaut", "coffee"])

@@ -6,9 +6,9 @@ import skimage.data
 import torch
 import torch.nn.functional as F
 
-from amsnet_cli.postprocess.block_stats import measure_cells, split
-from amsnet_cli.postprocess.blocks import CELL, smoothed, stacked
-from amsnet_cli.postprocess.texture import fuse, share_that_stays, trust
+from amsnet_cli.postprocess.block_stats import block_stats, split
+from amsnet_cli.postprocess.blocks import BLOCK_SIZE, stack_blocks, upsample_blocks
+from amsnet_cli.postprocess.texture import blend_residual, blend_weights, noise_confidence
 
 
 def tensor(picture: np.ndarray) -> torch.Tensor:
@@ -16,10 +16,10 @@ def tensor(picture: np.ndarray) -> torch.Tensor:
 
 
 def fused(noisy: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
-    removed = measure_cells(noisy, denoised)
-    stays = share_that_stays(removed, None, None, 0.0, trust(removed, None))
-    stays = smoothed(stays, 0, *noisy.shape[1:])
-    return fuse(noisy, denoised, stays[:1], stays[1:])
+    removed = block_stats(noisy, denoised)
+    stays = blend_weights(removed, None, None, 0.0, noise_confidence(removed, None))
+    stays = upsample_blocks(stays, 0, *noisy.shape[1:])
+    return blend_residual(noisy, denoised, stays[:1], stays[1:])
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -57,7 +57,7 @@ def test_what_neighbours_share_says_less_in_a_jpeg_unless_its_steps_are_coarse(c
     some = white + 1.5 * F.avg_pool2d(white[None], 3, stride=1, padding=1)[0]
 
     def believed(step: float | None) -> float:
-        return trust(measure_cells(clean + some, clean), step)
+        return noise_confidence(block_stats(clean + some, clean), step)
 
     camera, fine, coarse = believed(None), believed(5 / 255), believed(25 / 255)
     assert fine < 0.6 and min(camera, coarse) > 0.9
@@ -204,7 +204,7 @@ def test_any_size(size, channels):
     assert result.min() >= 2 * low - high
 
 
-@pytest.mark.parametrize("rows", [CELL, 3 * CELL, 200])
+@pytest.mark.parametrize("rows", [BLOCK_SIZE, 3 * BLOCK_SIZE, 200])
 def test_some_rows_at_a_time_give_the_same(clean, rows):
     noisy = clean[:, :150] + noise_like(clean[:, :150], 0.05)
     denoised = F.avg_pool2d(noisy[None], 3, stride=1, padding=1)[0]
@@ -215,14 +215,14 @@ def test_some_rows_at_a_time_give_the_same(clean, rows):
         return x[:, max(0, top - beyond) : top + rows + beyond]
 
     measured = (
-        measure_cells(
+        block_stats(
             part(noisy, y, 1), part(denoised, y, 1), above=int(y > 0), below=int(y + rows < 150)
         )
         for y in starts
     )
-    removed = stacked(measured, 150)
-    stays = share_that_stays(removed, None, None, 0.0, trust(removed, None))
+    removed = stack_blocks(measured, 150)
+    stays = blend_weights(removed, None, None, 0.0, noise_confidence(removed, None))
     for y in starts:
-        shares = smoothed(stays, y, *part(noisy, y).shape[1:])
-        mine = fuse(part(noisy, y), part(denoised, y), shares[:1], shares[1:])
+        shares = upsample_blocks(stays, y, *part(noisy, y).shape[1:])
+        mine = blend_residual(part(noisy, y), part(denoised, y), shares[:1], shares[1:])
         assert torch.allclose(mine, part(whole, y), atol=1e-6)
