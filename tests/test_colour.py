@@ -13,7 +13,8 @@ from PIL import Image, ImageCms
 
 from amsnet_cli.errors import OutputError, PhotoError
 from amsnet_cli.photos import colour
-from amsnet_cli.photos.photo import Photo, unit_range, with_unit_pixels
+from amsnet_cli.photos.photo import Photo
+from amsnet_cli.photos.pixel_codec import PixelCodec
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import write_photo
 from tests.test_fidelity import GREY_PROFILE, PROFILES, png_chunk, smooth, write_png
@@ -79,16 +80,18 @@ class TestLinearLight:
     def test_every_16_bit_value_comes_back(self):
         pixels = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1).repeat(3, 2)
         photo = Photo(pixels=pixels, icc=colour.linear_rec2020_profile())
-        seen, low, high = unit_range(photo)
-        assert np.array_equal(with_unit_pixels(photo, seen.copy(), low, high).pixels, pixels)
+        codec = PixelCodec.of(photo)
+        seen = codec.decode(photo.pixels)
+        assert np.array_equal(codec.encode(seen.copy()), pixels)
         assert seen[46, 0, 0] == pytest.approx(colour.encode(np.float32(46 * 256 / 65535)))
 
     def test_float_beyond_white_comes_back(self):
         pixels = np.linspace(-0.2, 5, 300, dtype=np.float32).reshape(10, 10, 3)
         photo = Photo(pixels=pixels, icc=colour.linear_rec2020_profile())
-        seen, low, high = unit_range(photo)
+        codec = PixelCodec.of(photo)
+        seen = codec.decode(photo.pixels)
         assert seen.min() >= 0 and seen.max() <= 1
-        assert np.allclose(with_unit_pixels(photo, seen, low, high).pixels, pixels, atol=1e-5)
+        assert np.allclose(codec.encode(seen), pixels, atol=1e-5)
 
 
 class TestWhatFilesSay:

@@ -13,7 +13,8 @@ from amsnet_cli.device import PeakMemory, cgroup_headrooms, release_memory
 from amsnet_cli.errors import DeviceError, PhotoError, UsageError, WeightsError
 from amsnet_cli.inference.denoise import DenoiseOptions, denoise, denoise_tensor, select_model
 from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model
-from amsnet_cli.photos.photo import Photo, upright
+from amsnet_cli.photos.geometry import upright
+from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
 from amsnet_cli.research.evaluation import psnr
 from amsnet_cli.weights.store import find_weights

@@ -14,7 +14,8 @@ from amsnet_cli.errors import OutputError, PhotoError
 from amsnet_cli.photos.colour import srgb_profile
 from amsnet_cli.photos.exif import with_orientation
 from amsnet_cli.photos.find import find_photos
-from amsnet_cli.photos.photo import Photo, unit_range, with_depth, with_unit_pixels
+from amsnet_cli.photos.photo import Photo
+from amsnet_cli.photos.pixel_codec import PixelCodec, with_depth
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.tiff import byte_order, read_tree, reordered
 from amsnet_cli.photos.write import check_output, not_kept, write_photo
@@ -140,17 +141,18 @@ class TestRoundTrip:
         assert dict(block) == {274: 8}
 
 
-class TestUnitRange:
+class TestPixelCodec:
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_there_and_back_is_exact_for_integers(self, dtype):
         before = photo(dtype)
-        pixels, low, high = unit_range(before)
-        assert pixels.min() >= 0 and pixels.max() <= 1
-        after = with_unit_pixels(before, pixels, low, high)
+        codec = PixelCodec.of(before)
+        unit = codec.decode(before.pixels)
+        assert unit.min() >= 0 and unit.max() <= 1
+        after = codec.encode(unit)
         if dtype == np.float32:
-            assert np.allclose(after.pixels, before.pixels, atol=1e-6)
+            assert np.allclose(after, before.pixels, atol=1e-6)
         else:
-            assert np.array_equal(after.pixels, before.pixels)
+            assert np.array_equal(after, before.pixels)
 
     def test_depths_convert_by_rounding(self):
         assert np.array_equal(

@@ -11,7 +11,7 @@ from PIL import Image
 
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import colour, tiff
-from amsnet_cli.photos.photo import with_depth
+from amsnet_cli.photos.pixel_codec import with_depth
 from amsnet_cli.photos.raw import RawOptions, read_raw
 from amsnet_cli.photos.read import read_photo
 

@@ -15,7 +15,8 @@ import pytest
 
 from amsnet_cli import find_weights, load_model
 from amsnet_cli.inference.denoise import DenoiseOptions, denoise
-from amsnet_cli.photos.photo import Photo, with_depth
+from amsnet_cli.photos.photo import Photo
+from amsnet_cli.photos.pixel_codec import with_depth
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import write_photo
 from tests.conftest import SHARED

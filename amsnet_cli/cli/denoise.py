@@ -224,7 +224,8 @@ def denoise(
         from amsnet_cli.inference.denoise import DenoiseOptions, select_model
         from amsnet_cli.inference.denoise import denoise as denoise_photo
         from amsnet_cli.photos.exif import camera_of, with_software
-        from amsnet_cli.photos.photo import cropped, stored_box, without_metadata
+        from amsnet_cli.photos.geometry import cropped, stored_box
+        from amsnet_cli.photos.photo import without_metadata
         from amsnet_cli.report.report import MOST_SHOWN, look_at, write_report
 
         where = choose_device(device)

@@ -18,7 +18,8 @@ from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos.colour import is_linear
 from amsnet_cli.photos.exif import camera_of
 from amsnet_cli.photos.find import find_photos
-from amsnet_cli.photos.photo import Pixels, unit_range
+from amsnet_cli.photos.photo import Pixels
+from amsnet_cli.photos.pixel_codec import PixelCodec
 from amsnet_cli.photos.read import read_photo
 
 MOST_PHOTOS = 256
@@ -189,7 +190,7 @@ def _read(path: Path, most: int, key: tuple[int, int, int]) -> _Read:
     photo = read_photo(path)
     pixels = photo.pixels
     if pixels.dtype == np.float32 or is_linear(photo.icc):
-        pixels = unit_range(photo)[0]
+        pixels = PixelCodec.of(photo).decode(pixels)
     height, width = pixels.shape[:2]
     pixels = np.broadcast_to(pixels, (height, width, 3))
     parts = [pixels]

@@ -13,7 +13,8 @@ from amsnet_cli.inference.denoise import DenoiseOptions, denoise, quantisation_s
 from amsnet_cli.model import Model
 from amsnet_cli.noise.level import is_white
 from amsnet_cli.noise.model import NoiseModel, estimate_noise
-from amsnet_cli.photos.photo import Photo, Pixels, with_depth
+from amsnet_cli.photos.photo import Photo, Pixels
+from amsnet_cli.photos.pixel_codec import with_depth
 from amsnet_cli.postprocess.block_stats import block_stats, quiet_power
 from amsnet_cli.postprocess.texture import noise_confidence
 

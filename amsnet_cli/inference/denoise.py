@@ -27,16 +27,10 @@ from amsnet_cli.errors import DeviceError, UsageError, WeightsError
 from amsnet_cli.inference.tiles import Tile, plan_tiles, run_in_bands, run_tiled
 from amsnet_cli.model import Inference, Model
 from amsnet_cli.noise.level import is_white
+from amsnet_cli.photos.geometry import cropped, stored_box
 from amsnet_cli.photos.jpeg_history import estimate_quantisation_step
-from amsnet_cli.photos.photo import (
-    Photo,
-    Pixels,
-    cropped,
-    stored_box,
-    unit_limits,
-    unit_part,
-    with_unit_pixels,
-)
+from amsnet_cli.photos.photo import Photo, Pixels
+from amsnet_cli.photos.pixel_codec import PixelCodec
 from amsnet_cli.postprocess.block_stats import BlockStats, block_stats
 from amsnet_cli.postprocess.blocks import BLOCK_SIZE, stack_blocks, upsample_blocks
 from amsnet_cli.postprocess.brightness import ResidualHistogram, correct_brightness
@@ -151,20 +145,20 @@ def denoise(
     given, model = model, select_model(photo, model, options)
     white = model.config.noise == "white" and (model is not given or has_white_noise(photo))
     inference = _settle(model, options)
-    low, high = unit_limits(photo)
+    codec = PixelCodec.of(photo)
     height, width, channels = photo.pixels.shape
     box = stored_box(photo, options.crop) if options.crop else (0, height, 0, width)
 
     def noisy(part: Tile) -> Tensor:
         stored = photo.pixels[part.top : part.bottom, part.left : part.right]
-        unit = torch.from_numpy(unit_part(photo, stored, low, high))
+        unit = torch.from_numpy(codec.decode(stored))
         return unit.permute(2, 0, 1)[None].expand(-1, 3, -1, -1)
 
     result = cropped(photo, box) if options.crop else photo
     # 8-bit photos wait in 16 bits for what is yet to come.
-    finer = np.uint16 if photo.pixels.dtype == np.uint8 else photo.pixels.dtype
+    finer = replace(codec, dtype=np.uint16) if codec.dtype == np.uint8 else codec
     with memory_errors(device):
-        waiting = replace(result, pixels=np.empty(result.pixels.shape, finer))
+        waiting = replace(result, pixels=np.empty(result.pixels.shape, finer.dtype))
         bands = _denoised_bands(
             noisy, (height, width), Tile(top=box[0], bottom=box[1], left=box[2], right=box[3]),
             model, inference,
@@ -175,11 +169,11 @@ def denoise(
         for top, band in bands:
             colours = band[0] if channels == 3 else band[0].mean(0, keepdim=True)
             for start, end in _rows_at_a_time(colours.shape[1], colours.shape[2]):
-                rows = _stored(waiting, colours[:, start:end], low, high)
+                rows = _stored(finer, colours[:, start:end])
                 waiting.pixels[top + start : top + end] = rows
             del band, colours
             _release_heap(waiting.pixels)
-        clean = _fused(result, waiting, options, low, high, white=white)
+        clean = _fused(result, waiting, options, codec, finer, white=white)
         _release_heap(waiting.pixels)
         return clean
 
@@ -208,12 +202,18 @@ def has_white_noise(photo: Photo) -> bool:
     rows = photo.pixels[: height // BLOCK_SIZE * BLOCK_SIZE].reshape(
         -1, BLOCK_SIZE, width, channels
     )[::apart]
-    unit = unit_part(photo, rows.reshape(-1, width, channels), *unit_limits(photo))
+    unit = PixelCodec.of(photo).decode(rows.reshape(-1, width, channels))
     return is_white(torch.from_numpy(unit).permute(2, 0, 1))
 
 
 def _fused(
-    photo: Photo, waiting: Photo, options: DenoiseOptions, low: float, high: float, *, white: bool
+    photo: Photo,
+    waiting: Photo,
+    options: DenoiseOptions,
+    codec: PixelCodec,
+    finer: PixelCodec,
+    *,
+    white: bool,
 ) -> Photo:
     """Settle brightness and give back what the options say, some rows at a time.
 
@@ -224,7 +224,7 @@ def _fused(
     chroma = options.strength if options.chroma is None else options.chroma
 
     def rows(of: Photo, top: int, end: int) -> Tensor:
-        part = unit_part(of, of.pixels[top:end], low, high)
+        part = (codec if of is photo else finer).decode(of.pixels[top:end])
         return torch.from_numpy(part).permute(2, 0, 1)  # (C, h, W)
 
     height, width, channels = photo.pixels.shape
@@ -267,7 +267,7 @@ def _fused(
             denoised = limit_sharpness(around, fine[2:3][within], above=above, below=below)
         noisy = rows(photo, top, end)
         fused = blend_residual(noisy, denoised[within], fine[:1][within], fine[1:2][within])
-        pixels[top:end] = _stored(photo, fused, low, high)
+        pixels[top:end] = _stored(codec, fused)
     return replace(photo, pixels=pixels)
 
 
@@ -307,9 +307,9 @@ def _release_heap(pixels: Pixels) -> None:
         release_memory(torch.device("cpu"))
 
 
-def _stored(photo: Photo, unit: Tensor, low: float, high: float) -> Pixels:
-    """Turn (C, h, w) in [0, 1] into (h, w, C) pixels as `photo` stores them."""
-    return with_unit_pixels(photo, unit.permute(1, 2, 0).contiguous().numpy(), low, high).pixels
+def _stored(codec: PixelCodec, unit: Tensor) -> Pixels:
+    """Encode (C, h, w) in [0, 1] as (h, w, C) stored values."""
+    return codec.encode(unit.permute(1, 2, 0).contiguous().numpy())
 
 
 def denoise_tensor(

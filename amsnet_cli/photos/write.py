@@ -17,8 +17,10 @@ from amsnet_cli.atomic import write_whole
 from amsnet_cli.errors import OutputError
 from amsnet_cli.photos import exif, jpeg, png
 from amsnet_cli.photos.colour import suits
+from amsnet_cli.photos.geometry import upright
 from amsnet_cli.photos.libvips import pyvips
-from amsnet_cli.photos.photo import JpegCoding, Photo, Pixels, upright, with_depth
+from amsnet_cli.photos.photo import JpegCoding, Photo, Pixels
+from amsnet_cli.photos.pixel_codec import with_depth
 
 WRITABLE = {
     ".jpg": "JPEG",

@@ -21,7 +21,8 @@ from PIL import Image
 from amsnet_cli.atomic import write_whole
 from amsnet_cli.errors import OutputError, PhotoError
 from amsnet_cli.noise.level import noise_level
-from amsnet_cli.photos.photo import Photo, Pixels, upright
+from amsnet_cli.photos.geometry import upright
+from amsnet_cli.photos.photo import Photo, Pixels
 from amsnet_cli.weights.store import PAGE_MARK
 
 OVERVIEW = 1280

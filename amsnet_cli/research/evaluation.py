@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.model import Model
-from amsnet_cli.photos.photo import Photo, with_depth
+from amsnet_cli.photos.photo import Photo
+from amsnet_cli.photos.pixel_codec import with_depth
 from amsnet_cli.research.datasets import Pair
 
 PROTOCOL = (
