@@ -108,7 +108,7 @@ class TestOptions:
         photo = Photo(pixels=(noisy_crop / np.float32(255)).astype(np.float32))
 
         def after(**wishes) -> np.ndarray:
-            return denoise(photo, model, replace(DenoiseOptions(), **wishes)).pixels
+            return denoise(photo, model, replace(DenoiseOptions(), **wishes)).photo.pixels
 
         half = after(strength=0.5)
         assert np.array_equal(half, after(strength=1.0, luma=0.5, chroma=0.5))

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 
 from amsnet_cli.inference.denoise import denoise_tensor
 from amsnet_cli.model import load_model
-from amsnet_cli.noise.model import NoiseSampler, estimate_noise
+from amsnet_cli.noise.model import estimate_noise
+from amsnet_cli.noise.synthesis import NoiseSampler
 from amsnet_cli.weights.store import find_weights
 
 
@@ -34,8 +35,8 @@ def test_the_level_of_white_noise(clean, sigma):
     model = estimate_noise(clean + sigma / 255 * white(clean), clean)
     assert 255 * model.sigma() == pytest.approx(sigma, rel=0.12)
     assert abs(model.correlation(1)) < 0.05
-    assert abs(model.between_channels()) < 0.05
-    assert model.stride() == 1
+    assert abs(model.channel_correlation()) < 0.05
+    assert model.decorrelating_stride() == 1
 
 
 @pytest.mark.parametrize("left", [0.0, 0.3, 0.6])
@@ -51,8 +52,8 @@ def test_correlation_between_neighbours_and_channels(clean):
     model = estimate_noise(clean + noise, clean)
     assert model.correlation(1) == pytest.approx(2 / 3, abs=0.06)
     assert model.correlation(2) == pytest.approx(1 / 6, abs=0.05)
-    assert model.between_channels() == pytest.approx(0.64, abs=0.13)
-    assert model.stride() == 3
+    assert model.channel_correlation() == pytest.approx(0.64, abs=0.13)
+    assert model.decorrelating_stride() == 3
 
 
 def test_level_follows_brightness():
@@ -93,7 +94,7 @@ def test_noise_that_was_reduced_here_and_there_is_told_and_drawn_strongest_besid
     striped[:, 192:] += 0.3 * ((torch.arange(384) % 16) < 8) - 0.15
     for noise, spared, low, high in ((even, 0, 0.9, 1.1), (uneven, 1, 2, 20)):
         model = estimate_noise(clean + noise, clean)
-        assert model.spared == spared
+        assert model.edge_preservation == spared
         drawn = NoiseSampler(model, 384).draw(striped, torch.Generator().manual_seed(5))
         assert low < beside_stripes(drawn) < high
 
@@ -109,7 +110,7 @@ def first_version(clean: torch.Tensor, sigma: float) -> tuple[torch.Tensor, torc
 def test_texture_that_went_with_the_noise_does_not_pass_for_noise_that_was_spared(name):
     picture = torch.from_numpy(getattr(skimage.data, name)()[:384, :384].copy())
     model = estimate_noise(*first_version(picture.permute(2, 0, 1) / 255, 8))
-    assert model.spared < 0.15
+    assert model.edge_preservation < 0.15
     assert 255 * model.sigma() == pytest.approx(8, rel=0.15)
 
 
