@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from amsnet_cli.core.networks import CompactUNetConfig
-from amsnet_cli.device import PeakMemory, cgroup_headrooms, release_memory
 from amsnet_cli.errors import DeviceError, PhotoError, UsageError, WeightsError
-from amsnet_cli.inference.denoise import DenoiseOptions, denoise, denoise_tensor, select_model
+from amsnet_cli.inference.denoise import DenoiseOptions, denoise, select_model
+from amsnet_cli.inference.memory import PeakMemory, cgroup_headrooms, release_memory
+from amsnet_cli.inference.photo_noise import photo_noise_level
 from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model
 from amsnet_cli.photos.geometry import upright
 from amsnet_cli.photos.photo import Photo
@@ -52,7 +53,7 @@ def test_a_16_bit_photo_is_denoised_beyond_8_bits(default, noisy_crop, options):
 def test_any_size_keeps_its_shape(default, options, size, channels):
     pixels = np.random.default_rng(0).integers(0, 255, (*size, channels), np.uint8)
     alpha = pixels[..., 0].copy()
-    after = denoise(Photo(pixels=pixels, alpha=alpha), default, options)
+    after = denoise(Photo(pixels=pixels, alpha=alpha), default, options).photo
     assert after.pixels.shape == pixels.shape
     assert after.alpha is alpha
 
@@ -98,6 +99,14 @@ class TestWhiteNoise:
         )
         assert select_model(Photo(pixels=noisy_crop), default, DenoiseOptions(n_masks=4)) is default
 
+    def test_the_result_says_which_model_was_used_and_how_much_noise_there_was(
+        self, default, noisy_crop
+    ):
+        result = denoise(Photo(pixels=noisy_crop), default)
+        assert result.model is default.white
+        assert result.noise_before == photo_noise_level(Photo(pixels=noisy_crop)) > 20
+        assert result.noise_after == photo_noise_level(result.photo) < 5
+
     def test_the_user_is_told(self, amsnet, noisy_png, tmp_path):
         done = amsnet("denoise", noisy_png, "-o", tmp_path / "clean.png")
         assert "white (its noise is white)" in done.stderr
@@ -108,7 +117,7 @@ class TestWhiteNoise:
 
 class TestStrength:
     def test_zero_is_the_photo_itself(self, tiny, noisy_crop):
-        after = denoise(Photo(pixels=noisy_crop), tiny, DenoiseOptions(strength=0))
+        after = denoise(Photo(pixels=noisy_crop), tiny, DenoiseOptions(strength=0)).photo
         assert np.array_equal(after.pixels, noisy_crop)
 
     def test_between_is_linear(self, tiny, noisy_crop):
@@ -135,12 +144,15 @@ class TestSeed:
 def test_tiles_leave_no_seam(default, inference):
     """Tiled equals untiled within one step of an 8-bit picture nearly everywhere."""
     rng = np.random.default_rng(0)
-    ramp = np.linspace(0.2, 0.8, 520 * 520 * 3, dtype=np.float32).reshape(1, 3, 520, 520)
-    noisy = torch.from_numpy((ramp + rng.normal(0, 0.05, ramp.shape)).astype(np.float32))
-    whole = denoise_tensor(noisy, default, inference, tile=2000)
-    tiled = denoise_tensor(noisy, default, inference, tile=264)
-    difference = (whole - tiled).abs() * 255
-    assert not torch.equal(whole, tiled)
+    ramp = np.linspace(0.2, 0.8, 520 * 520 * 3).reshape(520, 520, 3)
+    noisy = Photo(pixels=(ramp + rng.normal(0, 0.05, ramp.shape)).clip(0, 1).astype(np.float32))
+    model = replace(default, config=replace(default.config, inference=inference), white=None)
+    whole, tiled = (
+        denoise(noisy, model, DenoiseOptions(strength=1, tile=tile)).photo.pixels
+        for tile in (2000, 264)
+    )
+    difference = np.abs(whole - tiled) * 255
+    assert not np.array_equal(whole, tiled)
     assert difference.mean() < 0.1
     assert difference.max() < 3
 
@@ -153,10 +165,10 @@ def noise_that_pixels_share(dtype=np.uint8) -> Photo:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_rows_fused_at_a_time_leave_no_seam(default, dtype, monkeypatch):
+def test_parts_of_the_post_processing_leave_no_seam(default, dtype, monkeypatch):
     photo = noise_that_pixels_share(dtype)
     whole = denoise(photo, default).photo.pixels.astype(int)
-    monkeypatch.setattr("amsnet_cli.inference.denoise._FUSED", 16 * 96)
+    monkeypatch.setattr("amsnet_cli.postprocess.pipeline.PIXELS_AT_A_TIME", 16 * 96)
     assert np.abs(denoise(photo, default).photo.pixels - whole).max() <= (dtype == np.uint16)
 
 
@@ -355,7 +367,7 @@ class TestCrop:
         region = (11, 20, 30, 40)
         for orientation in range(1, 9):
             photo = Photo(pixels=noisy_crop, orientation=orientation)
-            part = denoise(photo, tiny, DenoiseOptions(strength=0, crop=region))
+            part = denoise(photo, tiny, DenoiseOptions(strength=0, crop=region)).photo
             shown = upright(part.pixels, orientation)
             assert np.array_equal(shown, upright(noisy_crop, orientation)[20:60, 11:41])
 
