@@ -27,6 +27,7 @@ from amsnet_cli.postprocess.config import PostprocessConfig
 from amsnet_cli.postprocess.pipeline import (
     BlendSettings,
     Corrector,
+    ImageStatistics,
     Statistics,
     memory_needed,
     row_parts,
@@ -118,26 +119,42 @@ def postprocess_photo(
     Returns:
         The photo with denoised pixels.
     """
+    statistics = photo_statistics(noisy, output, codec, config)
+    step = None if white_noise else quantisation_step(noisy, statistics.blocks, config)
+    corrector = Corrector(
+        statistics, blend, quantisation_step=step, white_noise=white_noise, config=config
+    )
+    _release_heap(output)
+    return correct_photo(noisy, output, codec, corrector)
+
+
+def photo_statistics(
+    noisy: Photo,
+    output: Pixels,
+    codec: PixelCodec,
+    config: PostprocessConfig = PostprocessConfig(),
+) -> ImageStatistics:
+    """Collect the statistics of a photo and its residual; arguments as for `postprocess_photo`."""
     wide = intermediate(codec)
     height, width, channels = noisy.pixels.shape
-    parts = row_parts(height, width)
     statistics = Statistics(height, width, channels, config)
-    for top, end in parts:
+    for top, end in row_parts(height, width):
         above, below = int(top > 0), int(end < height)
         rows = slice(top - above, end + below)
         statistics.add(
             _decode(codec, noisy.pixels[rows]), _decode(wide, output[rows]),
             above=above, below=below,
         )  # fmt: skip
-    found = statistics.finish()
-    step = None if white_noise else quantisation_step(noisy, found.blocks, config)
-    corrector = Corrector(
-        found, blend, quantisation_step=step, white_noise=white_noise, config=config
-    )
-    _release_heap(output)
+    return statistics.finish()
+
+
+def correct_photo(noisy: Photo, output: Pixels, codec: PixelCodec, corrector: Corrector) -> Photo:
+    """Correct the rows of a photo; arguments as for `postprocess_photo`."""
+    wide = intermediate(codec)
+    height, width = output.shape[:2]
     # Each row of the output is read before it is overwritten.
     pixels = output if codec.dtype == wide.dtype else np.empty(output.shape, codec.dtype)
-    for top, end in parts:
+    for top, end in row_parts(height, width):
         below = int(end < height)
         denoised = _decode(wide, output[top : end + below])
         corrected = corrector.apply(_decode(codec, noisy.pixels[top:end]), denoised)

@@ -36,7 +36,7 @@ class BlockStatsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TextureConfig:
-    """Restore texture: how much stronger than noise a residual must be. `--without texture`."""
+    """How much stronger than noise a residual is texture. `--without restore_texture`."""
 
     tolerance: float = 2.8
     """Multiple of the noise's power up to which a residual is noise. The noise of one photo varies
@@ -63,7 +63,7 @@ class TextureConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AnisotropyConfig:
-    """Restore fur and hair: an anisotropic residual is not noise. `--without anisotropy`."""
+    """Fur and hair: an anisotropic residual is not noise. `--without restore_anisotropic`."""
 
     coherence: Range = (0.17, 0.23)
     """Mean coherence of the structure tensor of noise, and of fur."""
@@ -80,17 +80,17 @@ class AnisotropyConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GraphicsConfig:
-    """Keep graphics: noise leaves no block uniform. `--without graphics`."""
+    """Keep graphics: noise leaves no block uniform. `--without keep_graphics`."""
 
     uniform_share: Range = (0.03, 0.1)
     """Share of uniform blocks, of the unclipped, around a block of a photo, and of graphics."""
     window: int = 25
-    """Side in blocks of the surroundings."""
+    """Side in blocks of the surroundings, an odd number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfidenceConfig:
-    """How sure it is that a weak residual is noise and not fine texture. `--without confidence`.
+    """How surely a weak residual is noise and not fine texture. `--without use_confidence`.
 
     The lossy ranges are for images that were compressed with loss, which makes neighbouring pixels
     share whatever it keeps.
@@ -122,7 +122,7 @@ class ConfidenceConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ResidualNoiseConfig:
-    """Smooth residual noise in flat areas. `--without residual_noise`."""
+    """Smooth residual noise in flat areas. `--without smooth_residual_noise`."""
 
     luma_sigma: float = 1 / 255
     """Standard deviation of brightness of which half is smoothed away (guided filter's epsilon)."""
@@ -134,7 +134,7 @@ class ResidualNoiseConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SharpnessConfig:
-    """Limit sharpness to the bandwidth of demosaicked noise. `--without sharpness`."""
+    """Limit sharpness to the bandwidth of demosaicked noise. `--without limit_sharpness`."""
 
     correlation: Range = (0.05, 0.2)
     """Lag-1 correlation of white noise, and of noise that surely was demosaicked: SIDD .20 to .29,
@@ -147,12 +147,12 @@ class SharpnessConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BrightnessConfig:
-    """Correct the brightness bias of skewed noise. `--without brightness`."""
+    """Correct the brightness bias of skewed noise. `--without correct_brightness`."""
 
     intensity_bins: int = 16
     """Bins of the denoised intensity; each has a bias of its own."""
     residual_bins: int = 2041
-    """Bins of the residual from -1 to 1: four to a step of 8-bit images."""
+    """Bins of the residual from -1 to 1, an odd number: four to a step of 8-bit images."""
     min_pixels: int = 200
     """Pixels of an intensity from which its bias is measured; else that of the nearest counts."""
     neighbour_weight: float = 0.5
