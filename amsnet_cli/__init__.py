@@ -7,7 +7,7 @@ The Python interface is small, and loads PyTorch only when something of it is us
 
     model = amsnet.load_model(amsnet.find_weights(None))
     photo = amsnet.read_photo(Path("photo.png"))
-    amsnet.write_photo(amsnet.denoise(photo, model), Path("clean.png"))
+    amsnet.write_photo(amsnet.denoise(photo, model).photo, Path("clean.png"))
 """
 
 from __future__ import annotations

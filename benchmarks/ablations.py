@@ -151,7 +151,7 @@ def main() -> None:
 
 
 def _method(model: Model, options: DenoiseOptions, device: torch.device) -> Method:
-    return lambda x: denoise(Photo(pixels=x), model, options, device=device).pixels
+    return lambda x: denoise(Photo(pixels=x), model, options, device=device).photo.pixels
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def sheet(model: Model) -> Picture:
         whole = getattr(skimage.data, name)()
         side = min(whole.shape[:2]) // 2 * 2
         noisy, clean = photographed(np.ascontiguousarray(whole[:side, :side]), wanted, SEED)
-        denoised = denoise(Photo(pixels=noisy), model).pixels
+        denoised = denoise(Photo(pixels=noisy), model).photo.pixels
         removed = np.clip(128 + AMPLIFIED * (noisy.astype(int) - denoised), 0, 255).astype(np.uint8)
         area = np.s_[top : top + SIDE, left : left + SIDE]
         row = np.concatenate([x[area] for x in (noisy, denoised, clean, removed)], 1)
@@ -70,7 +70,7 @@ def main() -> None:
     model = load_model(find_weights(None), "photo")
     before, truth = photographed(skimage.data.astronaut(), WANTED, SEED)
     write_photo(Photo(pixels=before), folder / "noisy.png")
-    after = denoise(Photo(pixels=before), model).pixels
+    after = denoise(Photo(pixels=before), model).photo.pixels
     half = before.shape[1] // 2
     both = np.concatenate([before[:, :half], np.full((len(before), 2, 3), 255, np.uint8)], 1)
     both = np.concatenate([both, after[:, half:]], 1)

@@ -65,7 +65,7 @@ def fitted(noisy: Path, model: Path, minutes: float, recipe: list[str]) -> tuple
 def by(path: Path) -> Method:
     """Denoise with a model, or the default where there is none."""
     model = load_model(path if path.exists() else find_weights(None))
-    return lambda x: denoise(Photo(pixels=x), model).pixels
+    return lambda x: denoise(Photo(pixels=x), model).photo.pixels
 
 
 def measure(folder: Path, every: int, recipe: str, minutes: float, found: Found) -> None:

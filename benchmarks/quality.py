@@ -69,7 +69,7 @@ def amsnet(name: str, masks: int | None) -> Method:
     """Published weights, a fitted model or a model file."""
     model = load_model(find_weights(name), name)
     options = DenoiseOptions(n_masks=masks)
-    return lambda x: denoise(Photo(pixels=x), model, options).pixels
+    return lambda x: denoise(Photo(pixels=x), model, options).photo.pixels
 
 
 def score(method: Method, pairs: list[tuple[Picture, Picture]]) -> dict[str, float]:

@@ -65,7 +65,7 @@ def test_the_fitted_model_is_better_on_these_photos_and_as_fast(tmp_path, shots,
     noisy = Photo(pixels=blotched(clean_crop, 6))
     # The networks alone: no camera's noise is so coarse in so crisp a picture (`core.resolution`).
     before, after = (
-        denoise(noisy, m, DenoiseOptions(strength=1.0)).pixels
+        denoise(noisy, m, DenoiseOptions(strength=1.0)).photo.pixels
         for m in (start, load_model(result.model))
     )
     assert psnr(after, clean_crop) > psnr(before, clean_crop) + 0.3

@@ -11,7 +11,7 @@ from amsnet_cli.core.masks import fill_hidden, partition_masks, random_mask
 from amsnet_cli.core.multi_mask import multi_mask_pass, random_replacement, single_pass
 from amsnet_cli.core.networks import LIGHT, CompactUNet, CompactUNetConfig, MaskedNetwork
 from amsnet_cli.core.pixel_shuffle import pad_to_multiple, pd_down, pd_up
-from amsnet_cli.inference.denoise import MAX_OVERLAP
+from amsnet_cli.inference.run import MAX_OVERLAP
 from amsnet_cli.model import load_model
 from amsnet_cli.weights.store import find_weights
 

@@ -37,7 +37,7 @@ def test_learns_to_denoise_from_noise_alone(tmp_path, noisy_crop, clean_crop):
     output = tmp_path / "m.safetensors"
     options = FitOptions(steps=120, stride=1, patch=96, batch=4)
     result = fit(folder, output, options)
-    after = denoise(Photo(pixels=noisy_crop), load_model(output)).pixels
+    after = denoise(Photo(pixels=noisy_crop), load_model(output)).photo.pixels
     assert result.kept.loss < result.curve[0].loss
     assert psnr(after, clean_crop) > psnr(noisy_crop, clean_crop) + 4
 

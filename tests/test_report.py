@@ -12,6 +12,7 @@ import skimage.data
 from PIL import Image
 
 from amsnet_cli.errors import OutputError, PhotoError
+from amsnet_cli.inference.photo_noise import photo_noise_level
 from amsnet_cli.photos.colour import srgb_profile
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
@@ -21,7 +22,6 @@ from amsnet_cli.report.report import (
     CurvePoint,
     check_report,
     look_at,
-    measure_noise,
     write_fit_page,
 )
 
@@ -90,7 +90,7 @@ class TestLook:
     def test_float_photos_are_measured_in_their_range(self):
         noisy, _ = pair(20)
         bright = Photo(pixels=noisy.pixels.astype(np.float32) / 255 * 4)
-        assert measure_noise(bright) == pytest.approx(measure_noise(noisy), rel=0.05)
+        assert photo_noise_level(bright) == pytest.approx(photo_noise_level(noisy), rel=0.05)
 
 
 @pytest.fixture

@@ -221,10 +221,9 @@ def denoise(
             raise typer.Exit(show.summary(time.monotonic() - started))
 
         from amsnet_cli.device import choose_device
-        from amsnet_cli.inference.denoise import DenoiseOptions, select_model
+        from amsnet_cli.inference.denoise import DenoiseOptions
         from amsnet_cli.inference.denoise import denoise as denoise_photo
         from amsnet_cli.photos.exif import camera_of, with_software
-        from amsnet_cli.photos.geometry import cropped, stored_box
         from amsnet_cli.photos.photo import without_metadata
         from amsnet_cli.report.report import MOST_SHOWN, look_at, write_report
 
@@ -267,16 +266,16 @@ def denoise(
                     say(f"{job.source}: {change}")
             weights_file, reason = choice.of(*cameras.pop(job))
             chosen, used = choice.load(weights_file), weights_file.stem
-            model = select_model(photo, chosen, wishes)
-            if model is not chosen:
-                used, reason = model.name, "(its noise is white)"
-            show.weights[job] = model.name, reason
+            show.weights[job] = chosen.name, reason
             with progress_bar(f"{show.place(job)}{job.source.name}", quiet=quiet) as progress:
-                clean = denoise_photo(photo, model, wishes, device=where, progress=progress)
+                result = denoise_photo(photo, chosen, wishes, device=where, progress=progress)
+            clean = result.photo
+            if result.model is not chosen:
+                used = result.model.name
+                show.weights[job] = used, "(its noise is white)"
             if report or as_json:
-                before = cropped(photo, stored_box(photo, region)) if region else photo
                 pictures = report is not None and len(show.entries) < MOST_SHOWN
-                show.looks[job] = look_at(before, clean, pictures=pictures)
+                show.looks[job] = look_at(result.noisy, clean, pictures=pictures)
             if not strip_metadata:
                 note = f"amsnet {__version__} ({', '.join([used, *said])})"
                 clean = replace(clean, exif=with_software(clean.exif, note))

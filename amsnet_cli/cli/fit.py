@@ -300,7 +300,9 @@ def _write_page(page: Path, result: FitResult, folder: Path) -> None:
 
     assert result.model is not None
     model = load_model(result.model)
-    looks = [(path.name, look_at(photo, denoise(photo, model))) for path, photo in result.samples]
+    looks = [
+        (path.name, look_at(photo, denoise(photo, model).photo)) for path, photo in result.samples
+    ]
     chosen = dataclasses.asdict(result.options)
     about = result.survey.lines() if result.survey else []
     if result.kept:

@@ -23,13 +23,14 @@ from torch import Tensor, nn
 from amsnet_cli.atomic import clear_leftovers, whole_file
 from amsnet_cli.core.masks import Fill
 from amsnet_cli.core.networks import LIGHT, PaperNetwork
-from amsnet_cli.device import fast_precision, memory_errors, reuse_memory
+from amsnet_cli.device import fast_precision
 from amsnet_cli.errors import OutputError, TrainingError, UsageError
 from amsnet_cli.fitting.distributed import Crew
 from amsnet_cli.fitting.images import MOST_BYTES, MOST_PHOTOS, WINDOW, Shots, read_shots
 from amsnet_cli.fitting.noise_profile import Look, Survey, look_at, mostly_white, survey
 from amsnet_cli.fitting.objectives import Hiding, Renoising, Scheme, Smoothing
 from amsnet_cli.fitting.patches import Cutter, Patches
+from amsnet_cli.inference.memory import memory_errors, reuse_memory
 from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model, save_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.report.report import CurvePoint

@@ -9,14 +9,15 @@ import numpy as np
 import torch
 
 from amsnet_cli.fitting.images import Shots
-from amsnet_cli.inference.denoise import DenoiseOptions, denoise, quantisation_step
+from amsnet_cli.inference.denoise import DenoiseOptions, denoise
+from amsnet_cli.inference.photo_rows import quantisation_step
 from amsnet_cli.model import Model
-from amsnet_cli.noise.level import is_white
 from amsnet_cli.noise.model import NoiseModel, estimate_noise
+from amsnet_cli.noise.whiteness import is_white
 from amsnet_cli.photos.photo import Photo, Pixels
 from amsnet_cli.photos.pixel_codec import with_depth
 from amsnet_cli.postprocess.block_stats import block_stats, quiet_power
-from amsnet_cli.postprocess.texture import noise_confidence
+from amsnet_cli.postprocess.confidence import noise_confidence
 
 HARDLY_ANY = 0.65 / 255
 """Standard deviation below which there is no noise to speak of, of a photo or its quiet places."""
@@ -133,7 +134,7 @@ def look_at(
             Photo(pixels=window.pixels, quantisation_step=window.quantisation_step), 16
         )
         # All that the network takes for noise goes: what is given back in doubt would be learned.
-        denoised = denoise(noisy, model, DenoiseOptions(strength=1.0), device=device)
+        denoised = denoise(noisy, model, DenoiseOptions(strength=1.0), device=device).photo
         before, after = (_tensor(p.pixels) for p in (noisy, denoised))
         noise = estimate_noise(before, after)
         removed = block_stats(before, after)
@@ -164,7 +165,7 @@ def survey(shots: Shots, looks: Sequence[Look]) -> Survey:
             isos = [*cameras.get(name, []), *([] if iso is None else [iso])]
             cameras[name] = [min(isos), max(isos)] if isos else []
     noise = [look.noise for look in looks if look.noise is not None]
-    strides = sorted(model.stride() for model in noise)
+    strides = sorted(model.decorrelating_stride() for model in noise)
     shades = [model.levels for model in noise]
     dark, mid, bright = (
         float(np.median([levels[i] for levels in shades])) if shades else 0.0 for i in (1, 4, 7)
@@ -176,7 +177,7 @@ def survey(shots: Shots, looks: Sequence[Look]) -> Survey:
         levels=sorted(model.sigma() for model in noise),
         by_brightness=(dark, mid, bright),
         alike=_median(model.correlation(1) for model in noise),
-        between_channels=_median(model.between_channels() for model in noise),
+        between_channels=_median(model.channel_correlation() for model in noise),
         clean=2 * sum(look.clean for look in looks) > len(looks),
         stride=strides[int(0.8 * (len(strides) - 1))] if strides else 1,
     )  # fmt: skip

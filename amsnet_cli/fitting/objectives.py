@@ -20,7 +20,7 @@ from amsnet_cli.fitting.distributed import Crew
 from amsnet_cli.fitting.images import Shots
 from amsnet_cli.fitting.noise_profile import Look
 from amsnet_cli.fitting.patches import Cut, Cutter, Patches
-from amsnet_cli.noise.model import NoiseSampler
+from amsnet_cli.noise.synthesis import NoiseSampler
 from amsnet_cli.photos.photo import Pixels
 
 _EVEN = 16

@@ -14,14 +14,13 @@ from pathlib import Path
 from string import Template
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from amsnet_cli.atomic import write_whole
 from amsnet_cli.errors import OutputError, PhotoError
-from amsnet_cli.noise.level import noise_level
-from amsnet_cli.photos.geometry import upright
+from amsnet_cli.inference.photo_noise import photo_noise_level
+from amsnet_cli.photos.geometry import upright, window_starts
 from amsnet_cli.photos.photo import Photo, Pixels
 from amsnet_cli.weights.store import PAGE_MARK
 
@@ -34,8 +33,6 @@ MOST_SHOWN = 40
 
 _FACTORS = (32, 16, 8, 4, 2, 1)
 _CANDIDATES = 12
-_SAMPLES = 8
-_SAMPLE = 256
 _NOISE = (
     "<p>Noise is estimated where a picture is flattest, as the standard deviation on a scale of "
     "255.</p>"
@@ -122,26 +119,6 @@ class CurvePoint:
     error: float
 
 
-def measure_noise(photo: Photo) -> float:
-    """Estimate the noise of a photo, mean over its channels, on a scale of 255.
-
-    Large photos are looked at in up to 64 windows, evenly spread, of which a quarter have less
-    noise than said: others may be full of texture.
-
-    Returns:
-        nan where there is nothing to estimate it from; see `noise_level`.
-    """
-    low, high = _value_range(photo)
-    height, width = photo.pixels.shape[:2]
-    levels = []
-    for top in _spread(height, _SAMPLE, _SAMPLES):
-        for left in _spread(width, _SAMPLE, _SAMPLES):
-            window = photo.pixels[top : top + _SAMPLE, left : left + _SAMPLE]
-            unit = (window.astype(np.float32) - low) / (high - low)
-            levels.append(noise_level(torch.from_numpy(unit).permute(2, 0, 1)).mean())
-    return 255 * float(torch.stack(levels).nanquantile(0.25))
-
-
 def look_at(noisy: Photo, denoised: Photo, *, pictures: bool = True) -> Look:
     """Prepare what a page shows of a photo.
 
@@ -159,15 +136,15 @@ def look_at(noisy: Photo, denoised: Photo, *, pictures: bool = True) -> Look:
             f"{_pixels(before)} and {_pixels(after)} pixels", "compare two versions of one photo"
         )
     height, width = before.shape[:2]
-    noise = (measure_noise(noisy), measure_noise(denoised))
+    noise = (photo_noise_level(noisy), photo_noise_level(denoised))
     if not pictures:
         return Look(size=(width, height), noise=noise)
     ranges = _value_range(noisy), _value_range(denoised)
     # A grey profile would not fit the three channels shown.
     profiles = [p.icc if p.pixels.shape[2] == 3 else None for p in (noisy, denoised)]
     spots = []
-    for top in _spread(height, CROP, _CANDIDATES):
-        for left in _spread(width, CROP, _CANDIDATES):
+    for top in window_starts(height, CROP, _CANDIDATES):
+        for left in window_starts(width, CROP, _CANDIDATES):
             area = np.s_[top : top + CROP, left : left + CROP]
             a, b = _unit(before[area], *ranges[0]), _unit(after[area], *ranges[1])
             lit = 0.05 < b.mean() < 0.95
@@ -436,14 +413,6 @@ def _crop(name: str, crop: Crop, factor: int) -> str:
         )
     )
     return f'<div class="crops">\n{figures}\n</div>'
-
-
-def _spread(length: int, window: int, most: int) -> list[int]:
-    """Place up to `most` windows evenly along a side."""
-    if length <= window:
-        return [0]
-    count = min(most, -(-length // window))
-    return [round(i * (length - window) / (count - 1)) for i in range(count)]
 
 
 def _value_range(photo: Photo) -> tuple[float, float]:
