@@ -36,6 +36,7 @@ from safetensors.numpy import load_file
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 PSNR_TOLERANCE = 0.02
+"""Float32 in place of bfloat16 moves the cases by at most .017 dB, but for the clean picture."""
 NUMBER_TOLERANCE = 0.02
 
 
@@ -107,6 +108,15 @@ def nearly(expected: object) -> object:
     if isinstance(expected, dict):
         return {key: nearly(x) for key, x in expected.items()}
     return expected
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The number of threads decides in which order sums are taken, and so how they are rounded."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -247,6 +257,7 @@ class Case:
         source: the noisy picture's suffix.
         result: that of the result.
         args: beside the two.
+        tolerance: of the PSNR on other machines, in dB.
     """
 
     make: Callable[[Path], None]
@@ -254,6 +265,7 @@ class Case:
     source: str = ".png"
     result: str = ".png"
     args: str = ""
+    tolerance: float = PSNR_TOLERANCE
 
 
 def strong(path: Path) -> None:
@@ -322,7 +334,7 @@ CASES = {
         make=lambda p: write(p, noise(graphics(), 12)), clean=graphics, args="--strength 1"
     ),
     "graphics, clean": Case(make=lambda p: write(p, graphics()), clean=graphics),
-    "clean": Case(make=lambda p: write(p, rocket()), clean=rocket),
+    "clean": Case(make=lambda p: write(p, rocket()), clean=rocket, tolerance=0.04),
     "transparent": Case(make=transparent, clean=chelsea),
     "16-bit PNG": Case(make=lambda p: write(p, noise(coffee(), 12), np.uint16), clean=coffee),
     "16-bit TIFF, sidd": Case(
@@ -357,7 +369,7 @@ def test_results_of_denoise(name, amsnet, snapshots, tmp_path):
     }
     expected = snapshots.expected("denoised", now, key=name)
     if not snapshots.exact:
-        assert now["psnr"] == pytest.approx(expected["psnr"], abs=PSNR_TOLERANCE)
+        assert now["psnr"] == pytest.approx(expected["psnr"], abs=case.tolerance)
         del now["psnr"], now["sha256"]
         expected = {key: expected[key] for key in now}
     assert now == expected
@@ -491,12 +503,12 @@ class TestJson:
 
 
 FITS = {
-    "adapt": "--steps 20 --seed 0 --patch 32",
-    "adapt in float32": "--steps 5 --seed 0 --patch 32 --precision float32 -w sidd --batch 2",
-    "masked from scratch": "--recipe masked --from-scratch --steps 20 --seed 0 --patch 40",
-    "masked from a model": "--recipe masked -w photo --steps 5 --batch 2 --stride 1 --patch 32",
-    "smoothed": "-w sidd --smooth --steps 5 --seed 1 --batch 1 --patch 40",
-    "paper": "--recipe paper --network dncnn --steps 5 --seed 0 --batch 2 --patch 40",
+    "adapt": "--steps 20 --seed 0 --patch 16",
+    "adapt in float32": "--steps 2 --seed 0 --patch 16 --precision float32 -w sidd --batch 2",
+    "masked from scratch": "--recipe masked --from-scratch --steps 20 --seed 0 --patch 20",
+    "masked from a model": "--recipe masked -w photo --steps 3 --batch 2 --stride 1 --patch 16",
+    "smoothed": "-w sidd --smooth --steps 3 --seed 1 --batch 1 --patch 20",
+    "paper": "--recipe paper --network dncnn --steps 3 --seed 0 --batch 2 --patch 20",
 }
 
 
