@@ -25,6 +25,13 @@ settings.load_profile("amsnet")
 SHARED = Path(os.environ.get("AMSNET_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-snapshots", action="store_true",
+        help="write what users get now to tests/snapshots, see tests/test_snapshots.py",
+    )  # fmt: skip
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every test has a user folder of its own."""
