@@ -541,7 +541,7 @@ class TestMalicious:
     def test_nothing_runs_and_each_is_refused(self, tmp_path, amsnet, marker, monkeypatch):
         monkeypatch.chdir(tmp_path)
         attacks = self.attacks(marker)
-        assert len(attacks) >= 55
+        assert len(attacks) >= 61
         for name, content in attacks.items():  # each within the test's time, however it is nested
             path = tmp_path / "net.ckpt"
             path.write_bytes(content)

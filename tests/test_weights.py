@@ -230,7 +230,7 @@ class TestStore:
             weights_dir().chmod(0o755)
 
     @pytest.mark.parametrize("damage", [CONTENT[:-1] + b"?", b"", CONTENT + b"x"])
-    def test_damage_is_named_with_the_mend_which_mends(self, amsnet, far, damage):
+    def test_damage_is_reported_with_a_fix_that_works(self, amsnet, far, damage):
         amsnet("weights", "pull", "far")
         far.write_bytes(damage)
         result = amsnet("weights", "verify")
