@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+import typer.main
+import typer.testing
 from hypothesis import settings
 from typer.testing import CliRunner, Result
 
@@ -18,6 +21,9 @@ from amsnet_cli.core.networks import CompactUNetConfig
 from amsnet_cli.model import Inference, ModelConfig, build_network, save_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
+
+# Typer builds all commands anew at each call of a test, which takes a tenth of a second.
+typer.testing._get_command = functools.cache(typer.main.get_command)
 
 settings.register_profile("amsnet", deadline=None, derandomize=True)
 settings.load_profile("amsnet")
