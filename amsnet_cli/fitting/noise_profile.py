@@ -27,8 +27,8 @@ class ProfileConfig:
     Attributes:
         min_sigma: standard deviation, in [0, 1] units, below which an image counts as clean; of
             all of it or of its quiet blocks.
-        min_confidence: confidence, see `postprocess.confidence`, below which the residual may as well be
-            texture or grain, so that the image counts as clean.
+        min_confidence: confidence (`postprocess.confidence`) below which the residual may as well
+            be texture or grain, so that the image counts as clean.
         mixed_ratio: highest over lowest noise level above which a folder counts as mixed.
         stride_quantile: fraction of the images whose noise `FolderProfile.stride` decorrelates.
     """
