@@ -9,7 +9,7 @@ and `git diff tests/snapshots` then shows what has changed for users.
 
 Where `machine` gives what `machine.json` says, results are equal byte by byte and printed numbers
 digit by digit. Elsewhere, processors and libraries round differently: the PSNR against the clean
-picture agrees within `PSNR_TOLERANCE`, printed numbers within `NUMBER_TOLERANCE` or `LEVEL_TOLERANCE`.
+picture agrees within `PSNR_TOLERANCE`, numbers within `NUMBER_TOLERANCE` or `LEVEL_TOLERANCE`.
 """
 
 from __future__ import annotations
