@@ -9,8 +9,7 @@ and `git diff tests/snapshots` then shows what has changed for users.
 
 Where `machine` gives what `machine.json` says, results are equal byte by byte and printed numbers
 digit by digit. Elsewhere, processors and libraries round differently: the PSNR against the clean
-picture agrees within `PSNR_TOLERANCE`, printed numbers within `NUMBER_TOLERANCE` or
-`LEVEL_TOLERANCE`.
+picture agrees within `PSNR_TOLERANCE`, numbers within `NUMBER_TOLERANCE` or `LEVEL_TOLERANCE`.
 """
 
 from __future__ import annotations
@@ -212,6 +211,10 @@ def light_of(picture: np.ndarray) -> np.ndarray:
     return np.where(picture <= 0.04045, picture / 12.92, ((picture + 0.055) / 1.055) ** 2.4)
 
 
+TO_BT2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
+"""From linear sRGB to linear BT.2020, in which `--raw linear` develops (BT.2087)."""
+
+
 def write_dng(path: Path, picture: np.ndarray) -> None:
     """Expose sRGB on an RGGB sensor that sees as sRGB does, but for white balance (DNG 1.4)."""
     black, white, neutral = 512, 15000, np.array([0.5, 1.0, 0.625])
@@ -352,7 +355,7 @@ CASES = {
     ),
     "RAW": Case(make=raw, clean=coffee, source=".dng", result=".tif"),
     "RAW, linear, fine": Case(
-        make=raw, clean=lambda: light_of(coffee()),
+        make=raw, clean=lambda: light_of(coffee()) @ TO_BT2020.T,
         source=".dng", result=".tif", args="--raw linear -w fine",
     ),
 }  # fmt: skip
