@@ -24,6 +24,7 @@ from amsnet_cli.device import (
     reuse_memory,
 )
 from amsnet_cli.errors import DeviceError, UsageError, WeightsError
+from amsnet_cli.inference.photo_noise import photo_noise_level
 from amsnet_cli.inference.tiles import Tile, plan_tiles, run_in_bands, run_tiled
 from amsnet_cli.model import Inference, Model
 from amsnet_cli.noise.level import is_white
@@ -113,6 +114,23 @@ class DenoiseOptions:
     seed: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Denoised:
+    """A denoised photo.
+
+    Attributes:
+        photo: the result.
+        model: that denoised it.
+        noise_before: estimated noise level of the photo, or of its crop, on a scale of 255.
+        noise_after: that of the result.
+    """
+
+    photo: Photo
+    model: Model
+    noise_before: float
+    noise_after: float
+
+
 def denoise(
     photo: Photo,
     model: Model,
@@ -120,7 +138,7 @@ def denoise(
     *,
     device: torch.device = torch.device("cpu"),
     progress: Callable[[float], None] = lambda share: None,
-) -> Photo:
+) -> Denoised:
     """Denoise a photo with a model.
 
     The whole picture is only held as it is stored; in float32 it is a row of tiles at a time (but
@@ -175,7 +193,10 @@ def denoise(
             _release_heap(waiting.pixels)
         clean = _fused(result, waiting, options, codec, finer, white=white)
         _release_heap(waiting.pixels)
-        return clean
+        return Denoised(
+            photo=clean, model=model,
+            noise_before=photo_noise_level(result), noise_after=photo_noise_level(clean),
+        )  # fmt: skip
 
 
 def select_model(photo: Photo, model: Model, options: DenoiseOptions = DenoiseOptions()) -> Model:

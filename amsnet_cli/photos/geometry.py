@@ -63,3 +63,11 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
     rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
     columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
     return turned[rows, columns]
+
+
+def window_starts(length: int, window: int, most: int) -> list[int]:
+    """Spread up to `most` windows evenly along a side; returns where they start, in pixels."""
+    if length <= window:
+        return [0]
+    count = min(most, -(-length // window))
+    return [round(i * (length - window) / (count - 1)) for i in range(count)]
