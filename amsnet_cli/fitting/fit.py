@@ -32,7 +32,7 @@ from amsnet_cli.fitting.objectives import Hiding, Renoising, Scheme, Smoothing
 from amsnet_cli.fitting.patches import Cutter, Patches
 from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model, save_model
 from amsnet_cli.photos.photo import Photo
-from amsnet_cli.report.report import CurvePoint
+from amsnet_cli.report.curve import CurvePoint
 from amsnet_cli.weights.store import find_weights
 
 PAPER_STEPS = 25_000

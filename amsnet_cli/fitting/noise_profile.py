@@ -133,7 +133,7 @@ def look_at(
             Photo(pixels=window.pixels, quantisation_step=window.quantisation_step), 16
         )
         # All that the network takes for noise goes: what is given back in doubt would be learned.
-        denoised = denoise(noisy, model, DenoiseOptions(strength=1.0), device=device)
+        denoised = denoise(noisy, model, DenoiseOptions(strength=1.0), device=device).photo
         before, after = (_tensor(p.pixels) for p in (noisy, denoised))
         noise = estimate_noise(before, after)
         removed = block_stats(before, after)
