@@ -29,7 +29,7 @@ from amsnet_cli.errors import OutputError, UsageError
 if TYPE_CHECKING:
     from amsnet_cli.fitting.fit import FitProgress, FitResult
     from amsnet_cli.fitting.noise_profile import Survey
-    from amsnet_cli.report.report import CurvePoint
+    from amsnet_cli.report.curve import CurvePoint
 
 _BARS = "▁▂▃▄▅▆▇█"
 LINE_EVERY = 15.0
@@ -174,14 +174,14 @@ def fit(
     page = report or page_path(output)
     if output.exists() and not (force or resume):
         raise OutputError(f"{output}: exists already", "replace it with --force, or choose with -o")
-    from amsnet_cli.report.report import check_report
+    from amsnet_cli.report.html import check_report
 
     if report or page.exists():
         check_report(page, force=force)
     if denoise:
-        from amsnet_cli.cli.denoise import check_results
+        from amsnet_cli.batch.destination import make_output_folder
 
-        check_results(folder, denoise, force=force)
+        make_output_folder(folder, denoise, force=force)
     fresh = from_scratch or (recipe == "paper" and weights is None)
     start_path = None if fresh else find_weights(weights)
 
@@ -296,11 +296,16 @@ def _write_page(page: Path, result: FitResult, folder: Path) -> None:
     from amsnet_cli import __version__
     from amsnet_cli.inference.denoise import denoise
     from amsnet_cli.model import load_model
-    from amsnet_cli.report.report import look_at, write_fit_page
+    from amsnet_cli.report.comparison import compare
+    from amsnet_cli.report.fit_page import write_fit_page
 
     assert result.model is not None
     model = load_model(result.model)
-    looks = [(path.name, look_at(photo, denoise(photo, model))) for path, photo in result.samples]
+    comparisons = []
+    for path, photo in result.samples:
+        after = denoise(photo, model)
+        noise = after.noise_before, after.noise_after
+        comparisons.append((path.name, compare(photo, after.photo, noise=noise)))
     chosen = dataclasses.asdict(result.options)
     about = result.survey.lines() if result.survey else []
     if result.kept:
@@ -311,7 +316,7 @@ def _write_page(page: Path, result: FitResult, folder: Path) -> None:
         about=[*about, f"amsnet {__version__}, {result.seconds:.0f} s."],
         settings=[(name, str(value)) for name, value in chosen.items() if value is not None],
         curve=result.curve,
-        looks=looks,
+        comparisons=comparisons,
     )
 
 
