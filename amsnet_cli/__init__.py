@@ -19,7 +19,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from amsnet_cli.errors import AmsnetError
-    from amsnet_cli.fitting.fit import FitOptions, fit
+    from amsnet_cli.fitting.fit import fit
+    from amsnet_cli.fitting.options import FitOptions
     from amsnet_cli.inference.denoise import DenoiseOptions, denoise
     from amsnet_cli.model import Model, load_model, save_model
     from amsnet_cli.photos.photo import Photo
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AmsnetError": "errors",
     "DenoiseOptions": "inference.denoise",
-    "FitOptions": "fitting.fit",
+    "FitOptions": "fitting.options",
     "Model": "model",
     "Photo": "photos.photo",
     "RawOptions": "photos.raw",

@@ -158,7 +158,7 @@ class TestPage:
 
 
 def points(*gains: float, error: float = 0.01) -> list[CurvePoint]:
-    return [CurvePoint(step=50 * i, loss=0.1, gain=g, error=error) for i, g in enumerate(gains)]
+    return [CurvePoint(step=50 * i, loss=0.1, improvement=g, standard_error=error) for i, g in enumerate(gains)]
 
 
 @pytest.fixture
@@ -211,14 +211,14 @@ class TestFitPage:
             [], points(0.0), points(0.05), points(0.0, 0.0, 0.0, error=0.0), points(NAN),
             points(0.0, NAN, 0.1), points(INF, -INF, 0.1), points(0.0, 0.1, error=NAN),
             points(0.0, 0.1, error=INF), points(0.0, -1e300, 1.0), points(0.0, 1e-300, error=0.0),
-            points(NAN, NAN, 0.1), [CurvePoint(step=9, loss=NAN, gain=-0.0, error=0.0)],
+            points(NAN, NAN, 0.1), [CurvePoint(step=9, loss=NAN, improvement=-0.0, standard_error=0.0)],
         ],
     )  # fmt: skip
     def test_any_curve(self, fit_page, curve):
         page = fit_page(curve)
         figure = page[page.index("</p>") : page.index("Settings")]
         assert not re.search(r"nan|inf", figure)
-        assert ("<svg" in page) == any(np.isfinite(point.gain) for point in curve)
+        assert ("<svg" in page) == any(np.isfinite(point.improvement) for point in curve)
         places = [float(n) for n in re.findall(r'(?:x\d?|y\d?|cx|cy)="([-.\d]+)%"', figure)]
         if "<svg" in page:
             places += [*plotted(page).ravel(), *plotted(page, ' class="band"').ravel()]

@@ -1,4 +1,4 @@
-"""The curve of a fit: gain over steps, as a figure and a table."""
+"""The validation curve of a fit, as an SVG figure and as rows of a table."""
 
 from __future__ import annotations
 
@@ -6,96 +6,103 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from amsnet_cli.report.html import table
+CURVE_COLUMNS = ("step", "validation loss", "improvement", "standard error")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CurvePoint:
-    """What a fit had reached at a step, as measured on what is held out.
+    """A validation loss.
 
     Attributes:
-        step: how many had been made.
-        loss: held-out loss, mean over its patches.
-        gain: share by which that is below the start's.
-        error: standard error of the gain, patches compared one by one.
+        step: optimizer steps taken.
+        loss: mean over the validation patches.
+        improvement: how far it is below the start's, as a fraction of that.
+        standard_error: of the improvement, patches compared one by one.
     """
 
     step: int
     loss: float
-    gain: float
-    error: float
+    improvement: float
+    standard_error: float
 
 
-def figure(curve: Sequence[CurvePoint]) -> str:
-    """Draw the gain against the steps, with a band of two standard errors, and list it.
+def curve_figure(curve: Sequence[CurvePoint]) -> str:
+    """Return an HTML figure: improvement against steps, with a band of two standard errors.
 
-    Only the range from -100 % to 100 % is drawn. Lengths across are shares of the figure's width
-    and lengths down of its height, so that text and lines keep their size on any screen.
+    Only the range from -100 % to 100 % is drawn. Lengths across are percentages of the figure's
+    width and lengths down of its height, so that text and lines keep their size on any screen.
     """
-    known = [point for point in curve if math.isfinite(point.gain)]
+    known = [point for point in curve if math.isfinite(point.improvement)]
     if not known:
-        return "<p>No gain was measured.</p>"
-    final, last_step = known[-1], max(1, *(point.step for point in known))
-    bands = [2 * p.error if math.isfinite(p.error) else 0.0 for p in known]
-    lowest = max(-1.0, min(0.0, *(p.gain - b for p, b in zip(known, bands, strict=True))))
-    highest = min(1.0, max(0.0, *(p.gain + b for p, b in zip(known, bands, strict=True))))
-    ticks = _ticks(lowest, highest)
+        return "<p>No improvement was measured.</p>"
+    last = known[-1]
+    max_step = max(1, *(point.step for point in known))
+    bands = [2 * _finite(point.standard_error) for point in known]
+    low_ends = [p.improvement - band for p, band in zip(known, bands, strict=True)]
+    high_ends = [p.improvement + band for p, band in zip(known, bands, strict=True)]
+    ticks = _ticks(max(-1.0, min(0.0, *low_ends)), min(1.0, max(0.0, *high_ends)))
     low, high = ticks[0], ticks[-1]
 
     def x(step: int) -> str:
-        return f"{100 * step / last_step:.2f}"
+        return f"{100 * step / max_step:.2f}"
 
-    def y(gain: float) -> str:
-        return f"{100 * (high - min(high, max(low, gain))) / (high - low):.2f}"
+    def y(improvement: float) -> str:
+        return f"{100 * (high - min(high, max(low, improvement))) / (high - low):.2f}"
 
-    lines = "\n".join(
+    def path(values: Sequence[float]) -> list[str]:
+        return [f"{x(p.step)} {y(value)}" for p, value in zip(known, values, strict=True)]
+
+    grid = "\n".join(
         f'<line x1="0" x2="100%" y1="{y(tick)}%" y2="{y(tick)}%"/>'
         f'<text x="-8" y="{y(tick)}%" dy=".3em" text-anchor="end">{_percent(tick)}</text>'
         for tick in ticks
     )
-    across = "\n".join(
+    step_labels = "\n".join(
         f'<text x="{x(step)}%" y="100%" dy="1.5em" text-anchor="{anchor}">{step:,}</text>'
-        for step, anchor in ((0, "start"), (last_step, "end"))
+        for step, anchor in ((0, "start"), (max_step, "end"))
     )
-    middle, upper, lower = (
-        [f"{x(p.step)} {y(p.gain + k * b)}" for p, b in zip(known, bands, strict=True)]
-        for k in (0, 1, -1)
-    )
-    said = f"{_percent(final.gain)} at step {final.step:,}"
-    if math.isfinite(final.error):
-        said += f", with a standard error of {_percent(final.error).lstrip('+')}"
-    rows = [
-        f"<tr><td>{p.step:,}</td><td>{f'{p.loss:.5g}'.replace('nan', '–')}</td>"
-        f"<td>{_percent(p.gain)}</td><td>{_percent(p.error).lstrip('+')}</td></tr>"
-        for p in curve
-    ]
+    summary = f"{_percent(last.improvement)} at step {last.step:,}"
+    if math.isfinite(last.standard_error):
+        summary += f", with a standard error of {_percent(last.standard_error).lstrip('+')}"
     return f"""<figure class="curve">
-<div><svg role="img" aria-label="Gain against steps: {said}">
-<text x="-8" y="0" dy="-1em" text-anchor="end">gain</text>
-{lines}
-{across}
+<div><svg role="img" aria-label="Improvement against steps: {summary}">
+<text x="-8" y="0" dy="-1em" text-anchor="end">improvement</text>
+{grid}
+{step_labels}
 <text x="50%" y="100%" dy="2.9em" text-anchor="middle">steps</text>
 <line class="zero" x1="0" x2="100%" y1="{y(0)}%" y2="{y(0)}%"/>
 <svg viewBox="0 0 100 100" preserveAspectRatio="none">
-<path class="band" d="M{" L".join(upper + lower[::-1])} Z"/>
-<path d="M{" L".join(middle)}"/>
+<path class="band" d="M{" L".join(path(high_ends) + path(low_ends)[::-1])} Z"/>
+<path d="M{" L".join(path([point.improvement for point in known]))}"/>
 </svg>
-<circle cx="{x(final.step)}%" cy="{y(final.gain)}%" r="4"/>
+<circle cx="{x(last.step)}%" cy="{y(last.improvement)}%" r="4"/>
 </svg></div>
-<figcaption>Gain: how far the loss on held-out pixels has fallen below the start's, and a band of
-two standard errors. {said[0].upper()}{said[1:]}.</figcaption>
-</figure>
-<details><summary>The curve in numbers</summary>
-{table(("step", "loss", "gain", "standard error"), rows)}
-</details>"""
+<figcaption>Improvement of the validation loss over the start, with a band of two standard errors.
+{summary[0].upper()}{summary[1:]}.</figcaption>
+</figure>"""
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share + 0.0:+.3g} %".replace("+0 %", "0 %") if math.isfinite(share) else "–"
+def curve_rows(curve: Sequence[CurvePoint]) -> list[str]:
+    """Return HTML table rows, of `CURVE_COLUMNS`."""
+    return [
+        f"<tr><td>{p.step:,}</td><td>{f'{p.loss:.5g}'.replace('nan', '–')}</td>"
+        f"<td>{_percent(p.improvement)}</td><td>{_percent(p.standard_error).lstrip('+')}</td></tr>"
+        for p in curve
+    ]
+
+
+def _finite(x: float) -> float:
+    return x if math.isfinite(x) else 0.0
+
+
+def _percent(fraction: float) -> str:
+    if not math.isfinite(fraction):
+        return "–"
+    return f"{100 * fraction + 0.0:+.3g} %".replace("+0 %", "0 %")
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Choose round numbers from at most `low` to at least `high`, 0 among them."""
+    """Return round numbers from at most `low` to at least `high`, 0 among them."""
     least = max(high - low, 1e-4) / 5
     power = 10.0 ** math.floor(math.log10(least))
     step = next(power * k for k in (1, 2, 5, 10) if power * k >= least)

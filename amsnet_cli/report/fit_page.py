@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amsnet_cli.report.comparison import Comparison
-from amsnet_cli.report.curve import CurvePoint, figure
+from amsnet_cli.report.curve import CURVE_COLUMNS, CurvePoint, curve_figure, curve_rows
 from amsnet_cli.report.html import NOISE_NOTE, escape, section, table, write_page
 
 
@@ -38,7 +38,12 @@ def write_fit_page(
         for name, value in settings
     ]
     parts = [f"<p>{escape(paragraph)}</p>" for paragraph in about]
-    parts += [figure(curve), "<h2>Settings</h2>", f'<div class="settings">{table((), rows)}</div>']
+    parts += [
+        curve_figure(curve),
+        "<details><summary>The curve in numbers</summary>",
+        table(CURVE_COLUMNS, curve_rows(curve)), "</details>",
+        "<h2>Settings</h2>", f'<div class="settings">{table((), rows)}</div>',
+    ]  # fmt: skip
     if comparisons:
         parts += ["<h2>Before and after</h2>", NOISE_NOTE]
     for number, (name, comparison) in enumerate(comparisons):
