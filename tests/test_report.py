@@ -158,7 +158,10 @@ class TestPage:
 
 
 def points(*gains: float, error: float = 0.01) -> list[CurvePoint]:
-    return [CurvePoint(step=50 * i, loss=0.1, improvement=g, standard_error=error) for i, g in enumerate(gains)]
+    return [
+        CurvePoint(step=50 * i, loss=0.1, improvement=g, standard_error=error)
+        for i, g in enumerate(gains)
+    ]
 
 
 @pytest.fixture
