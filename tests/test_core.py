@@ -190,9 +190,9 @@ class TestInference:
 
     @pytest.mark.parametrize("size", [(1, 1), (1, 7), (33, 47), (5, 64)])
     @pytest.mark.parametrize("mask_channel", [True, False])
-    @pytest.mark.parametrize("squares", [1, 2])
-    def test_networks_take_any_size(self, size, mask_channel, squares):
-        config = CompactUNetConfig(in_channels=3 + mask_channel, squares=squares)
+    @pytest.mark.parametrize("unshuffle", [1, 2])
+    def test_networks_take_any_size(self, size, mask_channel, unshuffle):
+        config = CompactUNetConfig(in_channels=3 + mask_channel, unshuffle=unshuffle)
         network = MaskedNetwork(CompactUNet(config), fill="zeros", mask_channel=mask_channel)
         x = torch.rand(2, 3, *size)
         with torch.no_grad():
@@ -228,7 +228,7 @@ def test_the_default_weights_and_fits_from_scratch_are_of_one_shape():
 
 @pytest.mark.parametrize(
     "config",
-    [CompactUNetConfig(), CompactUNetConfig(widths=(16, 24, 32), blocks=(1, 1, 2), squares=2)],
+    [CompactUNetConfig(), CompactUNetConfig(widths=(16, 24, 32), blocks=(1, 1, 2), unshuffle=2)],
 )
 def test_networks_reach_as_far_as_they_say_and_tiles_overlap_by_it(config):
     torch.manual_seed(0)

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from amsnet_cli.weights import download
+from amsnet_cli.weights import connection
 from amsnet_cli.weights.store import weights_dir
 from tests.faulty_server import FAULTS, Server, serving
 
@@ -40,8 +40,8 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "TIMEOUT", 0.2)
-    monkeypatch.setattr(download, "BACK_OFF", 0.0)
+    monkeypatch.setattr(connection, "TIMEOUT", 0.2)
+    monkeypatch.setattr(connection, "BACK_OFF", 0.0)
 
 
 def entry(*sources: str, **changes: object) -> dict[str, object]:
@@ -89,7 +89,7 @@ class TestFaults:
         """A server that never does anything else ends in one error, and nothing is taken."""
         server.plan = [fault] * 100
         result = amsnet("weights", "pull", "far")
-        assert len(server.asked) <= 2 * download.ATTEMPTS
+        assert len(server.asked) <= 2 * connection.ATTEMPTS
         assert far.exists() == (result.exit_code == 0)
         if far.exists():
             assert fault not in GIVES_UP and far.read_bytes() == CONTENT
@@ -201,7 +201,7 @@ class TestRetryAfter:
         headers = Message()
         headers["Date"] = "Thu, 01 Jan 1970 00:00:00 GMT"
         headers["Retry-After"] = "Thu, 01 Jan 1970 00:00:07 GMT"
-        assert download._retry_after(headers) == 7
+        assert connection._retry_after(headers) == 7
 
 
 class TestSources:
@@ -240,7 +240,7 @@ class TestSources:
         assert "is not an https address" in amsnet("weights", "pull", "far").stderr
 
     def test_a_plain_mirror_is_for_files_with_a_digest(self, amsnet, publish, monkeypatch):
-        monkeypatch.setattr(download, "ATTEMPTS", 1)
+        monkeypatch.setattr(connection, "ATTEMPTS", 1)
         monkeypatch.setenv("AMSNET_MIRROR", "http://192.0.2.1:9")
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # so that nothing leaves this test
         publish(entry())

@@ -22,7 +22,7 @@ from training.pretrain import KEPT, Replay, TaughtPatches, seen_eightfold
 
 ROOT = Path(__file__).parents[1]
 SMALL = json.dumps({"widths": [8, 16], "blocks": [1, 1]})
-SQUARES = json.dumps({"widths": [16, 32], "blocks": [1, 1], "squares": 2})
+UNSHUFFLED = json.dumps({"widths": [16, 32], "blocks": [1, 1], "unshuffle": 2})
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +53,13 @@ def test_several_learn_as_each_would_alone_and_a_stopped_run_ends_the_same(photo
     folders = [tmp_path / name for name in ("alone", "both", "stopped")]
     for folder in folders:
         folder.mkdir()
-    alone = pretrain(photos, folders[0], f"a={SQUARES}")
-    both = pretrain(photos, folders[1], f"a={SQUARES}", f"b={SMALL}")
+    alone = pretrain(photos, folders[0], f"a={UNSHUFFLED}")
+    both = pretrain(photos, folders[1], f"a={UNSHUFFLED}", f"b={SMALL}")
     assert both.keys() == {"a", "b"} and both["a"] == alone["a"]
 
     for _ in range(2):
-        pretrain(photos, folders[2], f"a={SQUARES}", minutes=0)
-    assert pretrain(photos, folders[2], f"a={SQUARES}") == alone
+        pretrain(photos, folders[2], f"a={UNSHUFFLED}", minutes=0)
+    assert pretrain(photos, folders[2], f"a={UNSHUFFLED}") == alone
 
     model = load_model(folders[0] / "a.safetensors")
     noisy = torch.rand(1, 3, 21, 34)

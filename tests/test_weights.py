@@ -19,7 +19,8 @@ from amsnet_cli.core.networks import CompactUNetConfig, DeamNet
 from amsnet_cli.errors import WeightsError
 from amsnet_cli.model import Inference, load_model
 from amsnet_cli.report.fit_page import write_fit_page
-from amsnet_cli.weights import download, drive
+from amsnet_cli.weights import connection, drive
+from amsnet_cli.weights.header import read_header
 from amsnet_cli.weights.manifest import (
     bundled_path,
     git_blob_sha1_of,
@@ -27,14 +28,8 @@ from amsnet_cli.weights.manifest import (
     own_manifest,
     sha256_of,
 )
-from amsnet_cli.weights.records import arrival, lock_path, pin, pinned_here
-from amsnet_cli.weights.store import (
-    find_weights,
-    fitted_models,
-    model_header,
-    models_dir,
-    weights_dir,
-)
+from amsnet_cli.weights.records import Origin, first_use, lock_path, record_first_use
+from amsnet_cli.weights.store import find_weights, fitted_models, models_dir, weights_dir
 from tests.faulty_server import Server, serving
 from tests.test_download import CONTENT, entry, store
 from tests.test_importing import lightning, prefixed
@@ -53,8 +48,8 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "TIMEOUT", 2.0)
-    monkeypatch.setattr(download, "BACK_OFF", 0.0)
+    monkeypatch.setattr(connection, "TIMEOUT", 2.0)
+    monkeypatch.setattr(connection, "BACK_OFF", 0.0)
 
 
 @pytest.fixture
@@ -93,7 +88,7 @@ class TestShipped:
             assert isinstance(config.network, CompactUNetConfig)
             assert (config.fill, config.mask_channel) == (published.fill, published.mask_channel)
             assert config.inference == Inference(**published.inference)
-            assert model_header(path)["provenance"] == config.provenance
+            assert read_header(path)["provenance"] == config.provenance
         assert amsnet("weights", "verify").stdout == "".join(f"{e.name}: ok\n" for e in bundled)
 
     @pytest.mark.parametrize("name", ["photo", "fine", "sidd", "default"])
@@ -256,7 +251,7 @@ class TestStore:
         models_dir().mkdir(parents=True)
         (models_dir() / "far.safetensors").write_bytes(tiny_model.read_bytes())
         pulled = amsnet("weights", "pull", "far")
-        assert pulled.exit_code == 0 and "goes first" in pulled.stderr
+        assert pulled.exit_code == 0 and "is used instead" in pulled.stderr
         assert find_weights("far").parent == models_dir()
         amsnet("weights", "remove", "far", "-y")
         assert find_weights("far") == far
@@ -394,20 +389,20 @@ class TestDamagedStore:
                     result = amsnet("weights", *command.split())
                     assert result.exit_code in (0, 1, 4), (name, command)
 
-    def test_garbage_is_listed_as_damaged(self, amsnet, home, tmp_path, monkeypatch):
+    def test_garbage_is_listed_as_unreadable(self, amsnet, home, tmp_path, monkeypatch):
         monkeypatch.setenv("AMSNET_HOME", self.damages(home, tmp_path)["garbage"]["AMSNET_HOME"])
-        assert re.search(r"x +damaged", listed(amsnet))
+        assert re.search(r"x +unreadable", listed(amsnet))
         result = amsnet("weights", "verify")
         assert result.exit_code == 4 and "x.safetensors: damaged" in result.stderr
         assert amsnet("weights", "remove", "x", "-y").exit_code == 0
 
     def test_the_lock_file_bears_many_at_once(self, tmp_path):
         (tmp_path / "x").write_bytes(b"x")
-        came = arrival(tmp_path / "x", name="x", source="here")
+        origin = Origin.of(tmp_path / "x", name="x", source="here")
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda i: pin(f"n{i}", came), range(24)))
+            list(pool.map(lambda i: record_first_use(f"n{i}", origin), range(24)))
         assert len(json.loads(lock_path().read_text())) == 24
-        assert pinned_here("n7") == came
+        assert first_use("n7") == origin
 
     def test_a_broken_lock_file_stops_what_needs_it(self, amsnet, home):
         lock_path().write_text("{broken")
@@ -460,7 +455,7 @@ class TestFirstUse:
 
     @pytest.mark.parametrize("fault", ["cut", "stall", "reset", "503", "no ranges", "wrong range"])
     def test_goes_on_only_with_the_same_file(self, amsnet, unpinned, server, fault, monkeypatch):
-        monkeypatch.setattr(download, "TIMEOUT", 0.2)
+        monkeypatch.setattr(connection, "TIMEOUT", 0.2)
         server.plan = [fault]
         assert amsnet("weights", "pull", "far", "--trust-first-use").exit_code == 0
         assert (weights_dir() / "far.safetensors").read_bytes() == unpinned
@@ -481,7 +476,7 @@ class TestFirstUse:
         tmp_path,
         noisy_png,
     ):
-        """As `deamnet-real` is: the format before 1.6, `module.`, run bare."""
+        """As `deamnet-real` is: the format before 1.6, `module.`, run in a single pass."""
         network = DeamNet()
         fill(network, 0.7)
         path = tmp_path / "Real.pth"
@@ -549,7 +544,7 @@ class TestGoogleDrive:
         assert "id=DEAM" in google.asked[-1][0]
         pinned = json.loads(lock_path().read_text())["sidd-deamnet"]
         assert pinned["file"] == DEAMNET and pinned["source"].startswith("https://drive.google.com")
-        assert "pinned here" in amsnet("weights", "show", "sidd-deamnet").stdout
+        assert "trusted" in amsnet("weights", "show", "sidd-deamnet").stdout
 
     def test_the_form_before_a_large_file(self, amsnet, google):
         google.pages["/download?id=DEAM&export=download&confirm=t"] = FORM.format(
@@ -575,7 +570,7 @@ class TestGoogleDrive:
             ({"/embeddedfolderview": "<html>Sign in</html>"}, "no files named"),
             ({"/download": QUOTA}, "quota"),
             ({"/download": FORM.format(action="https://evil.invalid/x")}, "leads to https://evil"),
-            ({"/download": FORM.format(action="/download")}, "again and again"),
+            ({"/download": FORM.format(action="/download")}, "keeps asking"),
             ({"/download": "<html>Sign in</html>"}, "web page"),
         ],
     )  # fmt: skip

@@ -1,7 +1,7 @@
 r"""Train the networks that ship, on clean photos under simulated camera noise.
 
     python -m training.pretrain --photos CLEAN_DIR --state pretrain.pt --steps 20000 --minutes 9 \
-        --learn photo='{"widths": [48, 96, 160], "blocks": [1, 1, 2], "squares": 2}'
+        --learn photo='{"widths": [48, 96, 160], "blocks": [1, 1, 2], "unshuffle": 2}'
 
 Call it again with the same `--state` until it says that it is done: it goes on where the last
 call stopped. Runs on CUDA where there is a GPU. Several networks may learn at once, each from the
