@@ -21,8 +21,8 @@ from typing import Literal, ParamSpec, TypeVar
 from amsnet_cli.atomic import clear_leftovers
 from amsnet_cli.errors import AmsnetError, DeviceError, OutputError, UsageError
 from amsnet_cli.photos.find import find_photos
+from amsnet_cli.photos.formats import WRITABLE
 from amsnet_cli.photos.photo import Photo
-from amsnet_cli.photos.write import WRITABLE
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -179,7 +179,7 @@ def denoise(
     OUT names the format; in a folder photos keep theirs, but RAW and HEIC files become TIFF.
     """
     from amsnet_cli.batch.batch import Outcome, plan_jobs, run_jobs
-    from amsnet_cli.photos.raw import RawOptions
+    from amsnet_cli.photos.formats.raw import RawOptions
     from amsnet_cli.photos.read import read_photo
     from amsnet_cli.photos.write import check_depth, check_output, not_kept, write_photo
 
@@ -511,7 +511,7 @@ def _target(
 ) -> tuple[Path | None, bool]:
     """Find out where results go, and whether that is a folder."""
     from amsnet_cli.batch.batch import Naming, is_folder
-    from amsnet_cli.photos.write import WRITABLE
+    from amsnet_cli.photos.formats import WRITABLE
 
     several = len(sources) > 1 or any(is_folder(source) for source in sources)
     if output is None:
