@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from amsnet_cli.fitting.options import FitOptions
     from amsnet_cli.inference.denoise import DenoiseOptions, denoise
     from amsnet_cli.model import Model, load_model, save_model
+    from amsnet_cli.photos.formats.raw import RawOptions
     from amsnet_cli.photos.photo import Photo
-    from amsnet_cli.photos.raw import RawOptions
     from amsnet_cli.photos.read import read_photo
     from amsnet_cli.photos.write import write_photo
     from amsnet_cli.research.evaluation import psnr, ssim
@@ -36,7 +36,7 @@ _HOMES = {
     "FitOptions": "fitting.options",
     "Model": "model",
     "Photo": "photos.photo",
-    "RawOptions": "photos.raw",
+    "RawOptions": "photos.formats.raw",
     "denoise": "inference.denoise",
     "find_weights": "weights.store",
     "fit": "fitting.fit",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from amsnet_cli.batch.plan import Naming, is_folder, plan_jobs
 from amsnet_cli.errors import OutputError, UsageError
-from amsnet_cli.photos.write import WRITABLE
+from amsnet_cli.photos.formats import WRITABLE
 
 _SEPARATORS = ("/", os.sep)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from amsnet_cli.errors import OutputError, UsageError
 from amsnet_cli.photos.find import find_photos
-from amsnet_cli.photos.write import WRITABLE
+from amsnet_cli.photos.formats import WRITABLE
 
 _TEMPLATE_HINT = "use {stem} or {name}, and {folder} and {ext}, as in {stem}_clean{ext}"
 

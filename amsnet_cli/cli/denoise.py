@@ -201,7 +201,7 @@ def denoise(
         from amsnet_cli.cli.photo_steps import PhotoSteps
         from amsnet_cli.device import choose_device
         from amsnet_cli.inference.denoise import DenoiseOptions
-        from amsnet_cli.photos.raw import RawOptions
+        from amsnet_cli.photos.formats.raw import RawOptions
         from amsnet_cli.report.html import write_report
 
         where = choose_device(device)
@@ -215,7 +215,7 @@ def denoise(
             ),
             device=where, raw=RawOptions(development=raw, highlights=highlights),
             destination=destination, depth=depth, strip_metadata=strip_metadata,
-            keep_time=keep_time, force=force, report=report is not None,
+            keep_time=keep_time, force=force, report=report is not None, measure_noise=as_json,
             label=printer.label, quiet=quiet,
         )  # fmt: skip
         threads = jobs if jobs is not None else 0 if max_memory else 1

@@ -106,7 +106,7 @@ class OutcomePrinter:
     ) -> None:
         info = outcome.info if outcome else None
         width, height = (outcome.size if outcome else None) or (None, None)
-        before, after = info.noise if info else (math.nan, math.nan)
+        before, after = (info.noise if info else None) or (math.nan, math.nan)
         print_json({
             "input": PIPE if self._pipes.holds(job.source) else str(job.source),
             "output": str(job.target),

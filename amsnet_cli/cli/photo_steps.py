@@ -15,9 +15,8 @@ from amsnet_cli.cli.model_choice import ModelChooser
 from amsnet_cli.errors import OutputError
 from amsnet_cli.inference.denoise import Denoised, DenoiseOptions, denoise
 from amsnet_cli.photos.exif import camera_of
-from amsnet_cli.photos.geometry import cropped, stored_box
 from amsnet_cli.photos.photo import Photo, without_metadata
-from amsnet_cli.photos.raw import RawOptions
+from amsnet_cli.photos.formats.raw import RawOptions
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import check_depth, check_output, not_kept, write_photo
 from amsnet_cli.report.comparison import Comparison, compare
@@ -31,13 +30,13 @@ class PhotoInfo:
     Attributes:
         weights: name of the model that denoised it.
         reason: why that model, if there was a choice.
-        noise: estimated noise level before and after, on a scale of 255.
+        noise: estimated noise level before and after, on a scale of 255; None if not asked for.
         comparison: for the report; None without one.
     """
 
     weights: str
     reason: str
-    noise: tuple[float, float]
+    noise: tuple[float, float] | None
     comparison: Comparison | None
 
 
@@ -56,6 +55,7 @@ class PhotoSteps:
         keep_time: give the result the photo's time of modification.
         force: overwrite.
         report: compare each photo with its result.
+        measure_noise: estimate the noise before and after.
         label: names a photo in the progress bar.
         quiet: no notes, no progress bar.
     """
@@ -70,6 +70,7 @@ class PhotoSteps:
     keep_time: bool
     force: bool
     report: bool
+    measure_noise: bool
     label: Callable[[Job], str]
     quiet: bool
     _cameras: dict[Job, tuple[str | None, int | None]] = field(default_factory=dict)
@@ -113,10 +114,12 @@ class PhotoSteps:
             denoised = denoise(photo, model, self.options, device=self.device, progress=progress)
         if denoised.model is not model:
             reason = "its noise is white"
+        noise = None
+        if self.measure_noise or self.report:
+            noise = denoised.noise_before, denoised.noise_after
         info = PhotoInfo(
-            weights=denoised.model.name, reason=reason,
-            noise=(denoised.noise_before, denoised.noise_after),
-            comparison=self._compare(photo, denoised) if self.report else None,
+            weights=denoised.model.name, reason=reason, noise=noise,
+            comparison=self._compare(denoised, noise) if self.report else None,
         )  # fmt: skip
         clean = denoised.photo if self.strip_metadata else tag_software(denoised, self.options)
         return clean, info
@@ -129,10 +132,7 @@ class PhotoSteps:
         """
         write_photo(photo, job.target, modified_ns=self._modified_ns.get(job))
 
-    def _compare(self, photo: Photo, denoised: Denoised) -> Comparison:
-        crop = self.options.crop
-        before = cropped(photo, stored_box(photo, crop)) if crop else photo
+    def _compare(self, denoised: Denoised, noise: tuple[float, float] | None) -> Comparison:
         pictures = self._shown < MAX_SHOWN
         self._shown += pictures
-        noise = denoised.noise_before, denoised.noise_after
-        return compare(before, denoised.photo, noise=noise, pictures=pictures)
+        return compare(denoised.noisy, denoised.photo, noise=noise, pictures=pictures)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -116,19 +117,27 @@ class DenoiseOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Denoised:
-    """A denoised photo.
+    """A denoised photo, and what is known of it.
 
     Attributes:
-        photo: the result.
-        model: that denoised it.
-        noise_before: estimated noise level of the photo, or of its crop, on a scale of 255.
-        noise_after: that of the result.
+        photo: of the same depth and metadata as the input, of the same size or that of the crop.
+        model: the model that was used: the given one, or that for white noise.
+        noisy: the input, or the crop of it.
     """
 
     photo: Photo
     model: Model
-    noise_before: float
-    noise_after: float
+    noisy: Photo
+
+    @cached_property
+    def noise_before(self) -> float:
+        """Noise level of the input on a scale of 255; nan where it cannot be measured."""
+        return photo_noise_level(self.noisy)
+
+    @cached_property
+    def noise_after(self) -> float:
+        """Noise level of the result on a scale of 255; nan where it cannot be measured."""
+        return photo_noise_level(self.photo)
 
 
 def denoise(
@@ -193,10 +202,7 @@ def denoise(
             _release_heap(waiting.pixels)
         clean = _fused(result, waiting, options, codec, finer, white=white)
         _release_heap(waiting.pixels)
-        return Denoised(
-            photo=clean, model=model,
-            noise_before=photo_noise_level(result), noise_after=photo_noise_level(clean),
-        )  # fmt: skip
+        return Denoised(photo=clean, model=model, noisy=result)
 
 
 def select_model(photo: Photo, model: Model, options: DenoiseOptions = DenoiseOptions()) -> Model:
