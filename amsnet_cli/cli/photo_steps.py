@@ -15,8 +15,8 @@ from amsnet_cli.cli.model_choice import ModelChooser
 from amsnet_cli.errors import OutputError
 from amsnet_cli.inference.denoise import Denoised, DenoiseOptions, denoise
 from amsnet_cli.photos.exif import camera_of
-from amsnet_cli.photos.photo import Photo, without_metadata
 from amsnet_cli.photos.formats.raw import RawOptions
+from amsnet_cli.photos.photo import Photo, without_metadata
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import check_depth, check_output, not_kept, write_photo
 from amsnet_cli.report.comparison import Comparison, compare

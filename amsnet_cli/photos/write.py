@@ -76,7 +76,7 @@ def not_kept(photo: Photo, path: Path) -> list[str]:
     return WRITABLE[path.suffix.lower()].losses(photo)
 
 
-def write_photo(photo: Photo, path: Path, *, modified_ns: int | None = None) -> None:
+def write_photo(photo: Photo, path: str | Path, *, modified_ns: int | None = None) -> None:
     """Write a photo in the format that the suffix of `path` names.
 
     Pixels in PNG, TIFF and lossless WebP are exact. JPEG is written without chroma subsampling,
@@ -92,6 +92,7 @@ def write_photo(photo: Photo, path: Path, *, modified_ns: int | None = None) -> 
     Raises:
         OutputError: see `check_depth`; or the file cannot be written.
     """
+    path = Path(path)
     check_depth(photo, path)
     write = WRITABLE[path.suffix.lower()].write
     assert write is not None
