@@ -180,7 +180,7 @@ class TestCommands:
         for call in (["evaluate", tmp_path], ["fit", tmp_path, "-o", tmp_path / "x.safetensors"]):
             refused = amsnet(*call, "-w", "auto")
             assert refused.exit_code == 2
-            assert "auto chooses weights only for: amsnet denoise" in refused.stderr
+            assert "auto selects weights only in: amsnet denoise" in refused.stderr
 
     def test_no_model_takes_the_name(self, amsnet, tmp_path):
         with pytest.raises(UsageError, match="'auto' is taken"):

@@ -168,7 +168,11 @@ class TestErrors:
             ),
             (lambda t: ["denoise", t / "ok.png", "-f", "--skip-existing"], 2, "exclude"),
             (lambda t: ["denoise", t / "ok.png", "--report", t / "x.txt"], 1, "add .html"),
-            (lambda t: ["denoise", t / "ok.png", "--report", t / "no" / "x.html"], 1, "existing folder"),
+            (
+                lambda t: ["denoise", t / "ok.png", "--report", t / "no" / "x.html"],
+                1,
+                "existing folder",
+            ),
             (lambda t: ["denoise", t / "ok.png", "-w", "nothing"], 4, "there are: photo"),
             (lambda t: ["denoise", t / "ok.png", "-w", t / "text.png"], 4, "not an amsnet model"),
             (lambda t: ["denoise", t / "ok.png", "--device", "cuda:99"], 5, "no device cuda:99"),

@@ -248,10 +248,10 @@ def _model_file(folder: Path, chosen: Path | None) -> Path:
 def _print_done(result: FitResult, page: Path | None, *, as_json: bool) -> None:
     """Print the model's path, or the event "done", on stdout."""
     if as_json:
-        from amsnet_cli.cli.fit_progress import print_json
+        from amsnet_cli.cli.fit_progress import print_object
 
         best = result.best
-        print_json(
+        print_object(
             "done",
             model=str(result.model) if result.model else None, reason=result.reason or None,
             report=str(page) if page and result.model else None,
