@@ -66,7 +66,7 @@ def run_fit(noisy: Path, model: Path, minutes: float, options: list[str]) -> tup
 def method_of(path: Path) -> Method:
     """Return a function that denoises with a model, or with the default if there is no file."""
     model = load_model(path if path.exists() else find_weights(None))
-    return lambda x: denoise(Photo(pixels=x), model).pixels
+    return lambda x: denoise(Photo(pixels=x), model).photo.pixels
 
 
 def measure(folder: Path, every: int, name: str, minutes: float, results: SetResults) -> None:

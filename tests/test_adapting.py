@@ -10,9 +10,9 @@ import pytest
 import skimage.data
 import torch
 import torch.nn.functional as F
-from amsnet_cli.errors import UsageError
 from PIL import Image
 
+from amsnet_cli.errors import UsageError
 from amsnet_cli.fitting.events import FitEvent, FolderProfiled, StageProgress, StepDone
 from amsnet_cli.fitting.fit import FitResult, fit
 from amsnet_cli.fitting.options import FitOptions
@@ -64,7 +64,7 @@ def test_the_fitted_model_is_better_on_these_photos_and_as_fast(tmp_path, shots,
     noisy = Photo(pixels=blotched(clean_crop, 6))
     # The networks alone: no camera's noise is so coarse in so crisp a picture (`core.resolution`).
     before, after = (
-        denoise(noisy, m, DenoiseOptions(strength=1.0)).pixels
+        denoise(noisy, m, DenoiseOptions(strength=1.0)).photo.pixels
         for m in (start, load_model(result.model))
     )
     assert psnr(after, clean_crop) > psnr(before, clean_crop) + 0.3

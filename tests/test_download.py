@@ -84,7 +84,7 @@ class TestFaults:
         assert far.read_bytes() == CONTENT
         assert store() == ["far.json", "far.safetensors"]
 
-    @pytest.mark.parametrize("fault", FAULTS)
+    @pytest.mark.parametrize("fault", [f for f in FAULTS if f not in GIVES_UP])
     def test_for_ever(self, amsnet, far, server, fault):
         """A server that never does anything else ends in one error, and nothing is taken."""
         server.plan = [fault] * 100
@@ -92,7 +92,7 @@ class TestFaults:
         assert len(server.asked) <= 2 * connection.ATTEMPTS
         assert far.exists() == (result.exit_code == 0)
         if far.exists():
-            assert fault not in GIVES_UP and far.read_bytes() == CONTENT
+            assert far.read_bytes() == CONTENT
         else:
             assert result.exit_code == 4 and "far.json" not in store()
             assert result.stderr.splitlines()[-1].startswith("error: cannot pull far")
@@ -133,10 +133,10 @@ class TestFaults:
         assert len(server.asked) <= 4
 
     def test_any_order_of_faults(self, amsnet, far, server):
-        """40 pulls, each through up to 8 faults drawn at random."""
+        """12 pulls, each through up to 8 faults drawn at random."""
         draw = random.Random(7)
         quick = [f for f in FAULTS if f not in ("silent", "stall", "drip")]
-        for _ in range(40):
+        for _ in range(12):
             server.plan = [draw.choice(quick) for _ in range(draw.randint(1, 8))]
             faults = list(server.plan)
             result = amsnet("weights", "pull", "far", "-q")
@@ -160,8 +160,7 @@ class TestFaults:
 class TestRetryAfter:
     """A server that says when to come back is heard, within bounds."""
 
-    @pytest.mark.parametrize("code", ["429", "503"])
-    @pytest.mark.parametrize("form", ["seconds", "date"])
+    @pytest.mark.parametrize(("code", "form"), [("429", "seconds"), ("503", "date")])
     def test_is_waited_for(self, amsnet, far, server, code, form):
         server.plan = [code]
         date = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=2.5), usegmt=True)
@@ -319,7 +318,7 @@ class TestKilled:
     def test_at_random_moments(self, far, server):
         server.rate = 2 << 20
         draw = random.Random(3)
-        for number in [signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGTERM] * 2:
+        for number in [signal.SIGKILL, signal.SIGINT, signal.SIGTERM]:
             asked = len(server.asked)
             process = self.pull()
             while len(server.asked) == asked and process.poll() is None:

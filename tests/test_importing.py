@@ -168,7 +168,7 @@ class TestPublished:
 
     NAME = "deamnet-sidd-val_avg_psnr=37.80.ckpt"
 
-    def test_the_authors_files_go_by_their_name(self, amsnet, tmp_path, deamnet, noisy_png):
+    def test_the_authors_files_go_by_their_name(self, amsnet, tmp_path, deamnet):
         torch.save(lightning(deamnet.state_dict()), tmp_path / self.NAME)
         done = amsnet("weights", "import", tmp_path / self.NAME)
         assert done.exit_code == 0, done.stderr
@@ -482,6 +482,12 @@ class TestMalicious:
             "a storage of minus one": checkpoint(
                 storage_reference(FLOATS, b"J\xff\xff\xff\xff"), **{"archive/data/0": bytes(8)}
             ),
+            "a view of a trillion numbers": checkpoint(
+                storage_reference(FLOATS, b"K\x02").replace(
+                    b"K\x02\x85K\x01\x85", b"\x8a\x06\x00\x00\x00\x00\x00\x01\x85K\x00\x85"
+                ),
+                **{"archive/data/0": bytes(8)},
+            ),
             "a storage that is shorter": checkpoint(
                 storage_reference(FLOATS, b"K\x02"), **{"archive/data/0": bytes(4)}
             ),
@@ -512,6 +518,10 @@ class TestMalicious:
             "senseless escapes": checkpoint(b"\x80\x02S'\\ '\n."),
             "before 1.6, a tar": b"./\0" + bytes(509) + evil,
         }  # fmt: skip
+        full = storage_reference(FLOATS, b"K\x50")  # one fits, two do not
+        twice_as_much = full[:-1].replace(b"X\x01\x00\x00\x00a", b"(X\x01\x00\x00\x00a", 1)
+        twice_as_much = twice_as_much[:-1] + full[3:-2].replace(b"\x000X", b"\x001X") + b"u."
+        attacks["before 1.6, more storages than bytes"] = legacy(3, twice_as_much)
         for position in range(5):
             attacks[f"before 1.6, pickle {position}"] = legacy(position, evil)
         with pytest.warns(UserWarning, match="Duplicate"):
@@ -531,7 +541,7 @@ class TestMalicious:
     def test_nothing_runs_and_each_is_refused(self, tmp_path, amsnet, marker, monkeypatch):
         monkeypatch.chdir(tmp_path)
         attacks = self.attacks(marker)
-        assert len(attacks) >= 55
+        assert len(attacks) >= 61
         for name, content in attacks.items():  # each within the test's time, however it is nested
             path = tmp_path / "net.ckpt"
             path.write_bytes(content)

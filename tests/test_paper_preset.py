@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from amsnet_cli.errors import PhotoError, UsageError
 
 from amsnet_cli.core.losses import prior_smoothing
 from amsnet_cli.core.networks import LIGHT, Restormer
+from amsnet_cli.errors import PhotoError, UsageError
 from amsnet_cli.fitting.distributed import DistributedContext
 from amsnet_cli.fitting.fit import fit
 from amsnet_cli.fitting.images import MAX_IMAGES
@@ -113,7 +113,7 @@ def test_the_paper_s_networks_train_and_denoise(tmp_path, folder, noisy_crop, ne
     for key, tensor in trained.items():
         # Running statistics of batch normalisation are kept as well.
         assert any(word in key for word in idle) or not torch.equal(tensor, fresh[key]), key
-    after = denoise(Photo(pixels=noisy_crop[:40, :50]), model).pixels
+    after = denoise(Photo(pixels=noisy_crop[:40, :50]), model).photo.pixels
     assert after.shape == (40, 50, 3)
 
 
@@ -131,7 +131,7 @@ class TestSmoothing:
 
         def variation(model: Model) -> float:
             bare = DenoiseOptions(strength=1)
-            after = denoise(Photo(pixels=noisy_crop), model, bare).pixels.astype(float)
+            after = denoise(Photo(pixels=noisy_crop), model, bare).photo.pixels.astype(float)
             return np.abs(np.diff(after, axis=0)).mean() + np.abs(np.diff(after, axis=1)).mean()
 
         assert variation(smoothed) < 0.8 * variation(start)

@@ -21,7 +21,7 @@ from training import pretrain
 from training.patches import DistilledPatches, ReplayBuffer, self_ensemble
 
 SMALL = json.dumps({"widths": [8, 16], "blocks": [1, 1]})
-UNSHUFFLED = json.dumps({"widths": [16, 32], "blocks": [1, 1], "unshuffle": 2})
+SQUARES = json.dumps({"widths": [16, 32], "blocks": [1, 1], "unshuffle": 2})
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +54,13 @@ def run(photos, tmp_path, monkeypatch, capsys):
 
 
 def test_networks_train_together_as_alone_and_resume_to_the_same_bytes(run, tmp_path):
-    alone = run("alone", "--train", f"a={UNSHUFFLED}")
-    both = run("both", "--train", f"a={UNSHUFFLED}", f"b={SMALL}")
+    alone = run("alone", "--train", f"a={SQUARES}")
+    both = run("both", "--train", f"a={SQUARES}", f"b={SMALL}")
     assert both.keys() == {"a", "b"} and both["a"] == alone["a"]
 
     for _ in range(2):
-        run("stopped", "--train", f"a={UNSHUFFLED}", minutes=0)
-    assert run("stopped", "--train", f"a={UNSHUFFLED}") == alone
+        run("stopped", "--train", f"a={SQUARES}", minutes=0)
+    assert run("stopped", "--train", f"a={SQUARES}") == alone
 
     model = load_model(tmp_path / "alone" / "a.safetensors")
     noisy = torch.rand(1, 3, 21, 34)

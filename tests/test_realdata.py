@@ -129,7 +129,7 @@ def test_tiles_hardly_show():
         for path in sorted((SHARED / name / "noisy").iterdir())[1:8:3]:
             crop = Photo(pixels=read_photo(path).pixels[:512, :512])
             whole, tiled = (
-                denoise(crop, model, DenoiseOptions(tile=tile)).pixels.astype(int)
+                denoise(crop, model, DenoiseOptions(tile=tile)).photo.pixels.astype(int)
                 for tile in (2000, 264)
             )
             apart.append(np.abs(whole - tiled).ravel())

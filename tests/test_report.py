@@ -12,6 +12,7 @@ import skimage.data
 from PIL import Image
 
 from amsnet_cli.errors import OutputError, PhotoError
+from amsnet_cli.inference.photo_noise import photo_noise_level
 from amsnet_cli.photos.colour import srgb_profile
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
@@ -86,6 +87,11 @@ class TestComparison:
     def test_known_noise_levels_are_not_measured_again(self):
         noisy, clean = pair()
         assert compare(noisy, clean, noise=(7.0, 1.0), pictures=False).noise == (7.0, 1.0)
+
+    def test_float_photos_are_measured_in_their_range(self):
+        noisy, _ = pair(20)
+        bright = Photo(pixels=noisy.pixels.astype(np.float32) / 255 * 4)
+        assert photo_noise_level(bright) == pytest.approx(photo_noise_level(noisy), rel=0.05)
 
 
 @pytest.fixture

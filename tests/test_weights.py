@@ -18,6 +18,8 @@ import amsnet_cli
 from amsnet_cli.core.networks import CompactUNetConfig, DeamNet
 from amsnet_cli.errors import WeightsError
 from amsnet_cli.model import Inference, load_model
+from amsnet_cli.photos.photo import Photo
+from amsnet_cli.photos.write import write_photo
 from amsnet_cli.report.fit_page import write_fit_page
 from amsnet_cli.weights import connection, drive
 from amsnet_cli.weights.header import read_header
@@ -91,7 +93,7 @@ class TestShipped:
             assert read_header(path)["provenance"] == config.provenance
         assert amsnet("weights", "verify").stdout == "".join(f"{e.name}: ok\n" for e in bundled)
 
-    @pytest.mark.parametrize("name", ["photo", "fine", "sidd", "default"])
+    @pytest.mark.parametrize("name", ["fine", "default"])
     def test_pulling_what_is_bundled_needs_no_network(self, amsnet, monkeypatch, name):
         monkeypatch.setenv("AMSNET_OFFLINE", "1")
         result = amsnet("weights", "pull", name)
@@ -228,7 +230,7 @@ class TestStore:
             weights_dir().chmod(0o755)
 
     @pytest.mark.parametrize("damage", [CONTENT[:-1] + b"?", b"", CONTENT + b"x"])
-    def test_damage_is_named_with_the_mend_which_mends(self, amsnet, far, damage):
+    def test_damage_is_reported_with_a_fix_that_works(self, amsnet, far, damage):
         amsnet("weights", "pull", "far")
         far.write_bytes(damage)
         result = amsnet("weights", "verify")
@@ -374,14 +376,16 @@ class TestDamagedStore:
             "manifest folder": {"AMSNET_MANIFEST": str(home)},
         }
 
-    def test_the_default_denoises(self, amsnet, home, tmp_path, noisy_png, monkeypatch):
+    def test_the_default_denoises(self, amsnet, home, tmp_path, noisy_crop, monkeypatch):
+        small = tmp_path / "small.png"
+        write_photo(Photo(pixels=noisy_crop[:40, :40].copy()), small)
         for name, environment in self.damages(home, tmp_path).items():
             with monkeypatch.context() as patch:
                 for key, value in environment.items():
                     patch.setenv(key, value)
                 assert find_weights(None) == bundled_path(own_manifest().entry("photo"))
                 out = tmp_path / f"{name}.png"
-                result = amsnet("denoise", noisy_png, "-o", out)
+                result = amsnet("denoise", small, "-o", out)
                 assert result.exit_code == 0, (name, result.stderr)
                 for command in ("list", "verify", "show photo", "prune -y", "pull photo",
                                 "pull sidd-unet", "path nothing"):  # fmt: skip
@@ -467,15 +471,7 @@ class TestFirstUse:
         assert amsnet("weights", "pull", "far", "--trust-first-use").exit_code == 0
         assert [r for _, r in server.asked] == [None, None]
 
-    def test_checkpoints_pinned_by_git_are_converted(
-        self,
-        amsnet,
-        publish,
-        server,
-        deamnet_checkpoint,
-        tmp_path,
-        noisy_png,
-    ):
+    def test_checkpoints_pinned_by_git_are_converted(self, amsnet, publish, server, tmp_path):
         """As `deamnet-real` is: the format before 1.6, `module.`, run in a single pass."""
         network = DeamNet()
         fill(network, 0.7)
@@ -536,7 +532,7 @@ class TestGoogleDrive:
     def pull(self, amsnet):
         return amsnet("weights", "pull", "sidd-deamnet", "--trust-first-use")
 
-    def test_a_file_is_found_by_its_exact_name(self, amsnet, google, noisy_png, tmp_path):
+    def test_a_file_is_found_by_its_exact_name(self, amsnet, google):
         pulled = self.pull(amsnet)
         assert pulled.exit_code == 0, pulled.stderr
         assert load_model(Path(pulled.stdout.strip())).config.network == "deamnet"
@@ -588,7 +584,7 @@ class TestGoogleDrive:
         assert result.exit_code == 4 and "Google Drive sends" in result.stderr
         assert store() == []
 
-    @pytest.mark.parametrize("plan", [["503"], ["reset"], ["well", "503"], ["garbage", "cut"]])
+    @pytest.mark.parametrize("plan", [["503"], ["garbage", "cut"]])
     def test_hiccups_are_tried_again(self, amsnet, google, plan):
         google.plan = plan
         assert self.pull(amsnet).exit_code == 0

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from amsnet_cli.atomic import clear_leftovers
-from amsnet_cli.device import memory_errors, reuse_memory
 from amsnet_cli.fitting.checkpoint import checkpoint_path
 from amsnet_cli.fitting.distributed import DistributedContext
 from amsnet_cli.fitting.events import (
@@ -47,6 +46,7 @@ from amsnet_cli.fitting.options import (
 )
 from amsnet_cli.fitting.patches import MaskedPatches, PatchSampler
 from amsnet_cli.fitting.run import FitRun, train
+from amsnet_cli.inference.memory import memory_errors, reuse_memory
 from amsnet_cli.model import Inference, Model, ModelConfig, load_model, save_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.report.curve import CurvePoint

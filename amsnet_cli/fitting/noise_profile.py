@@ -9,14 +9,15 @@ import numpy as np
 import torch
 
 from amsnet_cli.fitting.images import ImageFolder, to_tensor
-from amsnet_cli.inference.denoise import DenoiseOptions, denoise, quantisation_step
+from amsnet_cli.inference.denoise import DenoiseOptions, denoise
+from amsnet_cli.inference.photo_rows import quantisation_step
 from amsnet_cli.model import Model
-from amsnet_cli.noise.level import is_white
 from amsnet_cli.noise.model import NoiseModel, estimate_noise
+from amsnet_cli.noise.whiteness import is_white
 from amsnet_cli.photos.photo import Photo, Pixels
 from amsnet_cli.photos.pixel_codec import with_depth
 from amsnet_cli.postprocess.block_stats import block_stats, quiet_power
-from amsnet_cli.postprocess.texture import noise_confidence
+from amsnet_cli.postprocess.confidence import noise_confidence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class ProfileConfig:
     Attributes:
         min_sigma: standard deviation, in [0, 1] units, below which an image counts as clean; of
             all of it or of its quiet blocks.
-        min_confidence: `postprocess.texture.noise_confidence` below which the residual may as well
+        min_confidence: confidence (`postprocess.confidence`) below which the residual may as well
             be texture or grain, so that the image counts as clean.
         mixed_ratio: highest over lowest noise level above which a folder counts as mixed.
         stride_quantile: fraction of the images whose noise `FolderProfile.stride` decorrelates.
@@ -164,7 +165,7 @@ def _profile_crop(
 
 
 def mostly_white(images: ImageFolder) -> bool:
-    """Whether the noise of most crops is white, by `noise.level.is_white`."""
+    """Whether the noise of most crops is white, by `noise.whiteness.is_white`."""
     white = [is_white(to_tensor(crop.pixels)) for crop in images.crops]
     return 2 * sum(white) > len(white)
 
@@ -183,7 +184,7 @@ def profile_folder(
     unnamed = sum(name is None for name, _ in images.cameras)
     noise = [profile.noise for profile in profiles if profile.noise is not None]
     levels = sorted(model.sigma() for model in noise)
-    strides = sorted(model.stride() for model in noise)
+    strides = sorted(model.decorrelating_stride() for model in noise)
     dark, mid, bright = (
         float(np.median([model.levels[i] for model in noise])) if noise else 0.0 for i in (1, 4, 7)
     )
@@ -196,7 +197,7 @@ def profile_folder(
         levels=levels,
         by_brightness=(dark, mid, bright),
         autocorrelation=_median(model.correlation(1) for model in noise),
-        channel_correlation=_median(model.between_channels() for model in noise),
+        channel_correlation=_median(model.channel_correlation() for model in noise),
         stride=strides[int(config.stride_quantile * (len(strides) - 1))] if strides else 1,
         clean=2 * sum(profile.clean for profile in profiles) > len(profiles),
         mixed=spread or len(cameras) + bool(unnamed) > 1,

@@ -22,7 +22,7 @@ from amsnet_cli.fitting.distributed import DistributedContext
 from amsnet_cli.fitting.images import ImageFolder, to_tensor
 from amsnet_cli.fitting.noise_profile import CropProfile
 from amsnet_cli.fitting.patches import MaskedPatches, PatchSampler
-from amsnet_cli.noise.model import NoiseSampler
+from amsnet_cli.noise.synthesis import NoiseSampler
 
 # Part of the seeds: another word would draw other patches.
 _TRAIN, _ADAPT, _VALIDATE = "train", "renoise", "held out"

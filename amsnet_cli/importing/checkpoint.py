@@ -26,13 +26,13 @@ PICKLE_LIMIT = 16 << 20
 
 _ORDERED_DICT = "collections.OrderedDict"
 _REBUILD = "torch._utils._rebuild_tensor_v2"
-_ELEMENT = {
+_ITEM_SIZE = {
     "torch.DoubleStorage": 8, "torch.FloatStorage": 4, "torch.HalfStorage": 2,
     "torch.BFloat16Storage": 2, "torch.LongStorage": 8, "torch.IntStorage": 4,
     "torch.ShortStorage": 2, "torch.CharStorage": 1, "torch.ByteStorage": 1,
     "torch.BoolStorage": 1,
 }  # fmt: skip
-_GLOBALS = {_ORDERED_DICT, _REBUILD, *_ELEMENT}
+_GLOBALS = {_ORDERED_DICT, _REBUILD, *_ITEM_SIZE}
 
 # What torch.save writes in its one folder.
 _RECORD = re.compile(
@@ -253,9 +253,9 @@ class _Machine:
     def _storage(self, reference: Any) -> _Storage:
         match reference:
             case ("storage", _Global(kind), str(key), str(), int(count), *rest) if (
-                kind in _ELEMENT and key.isdigit() and rest in ([], [None])
+                kind in _ITEM_SIZE and key.isdigit() and rest in ([], [None])
             ):
-                needed = 0 if key in self._storages else count * _ELEMENT[kind]
+                needed = 0 if key in self._storages else count * _ITEM_SIZE[kind]
                 if not 0 <= needed <= self._free:
                     raise _RefusedError(f"a storage of {count} numbers, more than the file has")
                 self._storages.add(key)
