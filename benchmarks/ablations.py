@@ -19,11 +19,12 @@ from typing import get_args
 
 import torch
 
-from amsnet_cli import __version__, denoise, fit, load_model, read_photo
+from amsnet_cli import __version__, load_model, read_photo
 from amsnet_cli.core.networks import PaperNetwork
 from amsnet_cli.device import choose_device
+from amsnet_cli.fitting.fit import fit
 from amsnet_cli.fitting.options import FitOptions, NetworkName
-from amsnet_cli.inference.denoise import DenoiseOptions
+from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.model import Model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.research.datasets import pair_photos

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from amsnet_cli import Photo, denoise, find_weights, load_model
+from amsnet_cli import Photo, find_weights, load_model
+from amsnet_cli.inference.denoise import denoise
 from amsnet_cli.postprocess.brightness import ResidualHistogram, correct_brightness
 from amsnet_cli.postprocess.config import BrightnessConfig
 

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from amsnet_cli.photos import exif, jpeg, png, tiff
+from amsnet_cli.photos import exif, ifd
+from amsnet_cli.photos.formats import jpeg, png, raw, tiff
+from amsnet_cli.photos.iptc import iptc_in_resources
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import write_photo
 from tests.test_fidelity import IPTC
@@ -43,10 +45,10 @@ class TestBlocks:
     def test_the_thumbnail_stays(self):
         file = io.BytesIO()
         Image.new("RGB", (8, 8)).save(file, "JPEG")
-        thumbnail = {513: tiff.Entry(type=4, count=1, value=struct.pack("<I", 8))}
-        block = tiff.append_tree(b"II*\0\0\0\0\0" + file.getvalue(), thumbnail)
+        thumbnail = {513: ifd.Entry(type=4, count=1, value=struct.pack("<I", 8))}
+        block = ifd.append_tree(b"II*\0\0\0\0\0" + file.getvalue(), thumbnail)
         first = len(block) + len(block) % 2
-        block = tiff.append_tree(block, {0x10F: tiff.Entry(type=2, count=4, value=b"Abc\0")})
+        block = ifd.append_tree(block, {0x10F: ifd.Entry(type=2, count=4, value=b"Abc\0")})
         second = struct.unpack_from("<I", block, 4)[0] + 2 + 12
         block = block[:second] + struct.pack("<I", first - 18) + block[second + 4 :]
         after = exif.with_software(block, "amsnet")
@@ -69,20 +71,20 @@ class TestBlocks:
             exif.with_orientation(block, 3)
             exif.without_orientation(block)
             exif.with_software(block, "amsnet")
-            exif.exif_of_tiff(block)
-            exif.exif_of_tiff(block, raw=True)
+            tiff.exif_of(block)
+            raw.exif_of(block)
 
     def test_directories_that_point_to_themselves_end(self):
         block = bytearray(exif_block())
         start = struct.unpack_from(">I", block, 4)[0]
         for entry in range(start + 2, len(block) - 12, 12):
-            if struct.unpack_from(">H", block, entry)[0] in (tiff.EXIF, tiff.GPS):
+            if struct.unpack_from(">H", block, entry)[0] in (ifd.EXIF_IFD, ifd.GPS_IFD):
                 struct.pack_into(">I", block, entry + 8, start)
-        assert tiff.read_tree(bytes(block))[271]
+        assert ifd.read_tree(bytes(block))[271]
 
     def test_huge_counts_read_nothing(self):
         entry = struct.pack("<HHII", 271, 2, 0xFFFFFFFF, 8)
-        assert tiff.read_tree(b"II*\0\x08\0\0\0" + b"\x01\0" + entry + bytes(4)) == {}
+        assert ifd.read_tree(b"II*\0\x08\0\0\0" + b"\x01\0" + entry + bytes(4)) == {}
 
 
 class TestTiff:
@@ -96,9 +98,9 @@ class TestTiff:
         ]  # fmt: skip
         pixels = np.zeros((4, 4, 3), np.uint8)
         tifffile.imwrite(path, pixels, byteorder=order, extratags=tags, metadata=None)
-        block = exif.exif_of_tiff(path.read_bytes())
+        block = tiff.exif_of(path.read_bytes())
         tifffile.imwrite(path, pixels, metadata=None, software=None)
-        path.write_bytes(exif.tiff_with_exif(path.read_bytes(), block, IPTC))
+        path.write_bytes(tiff.with_exif(path.read_bytes(), block, IPTC))
         with tifffile.TiffFile(path) as file:
             found = {tag.code: tag.value for tag in file.pages[0].tags}
         assert {code: found[code] for code, *_ in tags} == {
@@ -117,26 +119,26 @@ class TestRaw:
         head = b"FUJIFILMCCD-RAW 0201".ljust(84, b"\0")
         place = struct.pack(">II", 200, len(file.getvalue()))
         raf = (head + place).ljust(200, b"\0") + file.getvalue()
-        assert exif.exif_of_raw(raf) == exif_block()
+        assert raw.exif_of(raf) == exif_block()
 
     def test_canon_cr3(self):
-        def box(name: bytes, directory: tiff.Directory) -> bytes:
-            content = tiff.append_tree(b"II*\0\0\0\0\0", directory)
+        def box(name: bytes, directory: ifd.Directory) -> bytes:
+            content = ifd.append_tree(b"II*\0\0\0\0\0", directory)
             return struct.pack(">I4s", len(content) + 8, name) + content
 
-        text = tiff.Entry(type=2, count=6, value=b"Canon\0")
-        speed = tiff.Entry(type=3, count=1, value=struct.pack("<H", 1600))
-        north = tiff.Entry(type=2, count=2, value=b"N\0")
+        text = ifd.Entry(type=2, count=6, value=b"Canon\0")
+        speed = ifd.Entry(type=3, count=1, value=struct.pack("<H", 1600))
+        north = ifd.Entry(type=2, count=2, value=b"N\0")
         cr3 = struct.pack(">I8s8x", 20, b"ftypcrx ") + box(b"CMT1", {271: text, 256: speed})
         cr3 += box(b"CMT2", {34855: speed}) + box(b"CMT4", {1: north})
-        read = loaded(exif.exif_of_raw(cr3))
+        read = loaded(raw.exif_of(cr3))
         assert dict(read) == {271: "Canon", 34665: read[34665], 34853: read[34853]}
         assert read.get_ifd(0x8769)[34855] == 1600 and read.get_ifd(0x8825)[1] == "N"
 
     @given(st.binary(max_size=300))
     def test_any_bytes_are_taken_without_a_crash(self, noise):
         for head in (b"", b"FUJIFILMCCD-RAW ", b"\0\0\0\x14ftypcrx ", b"\0\0\0\x14ftypcrx CMT1"):
-            exif.exif_of_raw(head + noise)
+            raw.exif_of(head + noise)
 
 
 class TestIptc:
@@ -160,7 +162,7 @@ class TestIptc:
         ):
             jpeg.coding_of(content)
             jpeg.iptc_of(content)
-        jpeg.iptc_in_resources(b"8BIM" + noise)
+        iptc_in_resources(b"8BIM" + noise)
         png.iptc_of(b"\x89PNG\r\n\x1a\n" + noise)
 
 
@@ -188,17 +190,17 @@ def test_quantisation_is_read_as_pillow_reads_it(quality):
 def camera_block(order: str, make: str, model: str, **speeds: tuple[int, int]) -> bytes:
     """Make an EXIF block; a speed is named by the tag `x8827` and has a TIFF type and a number."""
 
-    def text(words: str) -> tiff.Entry:
+    def text(words: str) -> ifd.Entry:
         content = words.encode() + b"\0"
-        return tiff.Entry(type=tiff.ASCII, count=len(content), value=content)
+        return ifd.Entry(type=ifd.ASCII, count=len(content), value=content)
 
-    exposure: tiff.Directory = {}
+    exposure: ifd.Directory = {}
     for tag, (kind, number) in speeds.items():
-        value = struct.pack(order + {tiff.SHORT: "H", tiff.LONG: "I", 16: "Q"}[kind], number)
-        exposure[int(tag[1:], 16)] = tiff.Entry(type=kind, count=1, value=value)
+        value = struct.pack(order + {ifd.SHORT: "H", ifd.LONG: "I", 16: "Q"}[kind], number)
+        exposure[int(tag[1:], 16)] = ifd.Entry(type=kind, count=1, value=value)
     head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 0)
-    tree: tiff.Directory = {exif.MAKE: text(make), exif.MODEL: text(model), tiff.EXIF: exposure}
-    return tiff.append_tree(head, tree)
+    tree: ifd.Directory = {exif.MAKE: text(make), exif.MODEL: text(model), ifd.EXIF_IFD: exposure}
+    return ifd.append_tree(head, tree)
 
 
 class TestCamera:

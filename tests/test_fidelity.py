@@ -497,7 +497,7 @@ def test_a_gain_map_that_stays_behind_is_said(tmp_path):
 
 def test_what_webp_and_jpeg_cannot_hold_by_size(tmp_path):
     long = Photo(pixels=np.zeros((1, 16384, 3), np.uint8))
-    with pytest.raises(OutputError, match="WEBP holds 16383 pixels a side"):
+    with pytest.raises(OutputError, match="WebP holds 16383 pixels a side"):
         write_photo(long, tmp_path / "x.webp")
     write_photo(long, tmp_path / "x.avif")
     with pytest.raises(OutputError, match="JPEG holds 65500"):

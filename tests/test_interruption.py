@@ -248,7 +248,7 @@ def test_a_full_disk_stops_the_rest(card):
         done = card.check(originals, parts=False)
         assert 1 <= len(done) <= 3
         assert "No space left" in card.said
-        assert f"{len(done)} of 6 photos denoised, 1 failed, {5 - len(done)} not tried" in card.said
+        assert f"{len(done)} of 6 photos denoised, 1 failed, {5 - len(done)} not run" in card.said
     finally:
         subprocess.run(["umount", str(card.root / "out")], check=True)
     assert card.finish("--seed", "1", "--skip-existing") == 0

@@ -7,7 +7,8 @@ import pytest
 import skimage.data
 from PIL import Image, ImageDraw, ImageFont
 
-from amsnet_cli import denoise, find_weights, load_model, read_photo
+from amsnet_cli import find_weights, load_model, read_photo
+from amsnet_cli.inference.denoise import denoise
 from amsnet_cli.model import Model
 from amsnet_cli.photos.find import find_photos
 from amsnet_cli.photos.photo import Photo

@@ -14,10 +14,10 @@ from amsnet_cli.errors import OutputError, PhotoError
 from amsnet_cli.photos.colour import srgb_profile
 from amsnet_cli.photos.exif import with_orientation
 from amsnet_cli.photos.find import find_photos
+from amsnet_cli.photos.ifd import byte_order, read_tree, reordered
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.pixel_codec import PixelCodec, with_depth
 from amsnet_cli.photos.read import read_photo
-from amsnet_cli.photos.tiff import byte_order, read_tree, reordered
 from amsnet_cli.photos.write import check_output, not_kept, write_photo
 
 XMP = (

@@ -10,9 +10,10 @@ import tifffile
 from PIL import Image
 
 from amsnet_cli.errors import PhotoError
-from amsnet_cli.photos import colour, tiff
+from amsnet_cli.photos import colour, ifd
+from amsnet_cli.photos.formats.raw import RawOptions
+from amsnet_cli.photos.formats.raw import read as read_raw
 from amsnet_cli.photos.pixel_codec import with_depth
-from amsnet_cli.photos.raw import RawOptions, read_raw
 from amsnet_cli.photos.read import read_photo
 
 BLACK, WHITE = 512, 15000
@@ -28,35 +29,35 @@ def bayer_dng(mosaic: np.ndarray, *, size: tuple[int, int] | None = None, neutra
     )
     to_camera = np.array(neutral)[:, None] * xyz_to_srgb
 
-    def shorts(*values: int) -> tiff.Entry:
+    def shorts(*values: int) -> ifd.Entry:
         packed = struct.pack(f"<{len(values)}H", *values)
-        return tiff.Entry(type=3, count=len(values), value=packed)
+        return ifd.Entry(type=3, count=len(values), value=packed)
 
-    def longs(*values: int) -> tiff.Entry:
+    def longs(*values: int) -> ifd.Entry:
         packed = struct.pack(f"<{len(values)}I", *values)
-        return tiff.Entry(type=4, count=len(values), value=packed)
+        return ifd.Entry(type=4, count=len(values), value=packed)
 
-    def rationals(kind: int, values: np.ndarray) -> tiff.Entry:
+    def rationals(kind: int, values: np.ndarray) -> ifd.Entry:
         pairs = [n for v in np.ravel(values) for n in (round(float(v) * 10000), 10000)]
         packed = struct.pack(f"<{len(pairs)}" + ("i" if kind == 10 else "I"), *pairs)
-        return tiff.Entry(type=kind, count=len(pairs) // 2, value=packed)
+        return ifd.Entry(type=kind, count=len(pairs) // 2, value=packed)
 
-    def text(value: str) -> tiff.Entry:
-        return tiff.Entry(type=2, count=len(value) + 1, value=value.encode() + b"\0")
+    def text(value: str) -> ifd.Entry:
+        return ifd.Entry(type=2, count=len(value) + 1, value=value.encode() + b"\0")
 
     pixels = mosaic.astype("<u2").tobytes()
-    exposure: tiff.Directory = {33434: rationals(5, np.array([0.01])), 34855: shorts(6400)}
-    tree: tiff.Directory = {
+    exposure: ifd.Directory = {33434: rationals(5, np.array([0.01])), 34855: shorts(6400)}
+    tree: ifd.Directory = {
         254: longs(0), 256: longs(width), 257: longs(height), 258: shorts(16), 259: shorts(1),
         262: shorts(32803), 271: text("Test"), 272: text("Test One"), 273: longs(8),
         274: shorts(1), 277: shorts(1), 278: longs(height), 279: longs(len(pixels)),
         284: shorts(1), 33421: shorts(2, 2),
-        33422: tiff.Entry(type=1, count=4, value=b"\0\1\1\2"),
-        50706: tiff.Entry(type=1, count=4, value=b"\1\4\0\0"), 50708: text("Test One"),
+        33422: ifd.Entry(type=1, count=4, value=b"\0\1\1\2"),
+        50706: ifd.Entry(type=1, count=4, value=b"\1\4\0\0"), 50708: text("Test One"),
         50714: shorts(BLACK), 50717: shorts(WHITE), 50721: rationals(10, to_camera),
-        50728: rationals(5, np.array(neutral)), 50778: shorts(21), tiff.EXIF: exposure,
+        50728: rationals(5, np.array(neutral)), 50778: shorts(21), ifd.EXIF_IFD: exposure,
     }  # fmt: skip
-    return tiff.append_tree(b"II*\0\0\0\0\0" + pixels, tree)
+    return ifd.append_tree(b"II*\0\0\0\0\0" + pixels, tree)
 
 
 def mosaic_of(light: np.ndarray, noise: float = 0.0) -> np.ndarray:
@@ -163,7 +164,7 @@ class TestFiles:
             read_photo(path)
         content = bayer_dng(mosaic_of(np.full((256, 256), 0.18)))
         cut = content[: 8 + 40_000] + bytes(len(content) - 90_000)
-        tree = tiff.read_tree(content)
-        path.write_bytes(tiff.append_tree(b"II*\0\0\0\0\0" + cut[8:40_000], tree))
+        tree = ifd.read_tree(content)
+        path.write_bytes(ifd.append_tree(b"II*\0\0\0\0\0" + cut[8:40_000], tree))
         with pytest.raises(PhotoError, match="cut short|LibRaw"):
             read_photo(path)

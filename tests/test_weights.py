@@ -20,7 +20,7 @@ from amsnet_cli.errors import WeightsError
 from amsnet_cli.model import Inference, load_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
-from amsnet_cli.report.report import write_fit_page
+from amsnet_cli.report.fit_page import write_fit_page
 from amsnet_cli.weights import connection, drive
 from amsnet_cli.weights.header import read_header
 from amsnet_cli.weights.manifest import (
@@ -278,7 +278,7 @@ class TestStore:
         (models_dir() / "mine.safetensors").write_bytes(tiny_model.read_bytes())
         page = models_dir() / "mine.html"
         if ours:
-            write_fit_page(page, title="mine", about=[], settings=[], curve=[], looks=[])
+            write_fit_page(page, title="mine", about=[], settings=[], curve=[], comparisons=[])
         else:
             page.write_text("my diary")
         assert amsnet("weights", "remove", "mine", "-y").exit_code == 0

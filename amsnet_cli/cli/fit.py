@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from amsnet_cli.cli import options
-from amsnet_cli.cli.console import INTERRUPTED, print_result, reports_errors, say, stop_requests
+from amsnet_cli.cli.console import INTERRUPTED, print_result, say, stop_requests
 from amsnet_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from amsnet_cli.fitting.fit import FitResult
 
 
-@reports_errors
 def fit(
     folder: Annotated[
         Path,
@@ -165,13 +164,13 @@ def fit(
     if output.exists() and not (force or resume):
         raise OutputError(f"{output}: exists already", "replace it with --force, or choose with -o")
     if report or page.exists():
-        from amsnet_cli.report.report import check_report
+        from amsnet_cli.report.html import check_report
 
         check_report(page, force=force)
     if denoise:
-        from amsnet_cli.cli.denoise import check_results
+        from amsnet_cli.batch.destination import make_output_folder
 
-        check_results(folder, denoise, force=force)
+        make_output_folder(folder, denoise, force=force)
     fresh = from_scratch or (preset == "paper" and weights is None)
     start_path = None if fresh else find_weights(weights)
 
@@ -249,10 +248,10 @@ def _model_file(folder: Path, chosen: Path | None) -> Path:
 def _print_done(result: FitResult, page: Path | None, *, as_json: bool) -> None:
     """Print the model's path, or the event "done", on stdout."""
     if as_json:
-        from amsnet_cli.cli.fit_progress import print_json
+        from amsnet_cli.cli.fit_progress import print_object
 
         best = result.best
-        print_json(
+        print_object(
             "done",
             model=str(result.model) if result.model else None, reason=result.reason or None,
             report=str(page) if page and result.model else None,
@@ -286,13 +285,16 @@ def _write_page(page: Path, result: FitResult, folder: Path) -> None:
     from amsnet_cli.cli.fit_progress import loss_change
     from amsnet_cli.inference.denoise import denoise
     from amsnet_cli.model import load_model
-    from amsnet_cli.report.report import look_at, write_fit_page
+    from amsnet_cli.report.comparison import compare
+    from amsnet_cli.report.fit_page import write_fit_page
 
     assert result.model is not None
     model = load_model(result.model)
-    looks = [
-        (path.name, look_at(photo, denoise(photo, model).photo)) for path, photo in result.samples
-    ]
+    comparisons = []
+    for path, photo in result.samples:
+        denoised = denoise(photo, model)
+        noise = denoised.noise_before, denoised.noise_after
+        comparisons.append((path.name, compare(photo, denoised.photo, noise=noise)))
     about = result.profile.lines() if result.profile else []
     if result.best:
         about = [
@@ -304,5 +306,5 @@ def _write_page(page: Path, result: FitResult, folder: Path) -> None:
         about=[*about, f"amsnet {__version__}, {result.seconds:.0f} s."],
         settings=[(name, str(value)) for name, value in result.settings.to_dict().items()],
         curve=result.curve,
-        looks=looks,
+        comparisons=comparisons,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from collections.abc import Callable, Sequence
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
-from amsnet_cli.cli.console import print_result, say, stderr
+from amsnet_cli.cli.console import print_json, say, stderr
 from amsnet_cli.fitting.events import (
     FitEvent,
     FolderProfiled,
@@ -104,25 +103,25 @@ def loss_change(point: CurvePoint) -> str:
 def print_event(event: FitEvent) -> None:
     """Print an event as a JSON object."""
     if isinstance(event, StageProgress):
-        print_json(event.stage, done=event.done, total=event.total)
+        print_object(event.stage, done=event.done, total=event.total)
     elif isinstance(event, ImageSkipped):
-        print_json("skipped", reason=event.reason)
+        print_object("skipped", reason=event.reason)
     elif isinstance(event, FolderProfiled):
-        print_json("profile", **dataclasses.asdict(event.profile))
+        print_object("profile", **dataclasses.asdict(event.profile))
     elif isinstance(event, Validated):
-        print_json("validation", **dataclasses.asdict(event.point), best=event.best.loss)
+        print_object("validation", **dataclasses.asdict(event.point), best=event.best.loss)
     else:
         left = event.seconds_left
-        print_json(
+        print_object(
             "step", step=event.step, progress=round(event.progress, 4), loss=event.loss,
             steps_per_second=round(event.steps_per_second, 3),
             seconds_left=None if math.isinf(left) else round(left, 1),
         )  # fmt: skip
 
 
-def print_json(kind: str, **fields: object) -> None:
-    """Print a JSON object on stdout."""
-    print_result(json.dumps({"event": kind, **fields}))
+def print_object(kind: str, **fields: object) -> None:
+    """Print an event's kind and fields as a JSON object on stdout."""
+    print_json({"event": kind, **fields})
 
 
 def _sparkline(curve: Sequence[CurvePoint]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,8 +16,8 @@ from amsnet_cli.cli.console import (
     complain,
     download_bar,
     imports_whole,
+    print_json,
     print_result,
-    reports_errors,
     say,
     show_table,
 )
@@ -43,13 +42,12 @@ Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
 
 
 @app.command("list")
-@reports_errors
 def list_weights(as_json: options.Json = False) -> None:
     """List all weights and models, here and available."""
     manifest, items = load_manifest(), inventory()
     if as_json:
         rows = [{**text.as_json(i), "default": i.name == manifest.default} for i in items]
-        print_result(json.dumps(rows))
+        print_json(rows)
         return
     table = Table("name", "state", "size", "licence", "title", box=None, header_style="bold")
     for item in items:
@@ -62,7 +60,6 @@ def list_weights(as_json: options.Json = False) -> None:
 
 
 @app.command()
-@reports_errors
 def show(name: Name, as_json: options.Json = False) -> None:
     """Show purpose, settings, licence, training data, scores and limits."""
     item = _find(name)
@@ -75,7 +72,7 @@ def show(name: Name, as_json: options.Json = False) -> None:
         facts["model"] = item.header or None
         facts["origin"] = dataclasses.asdict(record.origin) if record else None
         facts["first_use"] = dataclasses.asdict(trusted) if trusted else None
-        print_result(json.dumps(facts))
+        print_json(facts)
         return
     table = Table(box=None, show_header=False)
     table.add_column(style="bold", no_wrap=True)
@@ -87,7 +84,6 @@ def show(name: Name, as_json: options.Json = False) -> None:
 
 
 @app.command()
-@reports_errors
 def pull(
     name: Name,
     trust_first_use: Annotated[
@@ -129,7 +125,6 @@ def pull(
 
 
 @app.command("import")
-@reports_errors
 def import_file(
     file: Annotated[
         Path,
@@ -171,14 +166,12 @@ def import_file(
 
 
 @app.command()
-@reports_errors
 def path(name: Name) -> None:
     """Print the path of a file of weights or a model."""
     print_result(find_weights(name))
 
 
 @app.command()
-@reports_errors
 def verify(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="One name. (default: all that are here)")
@@ -205,7 +198,6 @@ def verify(
 
 
 @app.command()
-@reports_errors
 def remove(name: Name, yes: Yes = False) -> None:
     """Delete pulled weights, or an imported or fitted model."""
     item = _find(name)
@@ -223,7 +215,6 @@ def remove(name: Name, yes: Yes = False) -> None:
 
 
 @app.command()
-@reports_errors
 def prune(yes: Yes = False) -> None:
     """Delete stale files: abandoned downloads, and pulled weights that no manifest lists."""
     stale = leftovers()

@@ -1,1 +1,1 @@
-"""Files to pixels and back, with all that belongs to a photo besides its pixels."""
+"""Read and write photos: pixels, colour profile and metadata."""

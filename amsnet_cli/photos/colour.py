@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageCms
 
+from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos.srgb import (
     ENCODED_THRESHOLD,
     GAMMA,
@@ -117,8 +119,15 @@ def profile_of_code_points(primaries: int, transfer: int) -> bytes | None:
     return matrix_profile(f"H.273 {primaries}/{transfer}", colours, curve)
 
 
+def unsupported_colours(path: Path, error: Exception) -> PhotoError:
+    """Make the error for a photo whose colours no profile of ours describes."""
+    return PhotoError(
+        f"{path}: HDR or other colours that are not supported ({error})", "export it as SDR first"
+    )
+
+
 def suits(profile: bytes, channels: int) -> bool:
-    """Tell whether a profile is whole and for grey (1 channel), RGB (3) or CMYK (4)."""
+    """Return whether a profile is whole and for grey (1 channel), RGB (3) or CMYK (4)."""
     space = {1: b"GRAY", 3: b"RGB ", 4: b"CMYK"}[channels]
     if len(profile) < 132 or profile[36:40] != b"acsp" or profile[16:20] != space:
         return False
@@ -127,7 +136,7 @@ def suits(profile: bytes, channels: int) -> bool:
 
 
 def is_linear(profile: bytes | None) -> bool:
-    """Tell whether all tone curves of a profile are straight lines: pixels hold linear light."""
+    """Return whether all tone curves of a profile are straight lines: pixels hold linear light."""
     if profile is None:
         return False
     try:

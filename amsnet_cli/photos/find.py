@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 from amsnet_cli.errors import PhotoError
-from amsnet_cli.photos.read import FORMATS, PHOTO_SUFFIXES
+from amsnet_cli.photos.formats import NAMES, PHOTO_SUFFIXES
 
 
 def find_photos(folder: Path, *, recursive: bool = True) -> list[Path]:
-    """List the photos in `folder` and below, told by their suffix.
+    """List the photos in `folder` and below, by suffix.
 
     Hidden files and folders are left out, and linked folders are not entered.
 
@@ -19,7 +19,7 @@ def find_photos(folder: Path, *, recursive: bool = True) -> list[Path]:
         recursive: whether to look below.
 
     Returns:
-        Paths that begin with `folder`, in the order of their parts, whatever the file system's.
+        Paths that begin with `folder`, sorted by their parts.
 
     Raises:
         PhotoError: there is no such folder, it cannot be read, or it holds no photo.
@@ -39,6 +39,6 @@ def find_photos(folder: Path, *, recursive: bool = True) -> list[Path]:
             if not name.startswith(".") and Path(name).suffix.lower() in PHOTO_SUFFIXES
         ]
     if not found:
-        hint = f"expected {FORMATS}" if recursive else "look below it with --recursive"
+        hint = f"expected {NAMES}" if recursive else "look below it with --recursive"
         raise PhotoError(f"{folder}: no photos in it{' or below' * recursive}", hint)
     return sorted(found, key=lambda path: path.parts)

@@ -1,11 +1,14 @@
-"""The picture in memory."""
+"""A photo in memory: pixels as the file stores them, and the metadata beside them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
+
+from amsnet_cli.photos.colour import suits
 
 Pixels = NDArray[Any]
 """(H, W, C), C = 1 or 3; uint8, uint16 or float32."""
@@ -13,12 +16,12 @@ Pixels = NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class JpegCoding:
-    """How finely a JPEG file was coded.
+    """Quantisation of a JPEG file.
 
     Attributes:
-        luma: 64 quantisation steps of the brightness, row by row; less is finer.
-        chroma: of the colours.
-        progressive: in several scans.
+        luma: 64 quantisation steps of the brightness, row by row; a smaller step is finer.
+        chroma: the steps of the colours.
+        progressive: whether the file is coded in several scans.
     """
 
     luma: tuple[int, ...]
@@ -38,22 +41,22 @@ class Photo:
     Attributes:
         pixels: (H, W, C) with C = 1 (grey) or 3 (RGB in the photo's own colour space), uint8 in
             [0, 255], uint16 in [0, 65535] or float32 of any range; not rotated.
-        alpha: (H, W) of the same dtype, or None.
+        alpha: (H, W) transparency of the same dtype, or None.
         icc: the colour profile.
-        exif: a TIFF-structured EXIF block, without the "Exif" prefix; byte for byte as found
+        exif: a TIFF-structured EXIF block without the "Exif" prefix; byte for byte as found
             in JPEG, PNG, WebP and AVIF.
         xmp: an XMP packet.
         iptc: an IPTC-IIM record.
         orientation: the EXIF code, 1 to 8.
         dpi: horizontal and vertical resolution, None where the file does not say.
-        bits: of a channel when written, None for as many as the pixels have. RAW files are
-            developed into float32, which can be below black, to be written with 16.
-        jpeg: how the file was coded, if it is a JPEG.
+        bits: bits a channel when written, None for as many as the pixels have. RAW files are
+            developed into float32, which can be below black, and written with 16 bits.
+        jpeg: the quantisation of a JPEG file, None for other formats.
         quantisation_step: mean quantisation step of the brightness in a lossy file, in [0, 1]
-            units; 0 where the format does not say (WebP, AVIF, HEIC), None of lossless files,
+            units; 0 where the format does not say (WebP, AVIF, HEIC), None for lossless files,
             whose pixels may show an earlier JPEG compression (`photos.jpeg_history`).
         lossless: whether the file is a lossless WebP.
-        notes: what was changed in reading, for people.
+        notes: what reading changed, as lines for people.
     """
 
     pixels: Pixels
@@ -72,10 +75,25 @@ class Photo:
 
     @property
     def depth(self) -> int:
-        """Bits of a channel when written: 8, 16 or 32."""
+        """Bits a channel when written: 8, 16 or 32."""
         return self.bits or 8 * self.pixels.dtype.itemsize
+
+    @property
+    def samples(self) -> Pixels:
+        """Pixels with transparency as their last channel; without any, the pixels, not a copy."""
+        if self.alpha is None:
+            return self.pixels
+        return np.concatenate([self.pixels, self.alpha[..., None]], 2)
 
 
 def without_metadata(photo: Photo) -> Photo:
-    """Leave out EXIF, XMP and IPTC; the colours, the orientation and the resolution stay."""
+    """Remove EXIF, XMP and IPTC; profile, orientation and resolution stay."""
     return replace(photo, exif=None, xmp=None, iptc=None)
+
+
+def with_usable_profile(photo: Photo) -> Photo:
+    """Remove a colour profile that is damaged or not for this number of channels, with a note."""
+    if photo.icc is None or suits(photo.icc, photo.pixels.shape[2]):
+        return photo
+    note = "the colour profile is damaged or of another kind: left out"
+    return replace(photo, icc=None, notes=(*photo.notes, note))

@@ -1,4 +1,4 @@
-"""Stored values to [0, 1] as networks know them, and back; the only place that does so."""
+"""Convert stored values to [0, 1], as networks take them, and back; only here."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PixelCodec:
 
     @classmethod
     def of(cls, photo: Photo) -> PixelCodec:
-        """Return the codec of a photo; of float pictures, all pixels are looked at."""
+        """Return the codec of a photo; the range of float pixels is measured."""
         dtype, linear = photo.pixels.dtype, colour.is_linear(photo.icc)
         if dtype != np.float32:
             return cls(dtype=dtype, linear=linear)

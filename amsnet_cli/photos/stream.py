@@ -8,17 +8,11 @@ from typing import BinaryIO
 
 import rawpy
 
-_BEGINNINGS = {
-    b"\xff\xd8\xff": ".jpg",
-    b"\x89PNG\r\n": ".png",
-    b"II*\0": ".tif",
-    b"MM\0*": ".tif",
-    b"RIFF": ".webp",
-}
+from amsnet_cli.photos.formats import format_of, raw, tiff
 
 
 def save_stream(stream: BinaryIO, folder: Path) -> Path:
-    """Save what a stream holds to a file with the suffix that its content asks for.
+    """Save a stream to a file whose suffix fits its content.
 
     RAW formats look like TIFF from outside, with a small preview as its picture; LibRaw knows them.
 
@@ -27,18 +21,22 @@ def save_stream(stream: BinaryIO, folder: Path) -> Path:
         folder: where to put the file.
 
     Returns:
-        The file, `stdin` with a suffix; without one if the content is of no known kind.
+        The file, `stdin` with a suffix; without one if the format is unknown.
     """
     content = stream.read()
-    suffix = next((s for start, s in _BEGINNINGS.items() if content.startswith(start)), "")
-    if content[4:12] in (b"ftypavif", b"ftypavis"):
-        suffix = ".avif"
-    elif suffix in ("", ".tif") and content:
-        try:
-            with rawpy.imread(io.BytesIO(content)):
-                suffix = ".dng"
-        except rawpy.LibRawError:
-            pass
-    path = folder / f"stdin{suffix}"
+    path = folder / "stdin"
+    known = format_of(path, content)
+    if known in (None, tiff.FORMAT) and _is_raw(content):
+        known = raw.FORMAT
+    if known is not None:
+        path = path.with_suffix(".dng" if known is raw.FORMAT else known.suffixes[0])
     path.write_bytes(content)
     return path
+
+
+def _is_raw(content: bytes) -> bool:
+    try:
+        with rawpy.imread(io.BytesIO(content)):
+            return True
+    except rawpy.LibRawError:
+        return False

@@ -65,7 +65,8 @@ def submit_sidd(
     started = time.monotonic()
     places = list(np.ndindex(*noisy.shape[:2]))
     for done, at in enumerate(places, 1):
-        denoised[at] = denoise(Photo(pixels=noisy[at]), model, options, device=device).photo.pixels
+        photo = Photo(pixels=noisy[at])
+        denoised[at] = denoise(photo, model, options, device=device).photo.pixels
         progress(done / len(places))
     seconds = (time.monotonic() - started) / (noisy[..., 0].size / MEGAPIXEL)
     if output.suffix == ".csv":

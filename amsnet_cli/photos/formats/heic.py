@@ -9,18 +9,23 @@ import numpy as np
 
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos.exif import with_orientation
+from amsnet_cli.photos.formats import heif
+from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.limits import check_size
 from amsnet_cli.photos.photo import Photo
 
-# Partly of libheif, partly what pillow-heif's own code stumbles over.
+_BRANDS = frozenset(
+    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+)
+# What libheif raises, and what pillow-heif's own code does on malformed files.
 _MALFORMED = (
     *(ValueError, RuntimeError, OSError, EOFError, SyntaxError, MemoryError),
     *(LookupError, TypeError, AttributeError, struct.error),
 )
 
 
-def read_heic(path: Path, content: bytes) -> Photo:
-    """Read a HEIC or HEIF file; its decoder turns it upright.
+def read(path: Path, content: bytes) -> Photo:
+    """Decode a HEIC or HEIF file; the decoder turns it upright.
 
     Args:
         path: for messages.
@@ -30,7 +35,7 @@ def read_heic(path: Path, content: bytes) -> Photo:
         8 bits a channel, or 16 for files of 10 and 12.
 
     Raises:
-        PhotoError: pillow-heif is not installed, or cannot read the file.
+        PhotoError: pillow-heif is not installed or cannot read the file; or it is HDR.
     """
     try:
         import pillow_heif
@@ -50,7 +55,7 @@ def read_heic(path: Path, content: bytes) -> Photo:
     array = array[..., None] if array.ndim == 2 else array
     colours = 3 if array.shape[2] >= 3 else 1
     exif = image.info.get("exif") or b""
-    return Photo(
+    photo = Photo(
         pixels=np.ascontiguousarray(array[..., :colours]),
         alpha=np.ascontiguousarray(array[..., -1]) if array.shape[2] > colours else None,
         icc=image.info.get("icc_profile") or None,
@@ -58,3 +63,12 @@ def read_heic(path: Path, content: bytes) -> Photo:
         xmp=image.info.get("xmp") or None,
         quantisation_step=0.0,
     )
+    return heif.with_profile(path, content, photo)
+
+
+FORMAT = Format(
+    name="HEIC",
+    suffixes=(".heic", ".heif", ".hif"),
+    matches=lambda head: bool(heif.brands_of(head) & _BRANDS),
+    read=read,
+)

@@ -1,21 +1,77 @@
-"""What a PNG file says besides its pixels (PNG, third edition), as chunks."""
+"""PNG (third edition), with the metadata in its chunks."""
 
 from __future__ import annotations
 
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
+import pyvips
+
+from amsnet_cli.photos import vips
 from amsnet_cli.photos.colour import (
     BT709,
     SRGB_CURVE,
     matrix_profile,
     profile_of_code_points,
+    unsupported_colours,
 )
+from amsnet_cli.photos.exif import with_orientation
+from amsnet_cli.photos.formats.format import Format
+from amsnet_cli.photos.photo import Photo, with_usable_profile
 
 _SIGNATURE = 8
 _IPTC = b"Raw profile type iptc\0"
 _LARGEST_TEXT = 1 << 23
+
+
+def read(path: Path, content: bytes) -> Photo:
+    """Decode a PNG file.
+
+    Args:
+        path: for messages.
+        content: the file.
+
+    Raises:
+        PhotoError: see `vips.open_image` and `vips.decode`; or it is HDR.
+    """
+    image = vips.open_image(path, content, pyvips.Image.pngload_buffer)
+    photo = with_usable_profile(vips.decode(path, image))
+    icc = photo.icc
+    if icc is None or b"cICP" in content[:4096]:
+        try:
+            icc = (photo.pixels.shape[2] == 3 and colours_of(content)) or icc
+        except ValueError as error:
+            raise unsupported_colours(path, error) from error
+    says_resolution = any(name == b"pHYs" for name, _ in chunks(content))
+    return replace(
+        photo, icc=icc, iptc=iptc_of(content), dpi=photo.dpi if says_resolution else None
+    )
+
+
+def write(photo: Photo) -> bytes:
+    """Encode a photo; pixels are exact."""
+    exif = with_orientation(photo.exif, photo.orientation)
+    content = vips.image_of(photo).pngsave_buffer(compression=6, keep="icc")
+    if photo.dpi is None:
+        content = without_resolution(content)
+    added = [(b"eXIf", exif)] if exif else []
+    # libvips would compress it into a chunk where other programs do not look.
+    added += [xmp_chunk(photo.xmp)] if photo.xmp else []
+    added += [iptc_chunk(photo.iptc)] if photo.iptc else []
+    return with_chunks(content, added)
+
+
+FORMAT = Format(
+    name="PNG",
+    suffixes=(".png",),
+    matches=lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"),
+    read=read,
+    write=write,
+    depths=(8, 16),
+)
 
 
 def chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -47,28 +103,28 @@ def with_chunks(content: bytes, added: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def colours_of(content: bytes) -> bytes | None:
-    """Make an ICC profile of what cICP, or else gAMA and cHRM say; None for sRGB.
+    """Make an ICC profile from cICP, or else from gAMA and cHRM; None for sRGB.
 
     Raises:
         ValueError: HDR, or other colours that no such profile can describe.
     """
-    said: dict[bytes, bytes] = {}
+    stated: dict[bytes, bytes] = {}
     for kind, payload in chunks(content):
         if kind == b"IDAT":
             break
-        said.setdefault(kind, payload)
-    if len(said.get(b"cICP", b"")) == 4:
-        primaries, transfer = said[b"cICP"][:2]
+        stated.setdefault(kind, payload)
+    if len(stated.get(b"cICP", b"")) == 4:
+        primaries, transfer = stated[b"cICP"][:2]
         return profile_of_code_points(primaries, transfer)
-    if b"sRGB" in said or len(said.get(b"gAMA", b"")) != 4:
+    if b"sRGB" in stated or len(stated.get(b"gAMA", b"")) != 4:
         return None
-    gamma = struct.unpack(">I", said[b"gAMA"])[0] / 100000
+    gamma = struct.unpack(">I", stated[b"gAMA"])[0] / 100000
     if not 0.1 < gamma < 10:
         return None
     curve = SRGB_CURVE if abs(gamma - 0.45455) < 0.001 else (1 / gamma,)
     colours = BT709
-    if len(said.get(b"cHRM", b"")) == 32:
-        x0, y0, x1, y1, x2, y2, x3, y3 = (v / 100000 for v in struct.unpack(">8I", said[b"cHRM"]))
+    if len(stated.get(b"cHRM", b"")) == 32:
+        x0, y0, x1, y1, x2, y2, x3, y3 = (v / 100000 for v in struct.unpack(">8I", stated[b"cHRM"]))
         colours = (x0, y0, x1, y1, x2, y2, x3, y3)
     if curve == SRGB_CURVE and all(abs(a - b) < 0.002 for a, b in zip(colours, BT709, strict=True)):
         return None

@@ -1,8 +1,8 @@
-"""Run LibRaw on one file: a program of its own, which `raw.py` starts.
+"""Develop one RAW file with LibRaw: the program that `raw.py` starts.
 
-In a process of its own, since what LibRaw finds wrong with a damaged file it only prints, and
-since a crash, a hang or a huge allocation in it must not take a batch along. Reads the file from
-stdin; its argument is the wishes in JSON. Prints a line of JSON, then the pixels.
+It is a process of its own because LibRaw only prints what is wrong with a damaged file, and because
+a crash, a hang or a huge allocation must not end a batch. It reads the file from stdin and the
+settings, in JSON, from its argument. It prints a line of JSON, then the pixels.
 """
 
 from __future__ import annotations
@@ -38,9 +38,8 @@ def develop(
         highlights: "clip", "blend" or "rebuild".
 
     Returns:
-        What is to be known of the pixels: `scale` and `offset` that turn them into light, with 0
-        for black and 1 for white; `estimated`, whether the white balance is. And the pixels,
-        (H, W, 3) uint16.
+        `scale` and `offset` that turn the pixels into light, with 0 for black and 1 for white, and
+        `estimated`, whether the white balance was estimated. And the pixels, (H, W, 3) uint16.
     """
     with rawpy.imread(io.BytesIO(content)) as raw:
         sizes = raw.sizes
@@ -49,37 +48,37 @@ def develop(
         balance = np.array(raw.camera_whitebalance)
         balance[3] = balance[3] or balance[1]
         known = bool((balance > 0).all() and np.isfinite(balance).all())
-        wishes: dict[str, Any] = {"use_camera_wb": True}
+        settings: dict[str, Any] = {"use_camera_wb": True}
         if white_balance == "auto" and not known:
-            wishes = {"use_auto_wb": True}
+            settings = {"use_auto_wb": True}
         scale, offset = 1 / 65535, 0.0
         if known and highlights == "clip":
-            white, pedestal = _lift(raw, balance / balance.min())
+            white, pedestal = _add_pedestal(raw, balance / balance.min())
             if pedestal:
-                wishes |= {"user_sat": white + pedestal, "adjust_maximum_thr": 0}
+                settings |= {"user_sat": white + pedestal, "adjust_maximum_thr": 0}
                 scale, offset = (white + pedestal) / white / 65535, -pedestal / white
         pixels = raw.postprocess(
             output_color=rawpy.ColorSpace[space],
             highlight_mode=_HIGHLIGHTS[highlights],
             output_bps=16, gamma=(1, 1), no_auto_bright=True,
-            **wishes,
+            **settings,
         )  # fmt: skip
-    return {"scale": scale, "offset": offset, "estimated": "use_auto_wb" in wishes}, pixels
+    return {"scale": scale, "offset": offset, "estimated": "use_auto_wb" in settings}, pixels
 
 
-def _lift(raw: rawpy.RawPy, balance: NDArray[np.float64]) -> tuple[int, int]:
-    """Add a little to a sensor's values, so that noise below black is not clipped.
+def _add_pedestal(raw: rawpy.RawPy, balance: NDArray[np.float64]) -> tuple[int, int]:
+    """Add a pedestal to a sensor's values, so that noise below black is not clipped.
 
-    LibRaw has no negative values. Cut off at zero, the noise of dark parts has a mean above
-    black, which no denoiser can undo.
+    LibRaw has no negative values. Clipped at zero, the noise of dark areas has a mean above black,
+    which no denoiser can undo.
 
     Args:
         raw: its mosaic is changed.
         balance: (4,) factors of the white balance, the least of them 1.
 
     Returns:
-        The white level above black; and how much was added, as it is after white balance: the
-        same for all colours; 0 for nothing.
+        The white level above black; and the pedestal after white balance, the same for all
+        colours, 0 for none.
     """
     blacks = np.array(raw.black_level_per_channel)
     if raw.raw_type != rawpy.RawType.Flat or raw.num_colors != 3 or blacks.min() <= 0:
@@ -121,8 +120,8 @@ def _main() -> None:
     except MemoryError as error:
         answer = {"error": f"it asks for too much memory {error}".strip()}
     except (ValueError, IndexError, TypeError) as error:
-        # rawpy's own code stumbles over senseless sizes.
-        answer = {"error": f"senseless sizes: {error}"}
+        # rawpy's own code stumbles over impossible sizes.
+        answer = {"error": f"impossible sizes: {error}"}
     sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
     if pixels is not None:
         sys.stdout.buffer.write(np.ascontiguousarray(pixels).data)

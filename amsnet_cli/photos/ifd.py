@@ -1,7 +1,7 @@
-"""TIFF directories, as in EXIF blocks and TIFF files, with their values as raw bytes.
+"""TIFF image file directories (IFDs), as in EXIF blocks and TIFF files; values as raw bytes.
 
-TIFF 6.0, section 2; BigTIFF can be read as well. What breaks the rules is left out, entry by
-entry, and nothing of a file makes it read beyond the file's end or twice the same directory.
+TIFF 6.0, section 2; BigTIFF is only read. Malformed entries are skipped one by one. No file makes
+the reader pass its end or read a directory twice.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Union
 
 import numpy as np
 
-EXIF, GPS, INTEROPERABILITY = 0x8769, 0x8825, 0xA005
+EXIF_IFD, GPS_IFD, INTEROPERABILITY_IFD = 0x8769, 0x8825, 0xA005
 """Tags that point to further directories."""
 
 ASCII, SHORT, LONG, UNDEFINED = 2, 3, 4, 7
@@ -22,15 +22,13 @@ _SIZES = {
     **{16: 8, 17: 8, 18: 8},  # BigTIFF
     129: 1,  # EXIF 3.0
 }
-_PLACES = ((273, 279), (324, 325))
-"""Tags that say where strips or tiles begin and how long they are."""
 _MAGIC = (42, 0x55, 0x4F52, 0x5352)  # TIFF, Panasonic's RW2, two of Olympus's ORF
 _BIG_MAGIC = 43
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A value: its TIFF type, how many there are, and their bytes in the file's order."""
+    """A value: its TIFF type, the count, and the bytes in the file's order."""
 
     type: int
     count: int
@@ -38,7 +36,7 @@ class Entry:
 
 
 Directory = dict[int, Union[Entry, "Directory"]]
-"""Tags with their values, or with the directories they point to."""
+"""Tags with their values, or the directories they point to."""
 
 
 class MalformedError(ValueError):
@@ -54,7 +52,7 @@ def byte_order(content: bytes) -> str:
 
 
 def read_tree(content: bytes) -> Directory:
-    """Read the first directory, with those that EXIF hangs below it.
+    """Read the first directory, with the EXIF, GPS and interoperability directories below it.
 
     Raises:
         MalformedError: there is none.
@@ -131,26 +129,17 @@ def without_entry(content: bytes, tag: int) -> bytes:
     return _with_entries(content + b"\0" * (len(content) % 2), kept, following)
 
 
-def end_of_pixels(content: bytes) -> int:
-    """Return the place behind the last strip or tile that a TIFF file says it has.
-
-    Raises:
-        MalformedError: it does not say where they are.
-    """
-    tree, order = read_tree(content), byte_order(content)
-    for starts_tag, lengths_tag in _PLACES:
-        starts, lengths = tree.get(starts_tag), tree.get(lengths_tag)
-        if isinstance(starts, Entry):
-            places = numbers(starts, order)
-            sizes = numbers(lengths, order) if isinstance(lengths, Entry) else []
-            if len(sizes) != len(places):  # old programs leave them out
-                return max(places)
-            return max(start + size for start, size in zip(places, sizes, strict=True))
-    raise MalformedError("no strips or tiles")
+def value_of(content: bytes, tag: int) -> bytes | None:
+    """Return the bytes of a tag in the first directory."""
+    try:
+        item = read_tree(content).get(tag)
+    except MalformedError:
+        return None
+    return item.value if isinstance(item, Entry) else None
 
 
 def number_of(content: bytes, tag: int) -> int | None:
-    """Return the first number of a tag in a TIFF file's first directory."""
+    """Return the first whole number of a tag in the first directory."""
     try:
         entry = read_tree(content).get(tag)
         return numbers(entry, byte_order(content))[0] if isinstance(entry, Entry) else None
@@ -197,7 +186,7 @@ def _with_entries(content: bytes, entries: list[bytes], following: bytes) -> byt
 def _read(content: bytes, order: str, big: bool, start: int, seen: set[int]) -> Directory:
     tree: Directory = {}
     for tag, entry in _entries(content, order, big, start):
-        if tag not in (EXIF, GPS, INTEROPERABILITY):
+        if tag not in (EXIF_IFD, GPS_IFD, INTEROPERABILITY_IFD):
             tree[tag] = entry
         elif entry.type in (LONG, 13, 16, 18) and entry.count == 1:
             below = numbers(entry, order)[0]

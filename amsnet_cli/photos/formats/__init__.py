@@ -1,0 +1,25 @@
+"""The file formats: one module each, with its signature, reader, writer and limits.
+
+To add a format, write a module with a `FORMAT` and list it here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from amsnet_cli.photos.formats import avif, heic, jpeg, png, raw, tiff, webp
+from amsnet_cli.photos.formats.format import Format
+
+FORMATS = (jpeg.FORMAT, png.FORMAT, tiff.FORMAT, webp.FORMAT, avif.FORMAT, heic.FORMAT, raw.FORMAT)
+PHOTO_SUFFIXES = frozenset(suffix for known in FORMATS for suffix in known.suffixes)
+WRITABLE = {suffix: known for known in FORMATS if known.write for suffix in known.suffixes}
+NAMES = " or ".join([", ".join(known.name for known in FORMATS[:-1]), FORMATS[-1].name])
+"""What can be read, for messages."""
+
+
+def format_of(path: Path, content: bytes) -> Format | None:
+    """Find a file's format by its content; RAW, which looks like TIFF, by its suffix."""
+    if path.suffix.lower() in raw.FORMAT.suffixes:
+        return raw.FORMAT
+    head = content[:64]
+    return next((known for known in FORMATS if known.matches(head)), None)

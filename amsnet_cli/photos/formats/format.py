@@ -1,0 +1,44 @@
+"""What the program knows of a file format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from amsnet_cli.photos.photo import Photo
+
+
+def nothing_lost(photo: Photo) -> list[str]:
+    """Return the losses of a format that holds all metadata: none."""
+    return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """How to recognise, read and write a file format, and what it can hold.
+
+    Attributes:
+        name: for people.
+        suffixes: of its files, in lower case with the dot.
+        matches: tests whether a file that begins with these 64 bytes is of this format.
+        read: decodes a file. Takes the path, for messages, and the content; raises `PhotoError`.
+        write: encodes a photo whose pixels have one of `depths`; None where the format is only
+            read. Raises `pyvips.Error`, `ValueError` or `OSError`.
+        depths: bits a channel that it holds.
+        alpha: whether it holds transparency.
+        grey_profile: whether it holds a colour profile for grey.
+        longest_side: pixels of its largest width and height, None for no limit.
+        losses: lists the metadata of a photo that it cannot hold, as lines for people.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    matches: Callable[[bytes], bool]
+    read: Callable[[Path, bytes], Photo]
+    write: Callable[[Photo], bytes] | None = None
+    depths: tuple[int, ...] = (8,)
+    alpha: bool = True
+    grey_profile: bool = True
+    longest_side: int | None = None
+    losses: Callable[[Photo], list[str]] = nothing_lost

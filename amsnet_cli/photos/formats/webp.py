@@ -1,0 +1,71 @@
+"""WebP, lossy and lossless."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import pyvips
+
+from amsnet_cli.photos import pillow, vips
+from amsnet_cli.photos.exif import with_orientation
+from amsnet_cli.photos.formats.format import Format
+from amsnet_cli.photos.photo import Photo, with_usable_profile
+
+QUALITY = 95
+
+
+def read(path: Path, content: bytes) -> Photo:
+    """Decode a WebP file.
+
+    Args:
+        path: for messages.
+        content: the file.
+
+    Raises:
+        PhotoError: see `vips.open_image` and `vips.decode`.
+    """
+    photo = vips.decode(path, vips.open_image(path, content, pyvips.Image.webpload_buffer))
+    lossless = is_lossless(content)
+    return with_usable_profile(
+        replace(photo, lossless=lossless, quantisation_step=None if lossless else 0.0)
+    )
+
+
+def write(photo: Photo) -> bytes:
+    """Encode a photo: lossless if it came from a lossless file, else at `QUALITY`."""
+    return pillow.encode(
+        photo.samples, "WEBP",
+        icc=photo.icc, exif=with_orientation(photo.exif, photo.orientation), xmp=photo.xmp,
+        quality=QUALITY, lossless=photo.lossless,
+        exact=True,  # Pixels under full transparency may be wanted yet.
+    )  # fmt: skip
+
+
+def losses(photo: Photo) -> list[str]:
+    """List the IPTC record."""
+    return ["WebP has no place for its IPTC record"] if photo.iptc else []
+
+
+FORMAT = Format(
+    name="WebP",
+    suffixes=(".webp",),
+    matches=lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP",
+    read=read,
+    write=write,
+    grey_profile=False,
+    longest_side=16383,
+    losses=losses,
+)
+
+
+def is_lossless(content: bytes) -> bool:
+    """Return whether the first picture in the file is coded without loss."""
+    at = 12
+    while at + 8 <= len(content):
+        name, size = struct.unpack_from("<4sI", content, at)
+        if name in (b"VP8L", b"VP8 "):
+            return bool(name == b"VP8L")
+        at += 8 + size + size % 2
+    return False
