@@ -514,7 +514,8 @@ FITS = {
     "adapt": "--steps 20 --seed 0 --patch-size 16",
     "adapt in float32": "--steps 2 --seed 0 --patch-size 16 --precision float32 -w sidd --batch 2",
     "masked from scratch": "--preset masked --from-scratch --steps 20 --seed 0 --patch-size 20",
-    "masked from a model": "--preset masked -w photo --steps 3 --batch 2 --pd-stride 1 --patch-size 16",
+    "masked from a model": "--preset masked -w photo --steps 3 --batch 2 --patch-size 16"
+    " --pd-stride 1",
     "smoothed": "-w sidd --smooth --steps 3 --seed 1 --batch 1 --patch-size 20",
     "paper": "--preset paper --network dncnn --steps 3 --seed 0 --batch 2 --patch-size 20",
 }
