@@ -301,7 +301,7 @@ CASES = {
         make=strong, clean=lambda: astronaut()[16:88, 8:104], args="--crop 8,16,96,72"
     ),
     "strong, tiles": Case(make=strong, clean=astronaut, args="--tile 64"),
-    "strong, masks": Case(make=strong, clean=astronaut, args="--masks 4 --stride 2 --repeats 1"),
+    "strong, masks": Case(make=strong, clean=astronaut, args="--masks 4 --pd-stride 2 --repeats 1"),
     "strong, masks in tiles, seed": Case(
         make=strong, clean=astronaut, args="--masks 2 --repeats 1 --tile 80 --seed 7"
     ),
@@ -511,7 +511,7 @@ FITS = {
     "adapt": "--steps 20 --seed 0 --patch 16",
     "adapt in float32": "--steps 2 --seed 0 --patch 16 --precision float32 -w sidd --batch 2",
     "masked from scratch": "--recipe masked --from-scratch --steps 20 --seed 0 --patch 20",
-    "masked from a model": "--recipe masked -w photo --steps 3 --batch 2 --stride 1 --patch 16",
+    "masked from a model": "--recipe masked -w photo --steps 3 --batch 2 --pd-stride 1 --patch 16",
     "smoothed": "-w sidd --smooth --steps 3 --seed 1 --batch 1 --patch 20",
     "paper": "--recipe paper --network dncnn --steps 3 --seed 0 --batch 2 --patch 20",
 }
