@@ -9,8 +9,7 @@ and `git diff tests/snapshots` then shows what has changed for users.
 
 Where `machine` gives what `machine.json` says, results are equal byte by byte and printed numbers
 digit by digit. Elsewhere, processors and libraries round differently: the PSNR against the clean
-picture agrees within `PSNR_TOLERANCE`, printed numbers within `NUMBER_TOLERANCE` or
-`LEVEL_TOLERANCE`.
+picture agrees within `PSNR_TOLERANCE`, numbers within `NUMBER_TOLERANCE` or `LEVEL_TOLERANCE`.
 """
 
 from __future__ import annotations
@@ -212,6 +211,10 @@ def light_of(picture: np.ndarray) -> np.ndarray:
     return np.where(picture <= 0.04045, picture / 12.92, ((picture + 0.055) / 1.055) ** 2.4)
 
 
+TO_BT2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
+"""From linear sRGB to linear BT.2020, in which `--raw linear` develops (BT.2087)."""
+
+
 def write_dng(path: Path, picture: np.ndarray) -> None:
     """Expose sRGB on an RGGB sensor that sees as sRGB does, but for white balance (DNG 1.4)."""
     black, white, neutral = 512, 15000, np.array([0.5, 1.0, 0.625])
@@ -301,7 +304,7 @@ CASES = {
         make=strong, clean=lambda: astronaut()[16:88, 8:104], args="--crop 8,16,96,72"
     ),
     "strong, tiles": Case(make=strong, clean=astronaut, args="--tile 64"),
-    "strong, masks": Case(make=strong, clean=astronaut, args="--masks 4 --pd-stride 2 --repeats 1"),
+    "strong, masks": Case(make=strong, clean=astronaut, args="--masks 4 --stride 2 --repeats 1"),
     "strong, masks in tiles, seed": Case(
         make=strong, clean=astronaut, args="--masks 2 --repeats 1 --tile 80 --seed 7"
     ),
@@ -352,7 +355,7 @@ CASES = {
     ),
     "RAW": Case(make=raw, clean=coffee, source=".dng", result=".tif"),
     "RAW, linear, fine": Case(
-        make=raw, clean=lambda: light_of(coffee()),
+        make=raw, clean=lambda: light_of(coffee()) @ TO_BT2020.T,
         source=".dng", result=".tif", args="--raw linear -w fine",
     ),
 }  # fmt: skip
@@ -508,12 +511,13 @@ class TestJson:
 
 
 FITS = {
-    "adapt": "--steps 20 --seed 0 --patch 16",
-    "adapt in float32": "--steps 2 --seed 0 --patch 16 --precision float32 -w sidd --batch 2",
-    "masked from scratch": "--recipe masked --from-scratch --steps 20 --seed 0 --patch 20",
-    "masked from a model": "--recipe masked -w photo --steps 3 --batch 2 --pd-stride 1 --patch 16",
-    "smoothed": "-w sidd --smooth --steps 3 --seed 1 --batch 1 --patch 20",
-    "paper": "--recipe paper --network dncnn --steps 3 --seed 0 --batch 2 --patch 20",
+    "adapt": "--steps 20 --seed 0 --patch-size 16",
+    "adapt in float32": "--steps 2 --seed 0 --patch-size 16 --precision float32 -w sidd --batch 2",
+    "masked from scratch": "--preset masked --from-scratch --steps 20 --seed 0 --patch-size 20",
+    "masked from a model": "--preset masked -w photo --steps 3 --batch 2 --patch-size 16"
+    " --pd-stride 1",
+    "smoothed": "-w sidd --smooth --steps 3 --seed 1 --batch 1 --patch-size 20",
+    "paper": "--preset paper --network dncnn --steps 3 --seed 0 --batch 2 --patch-size 20",
 }
 
 
