@@ -10,9 +10,9 @@ import pytest
 import skimage.data
 import torch
 import torch.nn.functional as F
-from amsnet_cli.errors import UsageError
 from PIL import Image
 
+from amsnet_cli.errors import UsageError
 from amsnet_cli.fitting.events import FitEvent, FolderProfiled, StageProgress, StepDone
 from amsnet_cli.fitting.fit import FitResult, fit
 from amsnet_cli.fitting.options import FitOptions

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from amsnet_cli.errors import PhotoError, UsageError
 
 from amsnet_cli.core.losses import prior_smoothing
 from amsnet_cli.core.networks import LIGHT, Restormer
+from amsnet_cli.errors import PhotoError, UsageError
 from amsnet_cli.fitting.distributed import DistributedContext
 from amsnet_cli.fitting.fit import fit
 from amsnet_cli.fitting.images import MAX_IMAGES
