@@ -413,7 +413,7 @@ def _quantise(noisy: Tensor, target: Tensor, as_jpeg: Tensor, draw: _Rand) -> tu
     """
     first, last = (draw.uniform(low, 100).flatten().int().tolist() for low in (80, 55))
     subsampling = draw.uniform(0, 4).flatten().int().clamp_max(2).tolist()
-    twice, anywhere = (draw.chance(share).flatten().tolist() for share in (0.3, 0.25))
+    twice, anywhere = (draw.chance(p).flatten().tolist() for p in (0.3, 0.25))
     places = draw.uniform(0, 8, 2, 2).int().tolist()
     pixels, target = (noisy * 255).round().to(torch.uint8).cpu(), target.clone()
     codings: list[tuple[int, list[tuple[int, int, list[int]]]]] = []
