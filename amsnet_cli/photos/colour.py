@@ -73,36 +73,19 @@ def matrix_profile(name: str, colours: Chromaticities, curve: tuple[float, ...])
         The profile, adapted to D50 by Bradford's transform.
     """
     to_xyz, adaptation = _to_d50(colours)
-
-    def xyz(values: NDArray[np.float64]) -> bytes:
-        return b"XYZ \0\0\0\0" + _fixed(*values)
-
-    def text(content: str) -> bytes:
-        words = content.encode("utf-16-be")
-        return (
-            b"mluc\0\0\0\0" + struct.pack(">II2s2sII", 1, 12, b"en", b"US", len(words), 28) + words
-        )
-
-    curve_type = {1: 0, 5: 3}[len(curve)]
-    tone = b"para\0\0\0\0" + struct.pack(">HH", curve_type, 0) + _fixed(*curve)
     tags = {
-        b"desc": text(name),
-        b"cprt": text("No copyright, use freely"),
-        b"wtpt": xyz(_D50),
+        b"wtpt": _xyz(_D50),
         b"chad": b"sf32\0\0\0\0" + _fixed(*adaptation.ravel()),
-        **{key: xyz(to_xyz[:, i]) for i, key in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))},
-        **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), tone),
+        **{key: _xyz(to_xyz[:, i]) for i, key in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))},
+        **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), _tone(curve)),
     }
-    start = 128 + 4 + 12 * len(tags)
-    table, body = struct.pack(">I", len(tags)), b""
-    for key, content in tags.items():
-        table += struct.pack(">4sII", key, start + len(body), len(content))
-        body += content + b"\0" * (-len(content) % 4)
-    header = struct.pack(
-        ">I4xI4s4s4s6H4s4xI16xI", start + len(body), 0x04400000, b"mntr", b"RGB ", b"XYZ ",
-        2000, 1, 1, 0, 0, 0, b"acsp", 0, 0,
-    )  # fmt: skip
-    return (header + _fixed(*_D50)).ljust(128, b"\0") + table + body
+    return _profile(b"RGB ", name, tags)
+
+
+def grey_profile(*, linear: bool) -> bytes:
+    """Make an ICC profile for grey: linear light, or with sRGB's curve."""
+    name, curve = ("Linear grey", (1.0,)) if linear else ("Grey, sRGB curve", SRGB_CURVE)
+    return _profile(b"GRAY", name, {b"wtpt": _xyz(_D50), b"kTRC": _tone(curve)})
 
 
 def profile_of_code_points(primaries: int, transfer: int) -> bytes | None:
@@ -187,6 +170,35 @@ def _is_straight(curve: bytes) -> bool:
     if len(values) != count:
         return False
     return bool(np.abs(values - np.linspace(0, 65535, count)).max() < 2)
+
+
+def _profile(space: bytes, name: str, tags: dict[bytes, bytes]) -> bytes:
+    """Lay out a display profile of ICC.1:2022, with its name and the right to use it."""
+    tags = {b"desc": _text(name), b"cprt": _text("No copyright, use freely"), **tags}
+    start = 128 + 4 + 12 * len(tags)
+    table, body = struct.pack(">I", len(tags)), b""
+    for key, content in tags.items():
+        table += struct.pack(">4sII", key, start + len(body), len(content))
+        body += content + b"\0" * (-len(content) % 4)
+    header = struct.pack(
+        ">I4xI4s4s4s6H4s4xI16xI", start + len(body), 0x04400000, b"mntr", space, b"XYZ ",
+        2000, 1, 1, 0, 0, 0, b"acsp", 0, 0,
+    )  # fmt: skip
+    return (header + _fixed(*_D50)).ljust(128, b"\0") + table + body
+
+
+def _xyz(values: NDArray[np.float64]) -> bytes:
+    return b"XYZ \0\0\0\0" + _fixed(*values)
+
+
+def _text(content: str) -> bytes:
+    words = content.encode("utf-16-be")
+    return b"mluc\0\0\0\0" + struct.pack(">II2s2sII", 1, 12, b"en", b"US", len(words), 28) + words
+
+
+def _tone(curve: tuple[float, ...]) -> bytes:
+    curve_type = {1: 0, 5: 3}[len(curve)]
+    return b"para\0\0\0\0" + struct.pack(">HH", curve_type, 0) + _fixed(*curve)
 
 
 def _to_d50(colours: Chromaticities) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

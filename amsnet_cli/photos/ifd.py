@@ -69,6 +69,35 @@ def read_tree(content: bytes) -> Directory:
         raise MalformedError("no directory") from error
 
 
+def chain(content: bytes) -> list[int]:
+    """Return where the directories of the main chain begin, one for each page (not BigTIFF).
+
+    Raises:
+        MalformedError: there is none.
+    """
+    order = byte_order(content)
+    (magic, place) = struct.unpack_from(order + "HI", content, 2)
+    if magic not in _MAGIC:
+        raise MalformedError("no TIFF")
+    places: list[int] = []
+    while place and place not in places and place + 2 <= len(content):
+        places.append(place)
+        (count,) = struct.unpack_from(order + "H", content, place)
+        following = content[place + 2 + 12 * count : place + 6 + 12 * count]
+        place = struct.unpack(order + "I", following)[0] if len(following) == 4 else 0
+    if not places:
+        raise MalformedError("no directory")
+    return places
+
+
+def read_directory(content: bytes, place: int) -> Directory:
+    """Read one directory (not BigTIFF), with pointers to others as the numbers they are."""
+    try:
+        return dict(_entries(content, byte_order(content), False, place))
+    except struct.error:
+        return {}
+
+
 def append_tree(content: bytes, tree: Directory) -> bytes:
     """Make `tree` the first directory of a file (not BigTIFF); nothing in it moves.
 
