@@ -98,6 +98,22 @@ def read_directory(content: bytes, place: int) -> Directory:
         return {}
 
 
+def raw_entries(content: bytes, place: int) -> tuple[dict[int, bytes], int]:
+    """Return the 12 bytes of each entry of a directory, by tag, and the place of the next one.
+
+    Raises:
+        MalformedError: the directory is cut short.
+    """
+    order = byte_order(content)
+    try:
+        (count,) = struct.unpack_from(order + "H", content, place)
+        (following,) = struct.unpack_from(order + "I", content, place + 2 + 12 * count)
+    except struct.error as error:
+        raise MalformedError("the directory is cut short") from error
+    parts = (content[at : at + 12] for at in range(place + 2, place + 2 + 12 * count, 12))
+    return {struct.unpack_from(order + "H", part)[0]: part for part in parts}, following
+
+
 def append_tree(content: bytes, tree: Directory) -> bytes:
     """Make `tree` the first directory of a file (not BigTIFF); nothing in it moves.
 

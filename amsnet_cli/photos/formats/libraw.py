@@ -77,6 +77,7 @@ def develop(
     white_balance: str,
     space: str,
     highlights: str,
+    preview: bool = False,
     balance: list[float] | None = None,
     crop: list[int] | None = None,
     values: NDArray[np.uint16] | None = None,
@@ -88,6 +89,7 @@ def develop(
         white_balance: "camera", or "auto": the camera's if the file has it, else estimated.
         space: name of one of LibRaw's colour spaces.
         highlights: "clip", "blend" or "rebuild".
+        preview: at half the size, and not turned.
         balance: factors of red, green and blue, in place of what LibRaw knows.
         crop: top, bottom, left, right of what is shown of the whole frame; None for all of the
             active area.
@@ -130,13 +132,16 @@ def develop(
         output_color=rawpy.ColorSpace[space],
         highlight_mode=_HIGHLIGHTS[highlights],
         output_bps=16, gamma=(1, 1), no_auto_bright=True, adjust_maximum_thr=0, user_flip=0,
+        half_size=preview,
         **settings,
     )  # fmt: skip
-    if crop and pixels.shape[:2] == size:
+    step = 2 if preview else 1
+    if crop and pixels.shape[:2] == (-(-size[0] // step), -(-size[1] // step)):
         y, _, x, _ = area
-        pixels = pixels[max(crop[0] - y, 0) : crop[1] - y, max(crop[2] - x, 0) : crop[3] - x]
+        top, left = max(crop[0] - y, 0) // step, max(crop[2] - x, 0) // step
+        pixels = pixels[top : -(-(crop[1] - y) // step), left : -(-(crop[3] - x) // step)]
     facts = {"scale": scale, "offset": offset, "estimated": "use_auto_wb" in settings}
-    return facts, _upright(pixels, flip)
+    return facts, pixels if preview else _upright(pixels, flip)
 
 
 def colour_tile(raw: rawpy.RawPy) -> NDArray[np.uint8]:

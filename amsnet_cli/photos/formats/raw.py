@@ -21,6 +21,7 @@ from amsnet_cli.photos.formats.tiff import IPTC, XMP
 from amsnet_cli.photos.ifd import Directory, MalformedError
 from amsnet_cli.photos.mosaic import Box, ColourMatrix, Mosaic, NotAMosaicError, within
 from amsnet_cli.photos.photo import Photo
+from amsnet_cli.photos.pixel_codec import with_depth
 
 _CR3_HEAD = 1 << 20
 """Bytes at the beginning of a CR3 file that hold its metadata."""
@@ -92,6 +93,24 @@ def develop(
     return _photo(path, content, options, mosaic.values)
 
 
+def develop_preview(path: Path, content: bytes, mosaic: Mosaic) -> NDArray[np.uint8]:
+    """Develop a small picture of another mosaic for viewing.
+
+    Args:
+        path: for messages.
+        content: the file.
+        mosaic: as from `read_mosaic`, with other values.
+
+    Returns:
+        (H, W, 1) or (H, W, 3), half as large as the photo, in sRGB, not turned.
+
+    Raises:
+        PhotoError: see `read`.
+    """
+    photo = _photo(path, content, RawOptions(), mosaic.values, preview=True)
+    return with_depth(photo, 8).pixels
+
+
 def read_mosaic(path: Path, content: bytes) -> Mosaic:
     """Read the mosaic of a RAW file.
 
@@ -142,7 +161,12 @@ def read_mosaic(path: Path, content: bytes) -> Mosaic:
 
 
 def _photo(
-    path: Path, content: bytes, options: RawOptions, values: NDArray[np.uint16] | None = None
+    path: Path,
+    content: bytes,
+    options: RawOptions,
+    values: NDArray[np.uint16] | None = None,
+    *,
+    preview: bool = False,
 ) -> Photo:
     linear = options.development == "linear"
     tags = dng_tags.read(content)
@@ -150,6 +174,7 @@ def _photo(
         "white_balance": "auto" if options.development == "auto" else "camera",
         "space": "Rec2020" if linear else "sRGB",
         "highlights": options.highlights,
+        "preview": preview,
     }
     if tags is not None:
         settings["crop"] = tags.crop
