@@ -73,7 +73,7 @@ class TestMosaic:
         assert np.abs(light - LARGE[8:-8, 8:-8, None]).max() < 0.01
 
     @pytest.mark.parametrize("name", ["rggb", "bggr", "xtrans"])
-    @pytest.mark.parametrize("margins", [(4, 6), (3, 5)])
+    @pytest.mark.parametrize("margins", [(4, 6), (3, 5), (8, 14)])
     def test_borders_are_apart_and_colours_count_from_the_active_area(self, name, margins):
         """LibRaw leaves out the first row and column of Bayer sensors whose borders are odd."""
         top, left = margins

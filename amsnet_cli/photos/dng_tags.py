@@ -18,6 +18,7 @@ BLACK_REPEAT, BLACK, BLACK_ACROSS, BLACK_DOWN, WHITE_LEVEL = 50713, 50714, 50715
 CROP_ORIGIN, CROP_SIZE, ACTIVE_AREA, MASKED_AREAS = 50719, 50720, 50829, 50830
 NOISE_PROFILE, BASELINE_EXPOSURE = 51041, 50730
 OPCODE_LISTS = (51008, 51009, 51022)
+_CFA_SIDES, _CFA_PATTERN = 33421, 33422
 CFA, LINEAR_RAW = 32803, 34892
 D65 = 21
 """EXIF's code of a light source."""
@@ -58,6 +59,22 @@ class DngTags:
         """Whether the picture has one sample a pixel, and no colour filters."""
         linear = self.numbers(PHOTOMETRIC) == [LINEAR_RAW]
         return linear and self.numbers(SAMPLES) in ([], [1])
+
+    @property
+    def colours(self) -> NDArray[np.uint8] | None:
+        """Colours repeated from the corner of the whole frame; None if there are other ones.
+
+        See `Mosaic.colours`; of the greens of two by two, those beside blue are 3.
+        """
+        sides, pattern = self._integers(_CFA_SIDES), self._integers(_CFA_PATTERN)
+        known = sides in ([2, 2], [6, 6]) and len(pattern) == sides[0] ** 2
+        if not known or set(pattern) != {0, 1, 2}:
+            return None
+        tile = np.reshape(pattern, sides).astype(np.uint8)
+        if sides == [2, 2]:
+            tile[(tile == 1) & (tile == 2).any(1, keepdims=True)] = 3
+        top, _, left, _ = self.active_area
+        return np.roll(tile, (top, left), (0, 1))
 
     def black_from(self, area: Box) -> NDArray[np.float64] | None:
         """Return black levels, (P, Q), repeated from the corner of `area`; None if not told.

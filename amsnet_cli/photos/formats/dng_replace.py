@@ -91,7 +91,12 @@ class _File:
         """
         self.original = content
         end = len(content)
-        self.room = sorted(gone)
+        self.room: list[tuple[int, int]] = []
+        for start, stop in sorted(gone):
+            if self.room and start <= self.room[-1][1] + _PADDING:
+                self.room[-1] = self.room[-1][0], max(stop, self.room[-1][1])
+            else:
+                self.room.append((start, stop))
         while self.room and self.room[-1][1] >= end - _PADDING:
             end = min(end, self.room.pop()[0])
         self.content = bytearray(content[:end])

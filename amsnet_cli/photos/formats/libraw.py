@@ -45,8 +45,14 @@ class NotAMosaicError(Exception):
     """The file holds no mosaic, or one of other colours."""
 
 
-def read_mosaic(raw: rawpy.RawPy) -> tuple[dict[str, Any], NDArray[Any]]:
+def read_mosaic(
+    raw: rawpy.RawPy, colours: list[list[int]] | None
+) -> tuple[dict[str, Any], NDArray[Any]]:
     """Read the mosaic of a RAW file.
+
+    Args:
+        raw: the file.
+        colours: see `colour_tile`.
 
     Returns:
         What LibRaw knows of it, see `Mosaic`; and the whole frame, (H, W) uint16.
@@ -54,7 +60,7 @@ def read_mosaic(raw: rawpy.RawPy) -> tuple[dict[str, Any], NDArray[Any]]:
     Raises:
         NotAMosaicError: it has none.
     """
-    sizes, tile = raw.sizes, colour_tile(raw)
+    sizes, tile = raw.sizes, colour_tile(raw, colours)
     black = np.array(raw.black_level_per_channel, np.float64)[tile]
     balance = np.array(raw.camera_whitebalance, np.float64)[:3]
     matrix = np.array(raw.rgb_xyz_matrix)[:3]
@@ -78,6 +84,7 @@ def develop(
     space: str,
     highlights: str,
     preview: bool = False,
+    colours: list[list[int]] | None = None,
     balance: list[float] | None = None,
     crop: list[int] | None = None,
     values: NDArray[np.uint16] | None = None,
@@ -90,6 +97,7 @@ def develop(
         space: name of one of LibRaw's colour spaces.
         highlights: "clip", "blend" or "rebuild".
         preview: at half the size, and not turned.
+        colours: see `colour_tile`.
         balance: factors of red, green and blue, in place of what LibRaw knows.
         crop: top, bottom, left, right of what is shown of the whole frame; None for all of the
             active area.
@@ -115,7 +123,7 @@ def develop(
     # Developing changes these.
     flip, size, area = raw.sizes.flip, (raw.sizes.height, raw.sizes.width), _area(raw)
     try:
-        tile = colour_tile(raw)
+        tile = colour_tile(raw, colours)
     except NotAMosaicError:
         pass
     else:
@@ -144,8 +152,13 @@ def develop(
     return facts, pixels if preview else _upright(pixels, flip)
 
 
-def colour_tile(raw: rawpy.RawPy) -> NDArray[np.uint8]:
+def colour_tile(raw: rawpy.RawPy, told: list[list[int]] | None = None) -> NDArray[np.uint8]:
     """Return the colours from the corner of the active area on, (P, Q): see `Mosaic.colours`.
+
+    Args:
+        raw: the file.
+        told: colours from the corner of the whole frame on, where the file tells; LibRaw gets
+            those of X-Trans wrong if the borders are wide.
 
     Raises:
         NotAMosaicError: the file holds no mosaic, or one of other colours than red, green, blue.
@@ -154,13 +167,14 @@ def colour_tile(raw: rawpy.RawPy) -> NDArray[np.uint8]:
         raise NotAMosaicError("it holds no mosaic, but colours of each pixel")
     if raw.num_colors == 1:
         return np.zeros((1, 1), np.uint8)
-    pattern = raw.raw_pattern
-    if pattern is None or raw.color_desc != b"RGBG" or raw.num_colors != 3 or pattern.max() > 3:
+    tile = raw.raw_pattern if told is None else np.array(told)
+    if tile is None or raw.color_desc != b"RGBG" or raw.num_colors != 3 or tile.max() > 3:
         raise NotAMosaicError(f"its colours are {raw.color_desc.decode(errors='replace')}")
-    tile = np.array(pattern, np.uint8)
-    if tile.shape == (6, 6):  # X-Trans counts from the corner of the whole frame
-        return np.roll(tile, (-raw.sizes.top_margin, -raw.sizes.left_margin), (0, 1))
-    return tile
+    tile = tile.astype(np.uint8)
+    if told is None and tile.shape != (6, 6):
+        return tile
+    # Those of X-Trans count from the corner of the whole frame, too.
+    return np.roll(tile, (-raw.sizes.top_margin, -raw.sizes.left_margin), (0, 1))
 
 
 def saturation_of(raw: rawpy.RawPy, tile: NDArray[np.uint8]) -> int:
@@ -275,9 +289,11 @@ def _main() -> None:
             if "develop" in asked:
                 shape = sizes.height, sizes.width
                 values = np.frombuffer(rest, np.uint16).reshape(shape) if rest else None
-                answer, pixels = develop(raw, **asked["develop"], values=values)
+                answer, pixels = develop(
+                    raw, **asked["develop"], colours=asked.get("colours"), values=values
+                )
             else:
-                answer, pixels = read_mosaic(raw)
+                answer, pixels = read_mosaic(raw, asked.get("colours"))
             answer["shape"] = pixels.shape
             pixels = np.array(pixels, order="C")  # LibRaw's memory goes with the file
     except rawpy.LibRawError as error:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import colour, dng_tags, exif, ifd
+from amsnet_cli.photos.dng_tags import DngTags
 from amsnet_cli.photos.formats import jpeg
 from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.formats.tiff import IPTC, XMP
@@ -122,7 +123,8 @@ def read_mosaic(path: Path, content: bytes) -> Mosaic:
         NotAMosaicError: it holds none, or one with other colours than red, green and blue.
         PhotoError: see `read`.
     """
-    answer, pixels, complaints = _run_libraw(path, content, {})
+    tags = dng_tags.read(content)
+    answer, pixels, complaints = _run_libraw(path, content, tags, {})
     if complaints:
         raise PhotoError(f"{path}: parts of the file are damaged", "copy it again from the card")
     frame = pixels.reshape(answer["shape"])
@@ -143,7 +145,6 @@ def read_mosaic(path: Path, content: bytes) -> Mosaic:
     block = exif_of(content)
     make, model = exif.maker_and_model(block)
     mosaic = replace(mosaic, make=make, model=model, iso=exif.camera_of(block)[1])
-    tags = dng_tags.read(content)
     if tags is None:
         return mosaic
     black = tags.black_from(area)
@@ -180,7 +181,7 @@ def _photo(
         settings["crop"] = tags.crop
         if tags.neutral and tags.told_as_white_xy:
             settings["balance"] = [1 / value for value in tags.neutral]
-    answer, pixels, complaints = _run_libraw(path, content, {"develop": settings}, values)
+    answer, pixels, complaints = _run_libraw(path, content, tags, {"develop": settings}, values)
     light = pixels.reshape(answer["shape"]).astype(np.float32)
     light *= answer["scale"]
     light += answer["offset"]
@@ -205,10 +206,17 @@ def _photo(
 
 
 def _run_libraw(
-    path: Path, content: bytes, task: dict[str, Any], values: NDArray[np.uint16] | None = None
+    path: Path,
+    content: bytes,
+    tags: DngTags | None,
+    task: dict[str, Any],
+    values: NDArray[np.uint16] | None = None,
 ) -> tuple[dict[str, Any], NDArray[np.uint16], str]:
     """Run `libraw.py`: its answer, the pixels in a row, and what LibRaw complains of."""
-    task = {"length": len(content), **task}
+    colours = None if tags is None else tags.colours
+    if colours is not None:
+        task = {**task, "colours": colours.tolist()}
+    task = {**task, "length": len(content)}
     program = [sys.executable, str(Path(__file__).with_name("libraw.py")), json.dumps(task)]
     given = content if values is None else b"".join([content, np.ascontiguousarray(values).data])
     try:
