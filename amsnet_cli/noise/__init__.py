@@ -1,0 +1,1 @@
+"""What noise is: models of it, estimates and synthesis."""
