@@ -34,6 +34,7 @@ from torch import Tensor
 from amsnet_cli.core.networks.mosaic import MosaicNetwork, MosaicNetworkConfig
 from amsnet_cli.device import choose_device, fast_precision, reuse_memory
 from amsnet_cli.noise.sensor import SensorNoise
+from training.muon import Muon
 from benchmarks.raw import denoise_mosaic, psnr, read_mosaic
 
 BETAS = (0.9, 0.99)
@@ -212,13 +213,23 @@ class Watch:
         return "  ".join(f"{iso}: {a:.2f} ({a - b:+.2f})" for iso, (a, b) in means.items())
 
 
+def optimisers_of(network: MosaicNetwork, rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the convolutions' weights, AdamW for biases."""
+    weights = [p for p in network.parameters() if p.ndim > 1]
+    biases = [p for p in network.parameters() if p.ndim == 1]
+    return [
+        Muon(weights, lr=rate),
+        torch.optim.AdamW(biases, lr=rate, betas=BETAS, weight_decay=0, fused=True),
+    ]
+
+
 def save(path: Path, step: int, network: MosaicNetwork, average: MosaicNetwork,
-         optimiser: torch.optim.Optimizer) -> None:  # fmt: skip
+         optimisers: list[torch.optim.Optimizer]) -> None:  # fmt: skip
     """Write the state, and the averaged weights beside it; each whole or not at all."""
     part = path.with_suffix(".part")
     torch.save(
         {"step": step, "network": network.state_dict(), "average": average.state_dict(),
-         "optimiser": optimiser.state_dict()}, part,
+         "optimisers": [o.state_dict() for o in optimisers]}, part,
     )  # fmt: skip
     os.replace(part, path)
     tensors = {k: v.cpu().contiguous() for k, v in average.state_dict().items()}
@@ -235,9 +246,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=math.inf, help="end this call after")
     parser.add_argument("--steps", type=int, default=1_000_000, help="of this call at most")
     parser.add_argument("--decay", type=float, default=0.0, help="last share of this call")
-    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate")
+    parser.add_argument("--rate", type=float, default=3e-3, help="learning rate")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--patch", type=int, default=160)
+    parser.add_argument("--patch", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--watch", type=Path, help="folder of a benchmark, to log its PSNR")
     parser.add_argument("--log-every", type=int, default=100, help="steps")
@@ -250,16 +261,15 @@ def main() -> None:
     network = MosaicNetwork(MosaicNetworkConfig())
     network.to(device, memory_format=torch.channels_last).train()
     average = copy.deepcopy(network)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=args.rate, betas=BETAS, weight_decay=1e-4, fused=True
-    )
+    optimisers = optimisers_of(network, args.rate)
     first = 0
     if args.state.exists():
         state = torch.load(args.state, map_location=device, weights_only=True)
         first = state["step"]
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
+        for optimiser, kept in zip(optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(kept)
     patches = SensorPatches(args.photos, patch=args.patch, batch=args.batch, seed=args.seed)
     watch = Watch(args.watch) if args.watch else None
 
@@ -270,20 +280,22 @@ def main() -> None:
         if args.decay and not decaying and progress > 1 - args.decay:
             decaying = True
             constant = args.state.with_name(f"{args.state.stem}.constant{args.state.suffix}")
-            save(constant, step, network, average, optimiser)
+            save(constant, step, network, average, optimisers)
             print(f"step {step}  the learning rate falls from here", flush=True)
         falling = (1 - progress) / args.decay if args.decay else 1.0
-        for group in optimiser.param_groups:
-            group["lr"] = args.rate * min(1.0, (step + 1) / WARM_UP, falling)
+        rate = args.rate * min(1.0, (step + 1) / WARM_UP, falling)
+        for group in (group for o in optimisers for group in o.param_groups):
+            group["lr"] = rate
         before = time.monotonic()
         batch = patches.draw(step)
         batch = Patch(**{k: v.to(device) for k, v in vars(batch).items()})
         drawing += time.monotonic() - before
         loss = loss_of(network, batch, device)
-        optimiser.zero_grad()
+        network.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         step += 1
         keep = min(EMA_DECAY, step / (step + 20))
         with torch.no_grad():
@@ -301,7 +313,7 @@ def main() -> None:
             losses.clear()
         due = now - saved > 60 * args.save_minutes
         if due or progress >= 1:
-            save(args.state, step, network, average, optimiser)
+            save(args.state, step, network, average, optimisers)
             saved = now
         if watch and (now - watched > 60 * 2 * args.save_minutes or progress >= 1):
             print(f"step {step}  M  {watch.scores(average)}", flush=True)
