@@ -34,8 +34,8 @@ from torch import Tensor
 from amsnet_cli.core.networks.mosaic import MosaicNetwork, MosaicNetworkConfig
 from amsnet_cli.device import choose_device, fast_precision, reuse_memory
 from amsnet_cli.noise.sensor import SensorNoise
+from benchmarks.raw import LAWS, denoise_mosaic, psnr, read_mosaic
 from training.muon import Muon
-from benchmarks.raw import denoise_mosaic, psnr, read_mosaic
 
 BETAS = (0.9, 0.99)
 EMA_DECAY = 0.999
@@ -44,7 +44,7 @@ GRADIENT_NORM = 0.5
 FLOOR = 0.02
 """Root mean square error, in standard deviations of the noise, below which a patch is done."""
 OUTLIER = 8.0
-"""Errors count up to so many standard deviations: what defect photosites show is not to be found."""
+"""Errors count up to so many standard deviations: what defects hide cannot be found."""
 HIDDEN_SHARES = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 0.5)
 X_TRANS, MONOCHROME = 0.2, 0.04
 """Shares of patches; the others are Bayer."""
@@ -54,10 +54,6 @@ X_TRANS_TILE = np.array([
     [1, 0, 1, 1, 2, 1], [2, 1, 2, 0, 1, 0], [1, 0, 1, 1, 2, 1],
 ])  # fmt: skip
 """Colours of the smallest tile that repeats: 0 red, 1 green, 2 blue."""
-LAWS = {
-    100: (1.67e-5, 5e-9), 1600: (1.78e-4, 4.2e-7), 6400: (6.9e-4, 2.1e-6), 25600: (2.6e-3, 6.1e-6),
-}  # fmt: skip
-"""a and b by ISO, of what `--watch` looks at."""
 WATCHED = ("k01", "k07")
 
 
@@ -141,7 +137,9 @@ class SensorPatches:
         return crop[:, ::-1] if rng.random() < 0.5 else crop
 
 
-def with_sensor_noise(light: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, SensorNoise]:
+def with_sensor_noise(
+    light: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, SensorNoise]:
     """Record light with a random sensor.
 
     Args:
@@ -196,21 +194,26 @@ class Watch:
     """PSNR of a few files with known noise, told it: looked at, never chosen by."""
 
     def __init__(self, folder: Path) -> None:
-        self.pairs = [
-            (iso, read_mosaic(folder / f"{name}_{iso}.dng"), read_mosaic(folder / f"{name}_clean.dng"))
-            for iso in LAWS
-            for name in WATCHED
-        ]  # fmt: skip
+        self.laws: dict[str, SensorNoise] = {}
+        for law in LAWS:
+            iso, a, b = law.replace("=", ",").split(",")
+            self.laws[iso] = SensorNoise(a=float(a), b=float(b))
+        self.noisy = {
+            iso: [read_mosaic(folder / f"{name}_{iso}.dng") for name in WATCHED]
+            for iso in self.laws
+        }
+        self.clean = [read_mosaic(folder / f"{name}_clean.dng") for name in WATCHED]
 
     def scores(self, network: MosaicNetwork) -> str:
         """Mean PSNR by ISO, and the gain over noisy."""
-        gained: dict[int, list[tuple[float, float]]] = {}
-        for iso, noisy, clean in self.pairs:
-            noise = SensorNoise(a=LAWS[iso][0], b=LAWS[iso][1])
-            now = psnr(denoise_mosaic(network, noisy, noise), clean)
-            gained.setdefault(iso, []).append((now, psnr(noisy.values, clean)))
-        means = {iso: np.mean(pairs, 0) for iso, pairs in gained.items()}
-        return "  ".join(f"{iso}: {a:.2f} ({a - b:+.2f})" for iso, (a, b) in means.items())
+        told = []
+        for iso, noise in self.laws.items():
+            pairs = list(zip(self.noisy[iso], self.clean, strict=True))
+            before = np.mean([psnr(noisy.values, clean) for noisy, clean in pairs])
+            after = np.mean([psnr(denoise_mosaic(network, noisy, noise), clean)
+                             for noisy, clean in pairs])  # fmt: skip
+            told.append(f"{iso}: {after:.2f} ({after - before:+.2f})")
+        return "  ".join(told)
 
 
 def optimisers_of(network: MosaicNetwork, rate: float) -> list[torch.optim.Optimizer]:
@@ -299,9 +302,7 @@ def main() -> None:
         step += 1
         keep = min(EMA_DECAY, step / (step + 20))
         with torch.no_grad():
-            torch._foreach_lerp_(
-                list(average.parameters()), list(network.parameters()), 1 - keep
-            )
+            torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - keep)
         losses.append(loss.detach())
         now = time.monotonic()
         elapsed = (now - started) / 60
@@ -309,7 +310,9 @@ def main() -> None:
         if step % args.log_every == 0 or progress >= 1:
             mean = float(torch.stack(losses).mean())
             share = drawing / (now - started)
-            print(f"step {step}  {elapsed:.1f} min  loss {mean:.4f}  drawing {share:.0%}", flush=True)
+            print(
+                f"step {step}  {elapsed:.1f} min  loss {mean:.4f}  drawing {share:.0%}", flush=True
+            )
             losses.clear()
         due = now - saved > 60 * args.save_minutes
         if due or progress >= 1:

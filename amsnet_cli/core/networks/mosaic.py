@@ -106,7 +106,8 @@ class MosaicNetwork(nn.Module):
         values = torch.where(visible.bool(), mosaic, 0)
         weights = colours * visible
         moments = torch.cat([weights, weights * values, weights * values.square()], 1)
-        moments = self._smoothed(moments).unflatten(1, (3, 3))  # (B, 3 moments, 3 colours, H, W)
+        moments = self._smoothed(moments)
+        moments = moments.reshape(-1, 3, 3, *moments.shape[2:])  # (B, 3 moments, 3 colours, H, W)
         # Where none is in reach, all of that colour count.
         everywhere = moments.mean((3, 4), keepdim=True)
         moments = torch.where(moments[:, :1] > 0, moments, everywhere)
