@@ -165,7 +165,7 @@ CONVERTERS = {
         "--conf", "plugins/darkroom/workflow=none",
         "--conf", "plugins/imageio/format/tiff/bpp=16",
     ],
-    "rawtherapee-cli": ["-d", "-t", "-b16", "-Y", "-o", "{target}", "-c", "{source}"],
+    "rawtherapee-cli": ["-t", "-b16", "-Y", "-o", "{target}", "-c", "{source}"],
 }  # fmt: skip
 
 
