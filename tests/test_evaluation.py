@@ -56,7 +56,7 @@ def test_pairs_by_path_whatever_the_suffix(tmp_path):
 @pytest.mark.parametrize("names", [["b.png"], ["a.png", "a.tif"]])
 def test_a_picture_without_exactly_one_partner_is_an_error(tmp_path, names):
     noisy, clean = folders(tmp_path, ["a.png"], names)
-    with pytest.raises(PhotoError, match="a.png: [02] pictures of its name"):
+    with pytest.raises(PhotoError, match="a.png: [02] clean pictures of this name"):
         pair_photos(noisy, clean)
 
 
