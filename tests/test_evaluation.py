@@ -90,7 +90,7 @@ def test_one_folder_with_both_kinds(tmp_path, noisy, clean):
 
 @pytest.mark.parametrize(
     ("names", "says"),
-    [(["a.png"], "do not tell"), (["a_noisy.png"], "do not tell"),
+    [(["a.png"], "cannot recognise"), (["a_noisy.png"], "do not tell"),
      (["a_noisy.png", "b_clean.png"], "a_noisy.png: 0 pictures"),
      (["a_noisy.png", "a_clean.png", "a_gt.png"], "a_noisy.png: 2 pictures")],
 )  # fmt: skip
