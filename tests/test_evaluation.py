@@ -90,9 +90,9 @@ def test_one_folder_with_both_kinds(tmp_path, noisy, clean):
 
 @pytest.mark.parametrize(
     ("names", "says"),
-    [(["a.png"], "cannot recognise"), (["a_noisy.png"], "do not tell"),
-     (["a_noisy.png", "b_clean.png"], "a_noisy.png: 0 pictures"),
-     (["a_noisy.png", "a_clean.png", "a_gt.png"], "a_noisy.png: 2 pictures")],
+    [(["a.png"], "cannot recognise"), (["a_noisy.png"], "cannot recognise"),
+     (["a_noisy.png", "b_clean.png"], "a_noisy.png: 0 clean pictures"),
+     (["a_noisy.png", "a_clean.png", "a_gt.png"], "a_noisy.png: 2 clean pictures")],
 )  # fmt: skip
 def test_one_folder_that_cannot_be_told_apart(tmp_path, names, says):
     folder, _ = folders(tmp_path, names, [])
