@@ -256,7 +256,7 @@ def main() -> None:
     if len(pictures) < len(paths):
         parser.error("two pictures have the same name")
     pictures = {name: p for name, p in pictures.items() if p.shape == (SIDE, SIDE, 3)}
-    methods = {name: amsnet(name, None) for name in args.weights}
+    methods = {name: amsnet(name) for name in args.weights}
     print(
         f"amsnet {__version__}, torch {torch.__version__}; {machine()}; {len(pictures)} pictures; "
         f"seed 0. {PROTOCOL}.\n"

@@ -65,7 +65,7 @@ def best_sigma(pairs: list[tuple[Picture, Picture]]) -> int:
     return max(found, key=lambda s: found[s])
 
 
-def amsnet(name: str, masks: int | None) -> Method:
+def amsnet(name: str, masks: int | None = None) -> Method:
     """Denoise with weights or a model; `masks` is the number of masks, None for the default."""
     model = load_model(name)
 
@@ -111,7 +111,7 @@ def fitted(paths: list[tuple[Path, Path]], minutes: float) -> Method:
         for path, _ in paths:
             (folder / path.name).symlink_to(path.resolve())
         fitted_model = fit(folder, model, device="cpu", minutes=minutes).model
-        return amsnet(str(fitted_model or "photo"), None)
+        return amsnet(str(fitted_model or "photo"))
 
 
 def machine() -> str:
