@@ -32,10 +32,10 @@ class InventoryItem:
     """Weights or a model that can be named.
 
     Attributes:
-        name: what to give to `-w`.
+        name: the name for `-w`.
         state: "available" can be pulled; "unreadable" is damaged or of another format.
         path: the file, or None if it has not been pulled.
-        size: in bytes; approximate if `path` is None and nobody has published it.
+        size: in bytes; approximate if `path` is None and none is published.
         entry: in the manifest; None for fitted and imported models.
         header: of the model file; empty for entries of the manifest.
     """

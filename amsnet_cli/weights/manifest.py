@@ -35,7 +35,7 @@ class PublishedFile:
 
     Attributes:
         name: exactly as published.
-        size: in bytes; None if nobody has published it.
+        size: in bytes; None if not published.
         size_about: approximate size in bytes, if `size` is None.
         sha256: 64 lower-case hexadecimal digits, or None.
         git_blob_sha1: git's hash of the content, 40 such digits, or None.
