@@ -104,7 +104,7 @@ def results_of(folder: Path, paths: list[tuple[Path, Path]]) -> Method:
 
 
 def fitted(paths: list[tuple[Path, Path]], minutes: float) -> Method:
-    """The default weights after `amsnet fit` on the noisy pictures, or without the fit if it gains nothing."""
+    """The default weights, after `amsnet fit` on the noisy pictures if it gains anything."""
     with TemporaryDirectory() as place:
         folder, model = Path(place) / "noisy", Path(place) / "fitted.safetensors"
         folder.mkdir()

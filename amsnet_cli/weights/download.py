@@ -23,7 +23,7 @@ from amsnet_cli.weights.manifest import PublishedFile
 
 MIN_BYTES = 16 * 1024
 """Bytes that must arrive every `connection.TIMEOUT` seconds; a slower connection is dropped."""
-BLOCK = 1 << 18
+READ_SIZE = 1 << 18
 """Bytes per read."""
 
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -113,7 +113,7 @@ def _stream(
     done = out.seek(0, os.SEEK_END)
     checked_at, checked_done = time.monotonic(), done
     progress(done, total)
-    while done <= limit and (block := response.read1(BLOCK)):
+    while done <= limit and (block := response.read1(READ_SIZE)):
         done += len(block)
         out.write(block)
         progress(done, total)
