@@ -146,6 +146,16 @@ def test_fur_as_strong_as_noise_shows_by_being_drawn_out(clean):
     assert max(back[1:]) < 0.02
 
 
+def test_black_clips_the_noise_of_shadows_and_not_that_of_dark_tones(clean):
+    """Within a tenth of the range noise changes several times over."""
+    dark = torch.full_like(clean, 0.5 / 255)
+    dark[:, :, 160:] = 24 / 255
+    noise = noise_like(dark, 5 / 255)
+    noisy = (dark + noise).clamp_min(0)
+    back = (fused(noisy, dark) - dark)[:, :, 176:]
+    assert back.square().mean() < 0.02 * noise.square().mean()
+
+
 @pytest.mark.parametrize("zoom", [2, 4])
 def test_noise_that_a_zoom_made_coarse_stays_away(clean, zoom):
     """Chance alone makes it look drawn out here and there."""

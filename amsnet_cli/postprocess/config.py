@@ -53,8 +53,8 @@ class TextureConfig:
     edge_noise: float = 0.01
     """Residual power that is noise in any case beside structure, as a share of the structure's
     power: cameras reduce noise less at edges, and it is hard to see there."""
-    brightness_levels: int = 9
-    """Points of the curve of noise power by brightness, evenly spaced from 0 to 1."""
+    brightness_levels: int = 13
+    """Points of the curve of noise power by brightness, evenly spaced in its square root."""
     min_blocks: int = 20
     """Blocks of a brightness from which its noise is measured."""
     min_unclipped: float = 0.15

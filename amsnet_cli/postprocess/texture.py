@@ -162,6 +162,9 @@ def _texture_tolerance(
 def _noise_power(powers: Tensor, stats: BlockStats, config: PostprocessConfig) -> Tensor:
     """Power of the noise at each block's brightness, by the quiet blocks of that brightness.
 
+    The curve is sampled evenly in the square root of brightness: where black clips the noise, its
+    power grows several times over the darkest tenth of the range.
+
     Args:
         powers: (N, h, w) of the residual.
         stats: of the whole image.
@@ -171,17 +174,18 @@ def _noise_power(powers: Tensor, stats: BlockStats, config: PostprocessConfig) -
         (N, h, w).
     """
     levels, quietest = config.texture.brightness_levels, config.block_stats.quietest
-    brightness, order = stats.luma[stats.unclipped].sort()
+    root = stats.luma.clamp_min(0).sqrt()
+    sorted_root, order = root[stats.unclipped].sort()
     sorted_powers = powers[:, stats.unclipped][:, order]
     curves = torch.full((len(powers), levels), torch.nan)
-    ends = torch.searchsorted(brightness, torch.arange(-1, levels + 1) / (levels - 1))
+    ends = torch.searchsorted(sorted_root, torch.arange(-1, levels + 1) / (levels - 1))
     for i in range(levels):
         near = sorted_powers[:, ends[i] : ends[i + 2]]
         if near.shape[1] >= config.texture.min_blocks:
             curves[:, i] = quantile(near, quietest)
     if not curves.isfinite().any():
         curves[:] = quantile(sorted_powers, quietest)[:, None]
-    position = stats.luma * (levels - 1)
+    position = root * (levels - 1)
     return torch.stack([interpolate(curve, position) for curve in curves])
 
 
