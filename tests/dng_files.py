@@ -122,7 +122,7 @@ def adobe_dng(frame: np.ndarray, *, pattern: np.ndarray = RGGB, raw_last: bool =
     """Make a DNG file laid out as Adobe's: a thumbnail, the mosaic in tiles, and a JPEG preview.
 
     Args:
-        frame: (H, W), sides of 64 to 128.
+        frame: (H, W).
         pattern: as for `dng`.
         raw_last: whether the mosaic is the last thing in the file.
     """

@@ -15,6 +15,7 @@ from pathlib import Path
 from amsnet_cli.errors import OutputError, UsageError
 from amsnet_cli.photos.find import find_photos
 from amsnet_cli.photos.formats import WRITABLE
+from amsnet_cli.photos.formats.raw import FORMAT as RAW
 
 _TEMPLATE_HINT = "use {stem} or {name}, and {folder} and {ext}, as in {stem}_clean{ext}"
 
@@ -53,7 +54,8 @@ class Naming:
 
     def name(self, source: Path) -> str:
         """Return the file name of a photo's result."""
-        suffix = source.suffix if source.suffix.lower() in WRITABLE else ".tif"
+        same = source.suffix.lower() in WRITABLE and source.suffix.lower() not in RAW.suffixes
+        suffix = source.suffix if same else ".tif"
         ext = f".{self.format}" if self.format else suffix
         folder = source.parent.absolute().name
         return self.template.format(stem=source.stem, name=source.name, folder=folder, ext=ext)

@@ -56,10 +56,11 @@ def denoise(
         float, typer.Option(min=0, max=1, help="Restore fine detail removed with the noise.")
     ] = 0.0,
     raw: Annotated[
-        Literal["auto", "camera", "linear"],
+        Literal["auto", "camera", "linear", "mosaic"],
         typer.Option(
             help="RAW files: camera uses the camera's white balance; auto estimates one where the "
-            "file has none; linear keeps linear light, for further editing."
+            "file has none; linear keeps linear light, for further editing; mosaic is auto, "
+            "denoised before development."
         ),
     ] = "auto",
     highlights: Annotated[
@@ -198,14 +199,20 @@ def denoise(
             raise typer.Exit(printer.summary(time.monotonic() - started))
 
         from amsnet_cli.cli.model_choice import ModelChooser
+        from amsnet_cli.cli.mosaic_denoiser import MosaicDenoiser, mosaic_weights
         from amsnet_cli.cli.photo_steps import PhotoSteps
         from amsnet_cli.device import choose_device
         from amsnet_cli.inference.denoise import DenoiseOptions
+        from amsnet_cli.inference.denoise_mosaic import MosaicOptions
         from amsnet_cli.photos.formats.raw import RawOptions
         from amsnet_cli.report.html import write_report
 
         where = choose_device(device)
-        models = ModelChooser(weights)
+        before_development = raw == "mosaic"
+        if before_development or any(job.target.suffix.lower() == ".dng" for job in plan.jobs):
+            _check_mosaic_options(luma=luma, chroma=chroma, detail=detail, crop=crop)
+        own = mosaic_weights(weights)
+        models = ModelChooser(None if own else weights)
         steps = PhotoSteps(
             models=models,
             options=DenoiseOptions(
@@ -213,7 +220,14 @@ def denoise(
                 strength=strength, luma=luma, chroma=chroma, detail=detail,
                 tile=tile or 0, max_memory=max_memory, crop=crop, seed=seed,
             ),
-            device=where, raw=RawOptions(development=raw, highlights=highlights),
+            device=where,
+            raw=RawOptions(
+                development="auto" if raw == "mosaic" else raw, highlights=highlights
+            ),
+            mosaics=MosaicDenoiser(
+                own, MosaicOptions(strength=1.0 if strength is None else strength), device=where
+            ),
+            before_development=before_development,
             destination=destination, depth=depth, strip_metadata=strip_metadata,
             keep_time=keep_time, force=force, report=report is not None, measure_noise=as_json,
             label=printer.label, quiet=quiet,
@@ -250,6 +264,16 @@ def _naming(name: str | None, suffix: str | None, file_format: str | None) -> Na
         name = f"{{stem}}{suffix.replace('{', '{{').replace('}', '}}')}{{ext}}"
     file_format = file_format and file_format.lower().removeprefix(".")
     return Naming(template=name or Naming.template, format=file_format)
+
+
+def _check_mosaic_options(**given: object) -> None:
+    """Refuse what works on developed photos alone."""
+    for name, value in given.items():
+        if value:
+            raise UsageError(
+                f"--{name} works on developed photos alone",
+                "leave it out, or --raw mosaic, and write another format than DNG",
+            )
 
 
 def _check_report(report: Path, jobs: list[Job], *, force: bool) -> None:

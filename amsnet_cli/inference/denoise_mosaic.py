@@ -80,7 +80,7 @@ def denoise_mosaic(
     options: MosaicOptions = MosaicOptions(),
     *,
     device: torch.device,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[float], None] = lambda fraction: None,
 ) -> Mosaic:
     """Denoise a mosaic whose noise is known.
 
@@ -92,7 +92,7 @@ def denoise_mosaic(
         noise: as from `find_noise`.
         options: see `MosaicOptions`.
         device: where to compute.
-        progress: called with the tiles done, and all of them.
+        progress: called with the fraction done.
 
     Returns:
         The mosaic with other values, and the NoiseProfile that is left: none at full strength.
@@ -119,7 +119,7 @@ def denoise_mosaic(
         with torch.no_grad(), fast_precision(device, network.runs_in_bfloat16):
             stabilised = denoise_stabilised(network, law.stabilise(noisy), sigma, colours, hidden)
         done += 1
-        progress(done, len(tiles))
+        progress(done / len(tiles))
         return law.unstabilise(stabilised).float()
 
     result = light.copy()

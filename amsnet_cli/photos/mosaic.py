@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amsnet_cli.errors import PhotoError
+from amsnet_cli.photos.photo import Photo
 
 _Number = TypeVar("_Number", bound=np.generic)
 
@@ -118,6 +119,19 @@ class Mosaic:
         if self.monochrome:
             tile[:] = True
         return np.stack([tiled(t.astype(np.float32), self.values.shape) for t in tile])
+
+
+@dataclass(frozen=True, kw_only=True)
+class MosaicPhoto(Photo):
+    """A RAW photo that is not developed; its pixels are the mosaic's values, (H, W, 1).
+
+    Attributes:
+        mosaic: of the sensor.
+        content: the RAW file.
+    """
+
+    mosaic: Mosaic
+    content: bytes
 
 
 def tiled(tile: NDArray[_Number], shape: tuple[int, ...]) -> NDArray[_Number]:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from amsnet_cli.photos.formats import avif, heic, jpeg, png, raw, tiff, webp
+from amsnet_cli.photos.formats import avif, dng, heic, jpeg, png, raw, tiff, webp
 from amsnet_cli.photos.formats.format import Format
 
 FORMATS = (jpeg.FORMAT, png.FORMAT, tiff.FORMAT, webp.FORMAT, avif.FORMAT, heic.FORMAT, raw.FORMAT)
 PHOTO_SUFFIXES = frozenset(suffix for known in FORMATS for suffix in known.suffixes)
-WRITABLE = {suffix: known for known in FORMATS if known.write for suffix in known.suffixes}
+WRITABLE = {
+    **{suffix: known for known in FORMATS if known.write for suffix in known.suffixes},
+    **dict.fromkeys(dng.FORMAT.suffixes, dng.FORMAT),
+}
 NAMES = " or ".join([", ".join(known.name for known in FORMATS[:-1]), FORMATS[-1].name])
 """What can be read, for messages."""
 

@@ -16,9 +16,11 @@ from amsnet_cli.errors import OutputError
 from amsnet_cli.photos import dng_tags, exif, ifd
 from amsnet_cli.photos.formats import raw
 from amsnet_cli.photos.formats.dng_replace import replace_pictures
+from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.formats.tiff import XMP
 from amsnet_cli.photos.ifd import Directory, Entry
-from amsnet_cli.photos.mosaic import Mosaic
+from amsnet_cli.photos.mosaic import Mosaic, MosaicPhoto
+from amsnet_cli.photos.photo import Photo
 
 PREVIEW_SIDE = 1024
 """Longest side of the preview of a file that had none, in pixels."""
@@ -74,6 +76,28 @@ def dng_of(source: Path, content: bytes, mosaic: Mosaic) -> bytes:
         return _preview(preview, size, tags.order, as_jpeg=as_jpeg)
 
     return replace_pictures(content, tags, mosaic, preview_of)
+
+
+def write(photo: Photo) -> bytes:
+    """Encode a RAW photo; see `dng_of`.
+
+    Raises:
+        ValueError: it is no RAW photo, or was developed.
+    """
+    if not isinstance(photo, MosaicPhoto):
+        raise ValueError("only mosaics of RAW files can become DNG")
+    return dng_of(Path("DNG"), photo.content, photo.mosaic)
+
+
+FORMAT = Format(
+    name="DNG",
+    suffixes=(".dng",),
+    matches=lambda head: False,
+    read=raw.read,
+    write=write,
+    depths=(16,),
+    alpha=False,
+)
 
 
 def _new_file(content: bytes, mosaic: Mosaic, preview: NDArray[np.uint8]) -> bytes:

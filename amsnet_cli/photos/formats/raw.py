@@ -20,7 +20,14 @@ from amsnet_cli.photos.formats import jpeg
 from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.formats.tiff import IPTC, XMP
 from amsnet_cli.photos.ifd import Directory, MalformedError
-from amsnet_cli.photos.mosaic import Box, ColourMatrix, Mosaic, NotAMosaicError, within
+from amsnet_cli.photos.mosaic import (
+    Box,
+    ColourMatrix,
+    Mosaic,
+    MosaicPhoto,
+    NotAMosaicError,
+    within,
+)
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.pixel_codec import with_depth
 
@@ -92,6 +99,28 @@ def develop(
         PhotoError: see `read`.
     """
     return _photo(path, content, options, mosaic.values)
+
+
+def read_undeveloped(path: Path, content: bytes) -> MosaicPhoto:
+    """Read a RAW file without developing it.
+
+    Args:
+        path: for messages.
+        content: the file.
+
+    Raises:
+        NotAMosaicError: see `read_mosaic`.
+        PhotoError: see `read`.
+    """
+    mosaic = read_mosaic(path, content)
+    return MosaicPhoto(
+        pixels=mosaic.values[..., None], exif=exif_of(content), mosaic=mosaic, content=content
+    )
+
+
+def with_mosaic(photo: MosaicPhoto, mosaic: Mosaic) -> MosaicPhoto:
+    """Return a photo with another mosaic."""
+    return replace(photo, mosaic=mosaic, pixels=mosaic.values[..., None])
 
 
 def develop_preview(path: Path, content: bytes, mosaic: Mosaic) -> NDArray[np.uint8]:
