@@ -73,7 +73,8 @@ def dng(
         262: shorts(34892), 271: text("Test"), 272: text("Test One"), 273: longs(8),
         274: shorts(1), 277: shorts(1), 278: longs(height), 279: longs(len(pixels)),
         284: shorts(1), 50706: octets(1, 4, 0, 0), 50708: text("Test One"),
-        50714: shorts(BLACK), 50717: longs(WHITE), 50778: shorts(21), ifd.EXIF_IFD: exposure,
+        50713: shorts(1, 1), 50714: shorts(BLACK), 50717: longs(WHITE), 50778: shorts(21),
+        ifd.EXIF_IFD: exposure,
     }  # fmt: skip
     if pattern is not None:
         to_camera = np.array(NEUTRAL)[:, None] * XYZ_TO_SRGB

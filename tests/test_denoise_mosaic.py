@@ -45,7 +45,7 @@ def model() -> MosaicModel:
 
 @pytest.fixture
 def model_file(model, tmp_path) -> Path:
-    path = tmp_path / "tiny.safetensors"
+    path = tmp_path / "mosaics.safetensors"
     save_mosaic_model(path, model.network, dtype=torch.float32)
     return path
 
@@ -163,7 +163,7 @@ class TestCommand:
             after = read_mosaic(out, out.read_bytes())
             assert np.array_equal(before.frame, after.frame) == same
             assert bool(after.noise_profile) == same
-        assert "160x128, 16 bit, tiny (noise by NoiseProfile)" in result.stderr
+        assert "160x128, 16 bit, mosaics (noise by NoiseProfile)" in result.stderr
 
     def test_developed_after_denoising(self, amsnet, source, model_file, tmp_path):
         calls = {"mosaic": ["--raw", "mosaic"], "kept": ["--raw", "mosaic", "--strength", 0]}
