@@ -141,7 +141,7 @@ def run_tiled(
 
 
 def _blend_into(band: Tensor, part: Tensor, left: int, done: int) -> None:
-    """Copy `part` into `band` from column `left`, cross-fading with the tile that ends at `done`."""
+    """Copy `part` into `band` from column `left`, cross-fading with what ends at `done`."""
     shared = max(0, done - left)
     if shared:
         band.narrow(-1, left, shared).lerp_(part.narrow(-1, 0, shared), _ramp(shared, part))
