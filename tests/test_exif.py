@@ -71,8 +71,8 @@ class TestBlocks:
             exif.with_orientation(block, 3)
             exif.without_orientation(block)
             exif.with_software(block, "amsnet")
-            tiff.exif_of(block)
             raw.exif_of(block)
+            raw.is_raw(block)
 
     def test_directories_that_point_to_themselves_end(self):
         block = bytearray(exif_block())
@@ -98,9 +98,10 @@ class TestTiff:
         ]  # fmt: skip
         pixels = np.zeros((4, 4, 3), np.uint8)
         tifffile.imwrite(path, pixels, byteorder=order, extratags=tags, metadata=None)
-        block = tiff.exif_of(path.read_bytes())
+        block = tiff.exif_of(ifd.read_tree(path.read_bytes()), order)
         tifffile.imwrite(path, pixels, metadata=None, software=None)
-        path.write_bytes(tiff.with_exif(path.read_bytes(), block, IPTC))
+        record = ifd.Entry(type=7, count=len(IPTC), value=IPTC)
+        path.write_bytes(tiff.with_tags(path.read_bytes(), block, {tiff.IPTC: record}))
         with tifffile.TiffFile(path) as file:
             found = {tag.code: tag.value for tag in file.pages[0].tags}
         assert {code: found[code] for code, *_ in tags} == {

@@ -67,7 +67,7 @@ def camera_of(exif: bytes | None) -> tuple[str | None, int | None]:
         model = f"{make} {model}".strip()
     below = tree.get(ifd.EXIF_IFD)
     tags = {**tree, **below} if isinstance(below, dict) else tree
-    speeds = (_first_number(tags.get(tag), order) for tag in _SENSITIVITIES)
+    speeds = (ifd.first_number(tags.get(tag), order, 0) for tag in _SENSITIVITIES)
     return model or None, next((iso for iso in speeds if _is_speed(iso)), None)
 
 
@@ -129,14 +129,6 @@ def _words(item: Entry | Directory | None) -> str:
 
 def _is_speed(iso: int) -> bool:
     return 0 < iso < _NO_SPEED and iso != _UNKNOWN_SPEED
-
-
-def _first_number(item: Entry | Directory | None, order: str) -> int:
-    """Read a whole number; 0 where there is none."""
-    try:
-        return ifd.numbers(item, order)[0] if isinstance(item, Entry) else 0
-    except MalformedError:
-        return 0
 
 
 def _with_value(exif: bytes | None, tag: int, value: int | str, *, needed: bool) -> bytes | None:

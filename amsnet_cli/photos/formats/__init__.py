@@ -18,8 +18,8 @@ NAMES = " or ".join([", ".join(known.name for known in FORMATS[:-1]), FORMATS[-1
 
 
 def format_of(path: Path, content: bytes) -> Format | None:
-    """Find a file's format by its content; RAW, which looks like TIFF, by its suffix."""
-    if path.suffix.lower() in raw.FORMAT.suffixes:
+    """Find a file's format by its content; RAW formats that LibRaw alone knows by their suffix."""
+    if path.suffix.lower() in raw.FORMAT.suffixes or raw.is_raw(content):
         return raw.FORMAT
     head = content[:64]
     return next((known for known in FORMATS if known.matches(head)), None)

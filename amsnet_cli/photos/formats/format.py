@@ -26,7 +26,7 @@ class Format:
         write: encodes a photo whose pixels have one of `depths`; None where the format is only
             read. Raises `pyvips.Error`, `ValueError` or `OSError`.
         depths: bits a channel that it holds.
-        alpha: whether it holds transparency.
+        fourth_channels: meanings of a channel behind the colours that it holds.
         grey_profile: whether it holds a colour profile for grey.
         longest_side: pixels of its largest width and height, None for no limit.
         losses: lists the metadata of a photo that it cannot hold, as lines for people.
@@ -38,7 +38,7 @@ class Format:
     read: Callable[[Path, bytes], Photo]
     write: Callable[[Photo], bytes] | None = None
     depths: tuple[int, ...] = (8,)
-    alpha: bool = True
+    fourth_channels: tuple[str, ...] = ("transparency",)
     grey_profile: bool = True
     longest_side: int | None = None
     losses: Callable[[Photo], list[str]] = nothing_lost

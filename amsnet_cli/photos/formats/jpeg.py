@@ -99,7 +99,7 @@ FORMAT = Format(
     matches=lambda head: head.startswith(b"\xff\xd8\xff"),
     read=read,
     write=write,
-    alpha=False,
+    fourth_channels=(),
     longest_side=65500,
     losses=losses,
 )

@@ -29,6 +29,15 @@ _DESCRIPTIVE = frozenset(
     }
 )
 """Tags that describe the picture; the others are of the sensor or of a thumbnail."""
+_SIGNATURES = (
+    *(b"FUJIFILMCCD-RAW", b"\0MRM", b"FOVb", b"IIU\0", b"IIRO", b"IIRS", b"MMOR"),
+    *(b"ARRI", b"DSC-Image", b"PWAD"),
+)
+_RAW_TAGS = frozenset({50706, 33421, 33422, 34310, 33424, 50454})
+"""DNGVersion, the mosaic's size and pattern, and tags of Leaf, Kodak and Sinar."""
+_PHOTOMETRIC = 262
+_SENSOR_VALUES = (32803, 34892)
+"""Photometric interpretations of a colour filter array, and of linear RAW."""
 _CUT_SHORT = ("Unexpected end of file", "remature end")
 
 
@@ -117,6 +126,26 @@ FORMAT = Format(
     matches=lambda head: False,
     read=read,
 )
+
+
+def is_raw(content: bytes) -> bool:
+    """Return whether a file is RAW by its own word: a maker's signature, DNG's tag, or a mosaic.
+
+    LibRaw cannot be asked, as it takes any grey TIFF of 16 bits for a mosaic.
+    """
+    if content.startswith(_SIGNATURES) or content[4:12] == b"ftypcrx ":
+        return True
+    if content[6:14] == b"HEAPCCDR" or content[8:10] == b"CR" or content[8:12] == b"IIII":
+        return True
+    try:
+        order, pages = ifd.byte_order(content), ifd.read_directories(content)
+    except MalformedError:
+        return False
+    return any(
+        not _RAW_TAGS.isdisjoint(page)
+        or ifd.first_number(page.get(_PHOTOMETRIC), order, 0) in _SENSOR_VALUES
+        for page in pages
+    )
 
 
 def exif_of(content: bytes) -> bytes | None:
