@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from amsnet_cli.photos import exif, ifd
-from amsnet_cli.photos.formats import jpeg, png, raw, tiff
+from amsnet_cli.photos.formats import jpeg_segments as jpeg
+from amsnet_cli.photos.formats import png, raw, tiff
 from amsnet_cli.photos.iptc import iptc_in_resources
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import write_photo

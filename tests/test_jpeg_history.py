@@ -10,7 +10,7 @@ import skimage.data
 from PIL import Image
 
 from amsnet_cli import denoise, find_weights, load_model
-from amsnet_cli.photos.formats.jpeg import coding_of_quality
+from amsnet_cli.photos.formats.jpeg_segments import coding_of_quality
 from amsnet_cli.photos.jpeg_history import estimate_quantisation_step
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.research.evaluation import psnr

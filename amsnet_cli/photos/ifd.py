@@ -27,6 +27,8 @@ _SIZES = {
 _MAGIC = (42, 0x55, 0x4F52, 0x5352)  # TIFF, Panasonic's RW2, two of Olympus's ORF
 _BIG_MAGIC = 43
 _MAX_DIRECTORIES = 10_000
+_THUMBNAIL = (513, 514)
+"""Tags of a thumbnail's place and length (JPEGInterchangeFormat)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +158,52 @@ def without_entry(content: bytes, tag: int) -> bytes:
     return _with_entries(content + b"\0" * (len(content) % 2), kept, following)
 
 
+def overwritten(content: bytes, directory: int, tag: int, entry: Entry) -> bytes:
+    """Overwrite a short entry of a directory below the first; nothing moves.
+
+    Args:
+        content: an EXIF block or a file (not BigTIFF).
+        directory: the tag that points to the directory, such as `EXIF_IFD`.
+        tag: of the entry; where it is missing, nothing changes.
+        entry: its new value of at most 4 bytes, in the file's byte order.
+    """
+    order = byte_order(content)
+    entries, _ = _raw_entries(content)
+    for _, pointer in entries:
+        if struct.unpack_from(order + "H", pointer) == (directory,):
+            (start,) = struct.unpack_from(order + "I", pointer, 8)
+            for place, there in _raw_entries(content, start)[0]:
+                if struct.unpack_from(order + "H", there) == (tag,):
+                    new = struct.pack(order + "HHI", tag, entry.type, entry.count)
+                    new += entry.value.ljust(4, b"\0")
+                    return content[:place] + new + content[place + 12 :]
+    return content
+
+
+def without_second_directory(content: bytes) -> bytes:
+    """Cut the chain behind the first directory, and blank the JPEG that the second points to.
+
+    Raises:
+        MalformedError: there is no directory.
+    """
+    order = byte_order(content)
+    entries, following = _raw_entries(content)
+    (second,) = struct.unpack(order + "I", following)
+    if not second:
+        return content
+    (first,) = struct.unpack_from(order + "I", content, 4)
+    end = first + 2 + 12 * len(entries)
+    content = content[:end] + b"\0\0\0\0" + content[end + 4 :]
+    try:
+        tags = dict(_entries(content, order, False, second))
+    except struct.error:
+        return content
+    start, length = (first_number(tags.get(tag), order, 0) for tag in _THUMBNAIL)
+    if content[start : start + 2] == b"\xff\xd8" and start + length <= len(content):
+        content = content[:start] + bytes(length) + content[start + length :]
+    return content
+
+
 def value_of(content: bytes, tag: int) -> bytes | None:
     """Return the bytes of a tag in the first directory."""
     try:
@@ -199,13 +247,18 @@ def _header(content: bytes) -> tuple[str, bool, int]:
     return order, big, first
 
 
-def _raw_entries(content: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
-    """List the entries of the first directory with their places, and the pointer behind them."""
+def _raw_entries(content: bytes, start: int | None = None) -> tuple[list[tuple[int, bytes]], bytes]:
+    """List the entries of a directory with their places, and the pointer behind them.
+
+    Args:
+        content: an EXIF block or a file.
+        start: the directory's place; the first directory's, if None.
+    """
     order = byte_order(content)
     if struct.unpack_from(order + "H", content, 2) == (_BIG_MAGIC,):
         raise MalformedError("BigTIFF")
     try:
-        (first,) = struct.unpack_from(order + "I", content, 4)
+        (first,) = struct.unpack_from(order + "I", content, 4) if start is None else (start,)
         (count,) = struct.unpack_from(order + "H", content, first)
     except struct.error as error:
         raise MalformedError("no directory") from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from amsnet_cli.photos.formats.jpeg import coding_of_quality
+from amsnet_cli.photos.formats.jpeg_segments import coding_of_quality
 
 _SIDE = 512
 """Side in pixels of the central crop that is examined."""

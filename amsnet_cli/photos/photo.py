@@ -55,6 +55,7 @@ class Photo:
             in JPEG, PNG, WebP and AVIF.
         xmp: an XMP packet.
         iptc: an IPTC-IIM record.
+        texts: keywords and texts, as PNG's text chunks and JPEG's comments hold them.
         orientation: the EXIF code, 1 to 8.
         dpi: horizontal and vertical resolution, None where the file does not say.
         bits: bits a channel when written, None for as many as the pixels have. RAW files are
@@ -74,6 +75,7 @@ class Photo:
     exif: bytes | None = None
     xmp: bytes | None = None
     iptc: bytes | None = None
+    texts: tuple[tuple[str, str], ...] = ()
     orientation: int = 1
     dpi: tuple[float, float] | None = None
     bits: int | None = None
@@ -96,8 +98,8 @@ class Photo:
 
 
 def without_metadata(photo: Photo) -> Photo:
-    """Remove EXIF, XMP and IPTC; profile, orientation and resolution stay."""
-    return replace(photo, exif=None, xmp=None, iptc=None)
+    """Remove EXIF, XMP, IPTC and texts; profile, orientation and resolution stay."""
+    return replace(photo, exif=None, xmp=None, iptc=None, texts=())
 
 
 def with_usable_profile(photo: Photo) -> Photo:

@@ -14,6 +14,8 @@ from amsnet_cli.errors import OutputError
 from amsnet_cli.photos.colour import suits
 from amsnet_cli.photos.formats import WRITABLE
 from amsnet_cli.photos.formats.format import Format
+from amsnet_cli.photos.geometry import turned_upright
+from amsnet_cli.photos.metadata import with_true_sizes
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.pixel_codec import with_depth
 
@@ -79,6 +81,9 @@ def not_kept(photo: Photo, path: Path) -> list[str]:
     """
     target = WRITABLE[path.suffix.lower()]
     lost = target.losses(photo)
+    dropped = [keyword for keyword, _ in photo.texts if keyword not in target.texts]
+    if dropped and "*" not in target.texts:
+        lost.append(f"{target.name} has no place for its texts: {', '.join(dropped)}")
     if photo.alpha is not None and _is_dropped(photo, target):
         lost.append(f"{target.name} has no place for its fourth channel, which is no transparency")
     return lost
@@ -105,7 +110,8 @@ def write_photo(photo: Photo, path: Path, *, modified_ns: int | None = None) -> 
     write = target.write
     assert write is not None
     try:
-        content = write(_with_fitting_alpha(with_depth(photo, photo.depth), target))
+        photo = _with_fitting_alpha(with_depth(photo, photo.depth), target)
+        content = write(with_true_sizes(turned_upright(photo) if target.upright else photo))
     except (pyvips.Error, ValueError, OSError) as error:
         raise OutputError(
             f"{path}: cannot be encoded ({' '.join(str(error).split())})", "write another format"

@@ -29,6 +29,8 @@ class Format:
         fourth_channels: meanings of a channel behind the colours that it holds.
         grey_profile: whether it holds a colour profile for grey.
         longest_side: pixels of its largest width and height, None for no limit.
+        texts: keywords of the texts that it holds; "*" for any.
+        upright: whether its decoders ignore EXIF's orientation, so that pixels must be turned.
         losses: lists the metadata of a photo that it cannot hold, as lines for people.
     """
 
@@ -41,4 +43,6 @@ class Format:
     fourth_channels: tuple[str, ...] = ("transparency",)
     grey_profile: bool = True
     longest_side: int | None = None
+    texts: tuple[str, ...] = ()
+    upright: bool = False
     losses: Callable[[Photo], list[str]] = nothing_lost

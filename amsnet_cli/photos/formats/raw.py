@@ -13,11 +13,12 @@ from typing import Literal
 import numpy as np
 
 from amsnet_cli.errors import PhotoError
-from amsnet_cli.photos import colour, exif, ifd
-from amsnet_cli.photos.formats import jpeg
+from amsnet_cli.photos import colour, exif, ifd, xmp
+from amsnet_cli.photos.formats import jpeg_segments
 from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.formats.tiff import IPTC, XMP
 from amsnet_cli.photos.ifd import Directory, MalformedError
+from amsnet_cli.photos.metadata import marked_upright
 from amsnet_cli.photos.photo import Photo
 
 _CR3_HEAD = 1 << 20
@@ -105,15 +106,18 @@ def read(path: Path, content: bytes, options: RawOptions = RawOptions()) -> Phot
     notes = ["no white balance in the file, estimated"] if answer["estimated"] else []
     if complaints:
         notes.append("parts of the file are damaged")
-    return Photo(
+    packet = ifd.value_of(content, XMP)
+    photo = Photo(
         pixels=light if linear else colour.encode(light),
         icc=colour.linear_rec2020_profile() if linear else colour.srgb_profile(),
-        exif=exif.with_orientation(exif_of(content), 1),
-        xmp=ifd.value_of(content, XMP),
+        exif=exif_of(content),
+        # Settings that a RAW converter has yet to apply do not suit developed pixels.
+        xmp=packet and xmp.without(packet, xmp.CAMERA_RAW),
         iptc=ifd.value_of(content, IPTC),
         bits=16,
         notes=tuple(notes),
     )
+    return marked_upright(photo)
 
 
 FORMAT = Format(
@@ -159,7 +163,7 @@ def exif_of(content: bytes) -> bytes | None:
     """
     if content.startswith(b"FUJIFILMCCD-RAW ") and len(content) > 92:
         place, length = struct.unpack_from(">II", content, 84)
-        return jpeg.exif_of(content[place : place + length])
+        return jpeg_segments.exif_of(content[place : place + length])
     if content[4:12] == b"ftypcrx ":
         return _exif_of_boxes(content[:_CR3_HEAD])
     try:
