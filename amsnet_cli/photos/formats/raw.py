@@ -103,13 +103,14 @@ def read(path: Path, content: bytes, options: RawOptions = RawOptions()) -> Phot
     light = pixels.reshape(answer["shape"]).astype(np.float32)
     light *= answer["scale"]
     light += answer["offset"]
-    notes = ["no white balance in the file, estimated"] if answer["estimated"] else []
+    estimated = answer["estimated"] and light.shape[2] == 3
+    notes = ["no white balance in the file, estimated"] if estimated else []
     if complaints:
         notes.append("parts of the file are damaged")
     packet = ifd.value_of(content, XMP)
     photo = Photo(
         pixels=light if linear else colour.encode(light),
-        icc=colour.linear_rec2020_profile() if linear else colour.srgb_profile(),
+        icc=_profile(light.shape[2], linear=linear),
         exif=exif_of(content),
         # Settings that a RAW converter has yet to apply do not suit developed pixels.
         xmp=packet and xmp.without(packet, xmp.CAMERA_RAW),
@@ -191,6 +192,13 @@ def _exif_of_boxes(content: bytes) -> bytes | None:
 
 def _descriptive(tree: Directory) -> Directory:
     return {tag: item for tag, item in tree.items() if tag in _DESCRIPTIVE}
+
+
+def _profile(channels: int, *, linear: bool) -> bytes:
+    if channels == 1:
+        curve = (1.0,) if linear else colour.SRGB_CURVE
+        return colour.grey_profile("Linear grey" if linear else "Grey of sRGB", curve)
+    return colour.linear_rec2020_profile() if linear else colour.srgb_profile()
 
 
 def _refusal(path: Path, reason: str) -> PhotoError:
