@@ -120,9 +120,11 @@ def decode(path: Path, content: bytes, page: Directory) -> Photo:
 def _check_segments(path: Path, content: bytes, tags: Directory, order: str) -> None:
     """Raise `PhotoError` if a strip or tile is missing or does not decode to its whole length."""
     try:
-        segments = _segments(tags, order)
-    except (MalformedError, ZeroDivisionError) as error:
-        raise PhotoError(f"{path}: the picture is damaged ({error})", "copy it again") from error
+        segments = _segments(tags, order, len(content))
+    except MalformedError as error:
+        raise PhotoError(
+            f"{path}: damaged or cut short ({error})", "copy it again from its source"
+        ) from error
     missing = max(segment.place + segment.length for segment in segments) - len(content)
     if missing > 0:
         raise PhotoError(
@@ -147,8 +149,8 @@ def _check_segments(path: Path, content: bytes, tags: Directory, order: str) -> 
             )
 
 
-def _segments(tags: Directory, order: str) -> list[_Segment]:
-    """List the strips or tiles; lengths that the file leaves out are 1.
+def _segments(tags: Directory, order: str, end: int) -> list[_Segment]:
+    """List the strips or tiles; one whose length the file leaves out goes to the file's `end`.
 
     Raises:
         MalformedError: the file does not say where they are, or their number is wrong.
@@ -163,14 +165,15 @@ def _segments(tags: Directory, order: str) -> list[_Segment]:
     places = ifd.numbers(starts, order)
     sizes = ifd.numbers(lengths, order) if isinstance(lengths, Entry) else []
     if len(sizes) != len(places):  # old programs leave them out
-        sizes = [1] * len(places)
+        sizes = [max(0, end - place) for place in places]
     width, height = number(256, 0), number(257, 0)
     samples, bits = number(277, 1), number(258, 1)
-    planes = samples if number(284, 1) == 2 else 1
-    samples //= planes
+    planes, samples = (samples, 1) if number(284, 1) == 2 else (1, samples)
     tiled = 322 in tags
     across, down = number(322, 0) if tiled else width, number(323, 0) if tiled else number(278, 0)
     down = min(down or height, height) if not tiled else down
+    if min(width, height, across, down, planes, samples, bits) < 1:
+        raise MalformedError("impossible sizes")
     rows = -(-height // down)
     count = rows * -(-width // across)
     if len(places) < count * planes:
