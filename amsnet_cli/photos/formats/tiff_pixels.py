@@ -247,6 +247,9 @@ def _with_tifffile(path: Path, content: bytes, compression: int, photometric: in
             size = (page.imagewidth, page.imagelength)
             check_size(path, content, size, samples * np.dtype(page.dtype or np.uint8).itemsize)
             array = page.asarray()
+        if array.ndim == 3 and array.shape[0] == samples != array.shape[2]:
+            array = np.moveaxis(array, 0, 2)  # (C, H, W) -> (H, W, C)
+        array = array.reshape(size[1], size[0], samples)
     except ImportError as error:
         raise _needs_codecs(path, name) from error
     except _MALFORMED as error:
@@ -256,9 +259,6 @@ def _with_tifffile(path: Path, content: bytes, compression: int, photometric: in
         raise PhotoError(
             f"{path}: damaged or cut short ({name}: {reason})", "copy it again from its source"
         ) from error
-    if array.ndim == 3 and array.shape[0] == samples != array.shape[2]:
-        array = np.moveaxis(array, 0, 2)  # (C, H, W) -> (H, W, C)
-    array = array.reshape(size[1], size[0], samples)
     return _photo_of(path, array, inverted=photometric == _WHITE_IS_ZERO)
 
 
