@@ -1,13 +1,10 @@
 """Denoise real photos by learning from noisy photos alone.
 
-The Python interface is small, and loads PyTorch only when something of it is used:
-
-    from pathlib import Path
     import amsnet_cli as amsnet
 
-    model = amsnet.load_model(amsnet.find_weights(None))
-    photo = amsnet.read_photo(Path("photo.png"))
-    amsnet.write_photo(amsnet.denoise(photo, model), Path("clean.png"))
+    amsnet.denoise("a.jpg", "b.jpg")
+
+docs/api.md documents the Python interface. PyTorch is imported only when something needs it.
 """
 
 from __future__ import annotations
@@ -18,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from amsnet_cli.api import denoise, fit
     from amsnet_cli.errors import AmsnetError
-    from amsnet_cli.fitting.fit import FitOptions, fit
-    from amsnet_cli.inference.denoise import DenoiseOptions, denoise
+    from amsnet_cli.fitting.fit import FitResult
+    from amsnet_cli.fitting.options import FitOptions
+    from amsnet_cli.inference.denoise import Denoised, DenoiseOptions
     from amsnet_cli.model import Model, load_model, save_model
     from amsnet_cli.photos.formats.raw import RawOptions
     from amsnet_cli.photos.photo import Photo
@@ -29,16 +28,18 @@ if TYPE_CHECKING:
     from amsnet_cli.research.evaluation import psnr, ssim
     from amsnet_cli.weights.store import find_weights
 
-_HOMES = {
+_MODULES = {
     "AmsnetError": "errors",
     "DenoiseOptions": "inference.denoise",
-    "FitOptions": "fitting.fit",
+    "Denoised": "inference.denoise",
+    "FitOptions": "fitting.options",
+    "FitResult": "fitting.fit",
     "Model": "model",
     "Photo": "photos.photo",
     "RawOptions": "photos.formats.raw",
-    "denoise": "inference.denoise",
+    "denoise": "api",
     "find_weights": "weights.store",
-    "fit": "fitting.fit",
+    "fit": "api",
     "load_model": "model",
     "psnr": "research.evaluation",
     "read_photo": "photos.read",
@@ -50,7 +51,9 @@ _HOMES = {
 __all__ = [
     "AmsnetError",
     "DenoiseOptions",
+    "Denoised",
     "FitOptions",
+    "FitResult",
     "Model",
     "Photo",
     "RawOptions",
@@ -67,6 +70,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

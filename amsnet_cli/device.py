@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
-import psutil
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from amsnet_cli.errors import DeviceError
 
-_libc = ctypes.CDLL(None) if os.name == "posix" else None
-_malloc_trim = getattr(_libc, "malloc_trim", None)
-_mallopt = getattr(_libc, "mallopt", None)
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-
 
 def choose_device(name: str) -> torch.device:
-    """Turn a device's name into a device.
+    """Return the device of a name.
 
     Args:
         name: "auto" (CUDA, else Apple's MPS, else the CPU), "cpu", "cuda", "cuda:N" or "mps".
@@ -45,14 +32,14 @@ def choose_device(name: str) -> torch.device:
 
 
 def computes_bfloat16_fast(device: torch.device) -> bool:
-    """Tell whether bfloat16 is faster than float32 there: by the processor, not by a trial.
+    """Return whether bfloat16 is faster than float32 there, by the kind of processor.
 
     CPUs need AVX512-BF16 or AMX; without, bfloat16 is emulated and slower.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        # Older versions of torch do not tell; float32 is right there in any case.
+        # Older versions of torch cannot say; float32 is right in any case.
         abilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
         return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
     return False
@@ -60,143 +47,7 @@ def computes_bfloat16_fast(device: torch.device) -> bool:
 
 @contextmanager
 def fast_precision(device: torch.device, allowed: bool = True) -> Iterator[bool]:
-    """Let convolutions run in bfloat16 where `allowed` and faster; yields whether they do."""
+    """Run convolutions in bfloat16 where `allowed` and faster; yields whether they do."""
     fast = allowed and computes_bfloat16_fast(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=fast):
         yield fast
-
-
-@contextmanager
-def memory_errors(device: torch.device) -> Iterator[None]:
-    """Translate "out of memory" into a `DeviceError`."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise DeviceError(
-            f"out of memory on {device}", "try a smaller --tile, or --device cpu"
-        ) from error
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether that is what an error of torch or numpy means."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
-
-
-def reuse_memory() -> None:
-    """Let the C library keep the memory of large tensors for the next ones.
-
-    glibc gives it back to the system at once, which then clears every page again, and that takes
-    a good part of the time of a network with large, short-lived tensors (mallopt(3)). It stays so
-    for the process; `release_memory` gives back what is free.
-    """
-    if _mallopt:
-        _mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        _mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
-
-
-def release_memory(device: torch.device) -> None:
-    """Give memory that torch or the C library keeps for reuse back to the device.
-
-    Of the C libraries, glibc keeps most tensors' memory (malloc_trim(3)).
-    """
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()
-    elif _malloc_trim:
-        _malloc_trim(0)
-
-
-def free_memory(device: torch.device, limit: int | None = None) -> int:
-    """Tell how much more memory there is for this process, in bytes.
-
-    Args:
-        device: its own memory for a GPU; else RAM, within the limits of the process's cgroups.
-        limit: what the process may use in all on that device, for want of its own wish None.
-
-    Returns:
-        Less than 0 where it uses more than the limit already.
-    """
-    if device.type == "cuda":
-        reserved = torch.cuda.memory_reserved(device)
-        used = torch.cuda.memory_allocated(device)
-        free = torch.cuda.mem_get_info(device)[0] + reserved - used
-    else:
-        used = psutil.Process().memory_info().rss
-        free = min([psutil.virtual_memory().available, *cgroup_headrooms()])
-    return free if limit is None else min(free, limit - used)
-
-
-def cgroup_headrooms(root: Path = Path("/")) -> list[int]:
-    """Read how far the control groups of this process are from their memory limits, in bytes.
-
-    Memory that the kernel can take back from its file cache counts as free (Linux, cgroup v1 and
-    v2, "memory" controller documentation).
-
-    Args:
-        root: where `proc` and `sys` are.
-
-    Returns:
-        One number for each group with a limit; none on other systems.
-    """
-    headrooms = []
-    membership = root / "proc/self/cgroup"
-    for line in membership.read_text().splitlines() if membership.is_file() else ():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "memory":
-            mount, limit, usage = root / "sys/fs/cgroup/memory", "limit_in_bytes", "usage_in_bytes"
-        elif not controllers:
-            mount, limit, usage = root / "sys/fs/cgroup", "max", "current"
-        else:
-            continue
-        group = mount / path.lstrip("/")
-        for place in (group, *group.parents):
-            try:
-                most = int((place / f"memory.{limit}").read_text())
-                used = int((place / f"memory.{usage}").read_text())
-                stat = (place / "memory.stat").read_text().split()
-            except (OSError, ValueError):  # The root has no limit, others say "max".
-                pass
-            else:
-                cached = dict(zip(stat[::2], map(int, stat[1::2]), strict=True))
-                # In v1 the plain number leaves out what lies below the group.
-                cached_files = cached.get("total_inactive_file", cached["inactive_file"])
-                headrooms.append(max(0, most - used + cached_files))
-            if place == mount:
-                break
-    return headrooms
-
-
-class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Within this context, how much the tensors that torch makes hold at most at a time.
-
-    Attributes:
-        bytes: the most so far; without what operators allocate inside themselves.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.bytes = 0
-        self._living: dict[int, int] = {}
-
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Run an operator and take note of new storages."""
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                if storage._cdata not in self._living:
-                    self._living[storage._cdata] = storage.nbytes()
-                    weakref.finalize(storage, self._living.pop, storage._cdata, None)
-        self.bytes = max(self.bytes, sum(self._living.values()))
-        return result

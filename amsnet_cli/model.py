@@ -1,7 +1,7 @@
-"""One file a model: safetensors, with everything needed to run it in the header.
+"""Models: a network and how to run it, in one safetensors file.
 
-The header's metadata hold one JSON string under the key `amsnet`: the network and its shape,
-what hidden pixels are filled with, how to run it, and where it comes from.
+The file's metadata hold one JSON object under the key `amsnet`, the fields of `ModelConfig` and
+the version of the format.
 """
 
 from __future__ import annotations
@@ -26,23 +26,24 @@ from amsnet_cli.core.networks import (
     make_network,
 )
 from amsnet_cli.errors import OutputError, WeightsError
+from amsnet_cli.weights.header import FORMAT, cameras_of, check_format
 from amsnet_cli.weights.manifest import bundled_path, own_manifest
-from amsnet_cli.weights.store import cameras_of
-
-FORMAT = 1
+from amsnet_cli.weights.store import find_weights
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inference:
-    """How a model is run on a picture.
+    """How a model is run on an image.
 
     Attributes:
-        passes: "single", nothing hidden, one evaluation; "multi", complementary masks.
-        n_masks: k; ignored by the single pass, as are the following.
-        stride: of the pixel-shuffle downsampling around the masks.
-        repeats: how many independent sets of masks are averaged.
-        refine: share of noisy pixels put back by random replacement refinement, 0 for none.
-        refine_repeats: rounds of refinement averaged.
+        passes: "multi" for the multi-mask scheme; "single" for one pass with nothing masked,
+            which ignores the other fields.
+        n_masks: k, the number of complementary masks.
+        stride: stride of the pixel-shuffle downsampling around the masks; 1 for none.
+        repeats: independent sets of masks to average.
+        refine: share of noisy pixels that random replacement refinement puts back, in [0, 1];
+            0 for no refinement.
+        refine_repeats: rounds of refinement to average.
     """
 
     passes: Literal["single", "multi"] = "single"
@@ -55,19 +56,20 @@ class Inference:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """All that a model file says beside its tensors.
+    """Everything in a model file but the tensors.
 
     Attributes:
-        network: the shape of the default network, or the name of one of the paper's.
-        fill: what hidden pixels are replaced by.
-        mask_channel: whether the network is given the mask.
+        network: configuration of the default network, or the name of one of the paper's.
+        fill: what replaces masked pixels, see `core.masks.fill_hidden`.
+        mask_channel: whether the network gets the mask as an extra channel.
         inference: how to run it.
-        noise: what its single pass was made for; noise is "white" if neighbouring pixels share
-            nothing of it.
-        white: name of the bundled weights that take over where a photo's noise is white, or "".
-        cameras: those a fit has learned from, each with its lowest and highest ISO; an empty list
-            where no photo said.
-        provenance: what it was made from, and how; for people, never read by the program.
+        noise: the noise that its single pass was trained for; "white" is without spatial
+            correlation.
+        white: name of the bundled weights that replace it on photos with white noise; "" for none.
+        cameras: the cameras a fit was given, each with its lowest and highest ISO; an empty list
+            if no photo tells its ISO.
+        provenance: how it was made; for people, the program reads only `fitted_on` and
+            `imported_from`, to name it.
     """
 
     network: CompactUNetConfig | PaperNetwork
@@ -82,13 +84,13 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A network with how to run it.
+    """A network and how to run it.
 
     Attributes:
-        network: in evaluation mode, on the CPU as loaded.
+        network: in evaluation mode; on the CPU after loading.
         config: see `ModelConfig`.
-        name: as given by the user, for messages.
-        white: the model that takes over where a photo's noise is white, if there is one.
+        name: for messages.
+        white: the model that replaces it on photos with white noise; None for none.
     """
 
     network: MaskedNetwork
@@ -98,15 +100,15 @@ class Model:
 
 
 def build_network(config: ModelConfig) -> MaskedNetwork:
-    """Make the network of `config` with fresh weights, drawn from torch's global generator.
+    """Make a model's network with fresh weights, drawn from torch's global generator.
 
     Raises:
-        ValueError: the network takes no mask channel, or another number of channels.
+        ValueError: the network's input channels do not fit `config.mask_channel`.
     """
     shape = config.network
     channels = shape.in_channels if isinstance(shape, CompactUNetConfig) else 3
     if channels != 3 + config.mask_channel:
-        raise ValueError(f"a network of {channels} channels, mask channel: {config.mask_channel}")
+        raise ValueError(f"{channels} input channels with mask channel: {config.mask_channel}")
     network = MaskedNetwork(
         make_network(config.network), fill=config.fill, mask_channel=config.mask_channel
     )
@@ -117,10 +119,10 @@ def build_network(config: ModelConfig) -> MaskedNetwork:
 def save_model(
     path: Path, network: MaskedNetwork, config: ModelConfig, dtype: torch.dtype = torch.float32
 ) -> None:
-    """Write a model file, whole or not at all.
+    """Write a model file atomically.
 
     Args:
-        path: where; its folder is made if need be, a file there is replaced.
+        path: the file; its folder is made, an existing file is replaced.
         network: its tensors are stored as `dtype`.
         config: stored in the header.
         dtype: float32, or float16 for half the size.
@@ -139,20 +141,23 @@ def save_model(
         write_whole(path, content)
     except OSError as error:
         raise OutputError(
-            f"cannot write the model {path}: {error.strerror}", "choose another place with -o"
+            f"cannot write the model {path}: {error.strerror}", "choose another path with -o"
         ) from error
 
 
-def load_model(path: Path, name: str = "") -> Model:
-    """Read a model file.
+def load_model(weights: str | Path | None = None, name: str = "") -> Model:
+    """Load a model by name or path, as `load_model("photo")`.
 
     Args:
-        path: a file written by `save_model`.
-        name: for messages; the file's stem if empty.
+        weights: a name or path as for `weights.store.find_weights`, or the `Path` of a model
+            file. None for the default weights.
+        name: for messages; by default `weights` as given, or the file's stem.
 
     Raises:
-        WeightsError: there is no such file, or it is not a model of this program.
+        WeightsError: there are no such weights, or the file is not a model of this version.
     """
+    path = weights if isinstance(weights, Path) else find_weights(weights)
+    name = name or (weights if isinstance(weights, str) else path.stem)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -164,11 +169,13 @@ def load_model(path: Path, name: str = "") -> Model:
             f"{path} is not an amsnet model ({error})", "see: amsnet weights list"
         ) from error
     try:
-        config = _parse(json.loads(metadata["amsnet"]))
+        header = json.loads(metadata["amsnet"])
+        check_format(header, path)
+        config = _parse(header)
         _check_shapes(config, tensors)
         network = build_network(config)
         network.load_state_dict(tensors)
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(
             f"{path} is not an amsnet model that this version can run ({reason})",
@@ -176,23 +183,22 @@ def load_model(path: Path, name: str = "") -> Model:
         ) from error
     network.eval()
     white = load_model(bundled_path(own_manifest().entry(config.white))) if config.white else None
-    return Model(network=network, config=config, name=name or path.stem, white=white)
+    return Model(network=network, config=config, name=name, white=white)
 
 
 def _check_shapes(config: ModelConfig, tensors: dict[str, Tensor]) -> None:
-    """Compare without allocating: a header may ask for more memory than there is."""
+    """Compare shapes without allocating: a header may ask for more memory than there is."""
     shape = config.network
     if isinstance(shape, CompactUNetConfig) and sum(shape.blocks) > len(tensors):
-        raise ValueError("its network has more blocks than tensors")
+        raise ValueError("the network has more blocks than tensors")
     with torch.device("meta"):
         expected = build_network(config).state_dict()
     if {k: t.shape for k, t in expected.items()} != {k: t.shape for k, t in tensors.items()}:
-        raise ValueError("its tensors are not those of its network")
+        raise ValueError("the tensors do not fit the network")
 
 
 def _parse(header: dict[str, Any]) -> ModelConfig:
-    if header.pop("format") != FORMAT:
-        raise ValueError("another file format")
+    header = {key: value for key, value in header.items() if key != "format"}
     network = header.pop("network")
     if isinstance(network, dict):
         shape: dict[str, Any] = {
@@ -200,9 +206,9 @@ def _parse(header: dict[str, Any]) -> ModelConfig:
         }
         network = CompactUNetConfig(**shape)
     if header.get("noise", "any") not in ("any", "white"):
-        raise ValueError("another kind of noise")
+        raise ValueError("unknown kind of noise")
     if not isinstance(header.get("white", ""), str):
-        raise ValueError("the weights for white noise are not named")
+        raise ValueError("the weights for white noise are no name")
     return ModelConfig(
         network=network,
         inference=Inference(**header.pop("inference")),

@@ -17,7 +17,7 @@ import skimage.data
 import torch
 from numpy.typing import NDArray
 
-from amsnet_cli import denoise, find_weights, load_model, psnr, write_photo
+from amsnet_cli import denoise, load_model, psnr, write_photo
 from amsnet_cli.model import Model
 from amsnet_cli.photos.photo import Photo
 from training.camera import simulate
@@ -55,7 +55,7 @@ def sheet(model: Model) -> Picture:
         whole = getattr(skimage.data, name)()
         side = min(whole.shape[:2]) // 2 * 2
         noisy, clean = photographed(np.ascontiguousarray(whole[:side, :side]), wanted, SEED)
-        denoised = denoise(Photo(pixels=noisy), model).pixels
+        denoised = denoise(Photo(pixels=noisy), weights=model).photo.pixels
         removed = np.clip(128 + AMPLIFIED * (noisy.astype(int) - denoised), 0, 255).astype(np.uint8)
         area = np.s_[top : top + SIDE, left : left + SIDE]
         row = np.concatenate([x[area] for x in (noisy, denoised, clean, removed)], 1)
@@ -67,10 +67,10 @@ def sheet(model: Model) -> Picture:
 def main() -> None:
     """Simulate, denoise, write."""
     folder = Path(sys.argv[1])
-    model = load_model(find_weights(None), "photo")
+    model = load_model("photo")
     before, truth = photographed(skimage.data.astronaut(), WANTED, SEED)
     write_photo(Photo(pixels=before), folder / "noisy.png")
-    after = denoise(Photo(pixels=before), model).pixels
+    after = denoise(Photo(pixels=before), weights=model).photo.pixels
     half = before.shape[1] // 2
     both = np.concatenate([before[:, :half], np.full((len(before), 2, 3), 255, np.uint8)], 1)
     both = np.concatenate([both, after[:, half:]], 1)

@@ -1,12 +1,11 @@
-"""Gain against minutes: the default adapted, a fresh network, and the paper's recipe.
+"""PSNR gain against minutes: the default adapted, a network from scratch, the paper's preset.
 
     python -m benchmarks.fits DATA_DIR --sets sidd10 renoir30:3 --minutes 1 5 --keep fits.json
 
-DATA_DIR holds one folder a set with `noisy/` and `clean/` of the same names. Every fit is a run of
-its own, of `amsnet fit` in a process of its own, on the noisy pictures that are scored; each point
-is a fit's last state. All of them take hours: `--keep` holds what was measured, and a second call
-goes on from there, with the same weights on the same kind of machine. Prints one Markdown table a
-set; peak memory is that of the process.
+DATA_DIR holds one folder per set with `noisy/` and `clean/` pictures of the same names. Each fit is
+an `amsnet fit` in a process of its own, on the noisy pictures that are scored. All of them take
+hours: `--keep` stores the results, and a second run resumes from there, with the same weights on
+the same kind of machine. Prints one Markdown table per set; peak memory is that of the process.
 """
 
 from __future__ import annotations
@@ -31,45 +30,47 @@ from amsnet_cli.research.evaluation import PROTOCOL
 from amsnet_cli.weights.manifest import sha256_of
 from benchmarks.quality import Method, machine, score
 
-RECIPES: dict[str, list[str]] = {
-    "adapted": [],
+FITS: dict[str, list[str]] = {
+    "adapt": [],
     "from scratch": ["--from-scratch"],
-    "paper's recipe": ["--recipe", "paper", "--network", "compact"],
+    "paper": ["--preset", "paper", "--network", "compact"],
 }
+"""Options of `amsnet fit`."""
 TICKS = (-20, -10, -5, -2, -1, -0.5, 0, 0.2, 0.4)
-"""Of the plot, in dB; its scale has room for tenths above and tens below."""
-_MEASURED = """
+"""Of the plot, in dB, on a symlog scale."""
+_WITH_PEAK_MEMORY = """
 import resource, subprocess, sys
 code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 sys.exit(code)
 """
 
-Found = dict[str, Any]
-"""Of a set: its "pictures", the PSNR of "photo", and "fits": lists of recipe, minutes allowed,
-seconds taken, PSNR and peak memory in bytes."""
+SetResults = dict[str, Any]
+"""Of a set: how many "pictures", the PSNR of "photo", and "fits": lists of name, time budget in
+minutes, seconds taken, PSNR and peak memory in bytes."""
 
 
-def fitted(noisy: Path, model: Path, minutes: float, recipe: list[str]) -> tuple[float, float]:
-    """Fit in a process of its own; returns its seconds, and its peak memory in bytes."""
+def run_fit(noisy: Path, model: Path, minutes: float, options: list[str]) -> tuple[float, float]:
+    """Fit in a process of its own; return its seconds and its peak memory in bytes."""
     command = [sys.executable, "-m", "amsnet_cli", "fit", str(noisy), "-o", str(model), "-q"]
-    command += ["--minutes", str(minutes), "--force", *recipe]
+    command += ["--minutes", str(minutes), "--force", *options]
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", _MEASURED, *command], check=True, stdout=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", _WITH_PEAK_MEMORY, *command],
+        check=True, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
     unit = 1 if sys.platform == "darwin" else 1024
     return time.monotonic() - started, int(done.stdout.split()[-1]) * unit
 
 
-def by(path: Path) -> Method:
-    """Denoise with a model, or the default where there is none."""
+def method_of(path: Path) -> Method:
+    """Return a function that denoises with a model, or with the default if there is no file."""
     model = load_model(path if path.exists() else find_weights(None))
-    return lambda x: denoise(Photo(pixels=x), model).pixels
+    return lambda x: denoise(Photo(pixels=x), model).photo.pixels
 
 
-def measure(folder: Path, every: int, recipe: str, minutes: float, found: Found) -> None:
-    """Fit to each n-th picture of a set, and add the result to what was found there."""
+def measure(folder: Path, every: int, name: str, minutes: float, results: SetResults) -> None:
+    """Fit to each n-th picture of a set, and add the score to `results`."""
     paths = pair_photos(folder / "noisy", folder / "clean")[::every]
     pairs = [tuple(read_photo(p).pixels for p in pair) for pair in paths]
     with TemporaryDirectory() as place:
@@ -77,39 +78,41 @@ def measure(folder: Path, every: int, recipe: str, minutes: float, found: Found)
         noisy.mkdir()
         for path, _ in paths:
             (noisy / path.name).symlink_to(path.resolve())
-        if "photo" not in found:
-            found |= {"pictures": len(pairs), "photo": score(by(model), pairs)["psnr"]}
-        seconds, peak = fitted(noisy, model, minutes, RECIPES[recipe])
-        found["fits"].append([recipe, minutes, seconds, score(by(model), pairs)["psnr"], peak])
+        if "photo" not in results:
+            results |= {"pictures": len(pairs), "photo": score(method_of(model), pairs)["psnr"]}
+        seconds, peak = run_fit(noisy, model, minutes, FITS[name])
+        psnr = score(method_of(model), pairs)["psnr"]
+        results["fits"].append([name, minutes, seconds, psnr, peak])
 
 
-def table(name: str, found: Found) -> None:
+def table(name: str, results: SetResults) -> None:
     """Print Markdown."""
-    print(f"\n{name}, {found['pictures']} pictures; `photo` {found['photo']:.2f} dB\n")
-    print("| fit | minutes allowed | seconds taken | PSNR | gain | peak memory |")
+    print(f"\n{name}, {results['pictures']} pictures; `photo` {results['photo']:.2f} dB\n")
+    print("| fit | budget, minutes | seconds taken | PSNR | gain | peak memory |")
     print("|---|---:|---:|---:|---:|---:|")
-    for recipe, minutes, seconds, result, peak in sorted(found["fits"]):
-        gain = result - found["photo"]
+    for fit, minutes, seconds, psnr, peak in sorted(results["fits"]):
+        gain = psnr - results["photo"]
         print(
-            f"| {recipe} | {minutes:g} | {seconds:.0f} | {result:.2f} | {gain:+.2f} "
+            f"| {fit} | {minutes:g} | {seconds:.0f} | {psnr:.2f} | {gain:+.2f} "
             f"| {peak / 1e9:.1f} GB |"
         )
 
 
-def plot(results: dict[str, Found], path: Path) -> None:
-    """Draw gain against minutes, one set beside the other."""
-    figure, axes = plt.subplots(1, len(results), figsize=(4 * len(results), 3.4), squeeze=False)
-    for (name, found), axis in zip(results.items(), axes[0], strict=True):
-        allowed = sorted({fit[1] for fit in found["fits"]})
-        for recipe in RECIPES:
-            gains = {fit[1]: fit[3] - found["photo"] for fit in found["fits"] if fit[0] == recipe}
-            there = sorted(gains)
-            axis.plot(there, [gains[minutes] for minutes in there], marker="o", label=recipe)
+def plot(sets: dict[str, SetResults], path: Path) -> None:
+    """Draw the gain against minutes, one axis per set."""
+    figure, axes = plt.subplots(1, len(sets), figsize=(4 * len(sets), 3.4), squeeze=False)
+    for (name, results), axis in zip(sets.items(), axes[0], strict=True):
+        fits = results["fits"]
+        for label in FITS:
+            gains = {fit[1]: fit[3] - results["photo"] for fit in fits if fit[0] == label}
+            minutes = sorted(gains)
+            axis.plot(minutes, [gains[m] for m in minutes], marker="o", label=label)
         axis.axhline(0, color="grey", linewidth=0.8)
         axis.set(title=name, xlabel="minutes", ylabel="dB over photo", xscale="log")
         axis.set_yscale("symlog", linthresh=0.5)
         axis.set_yticks(TICKS, [f"{tick:+g}" for tick in TICKS])
-        axis.set_xticks(allowed, [f"{minutes:g}" for minutes in allowed])
+        budgets = sorted({fit[1] for fit in fits})
+        axis.set_xticks(budgets, [f"{minutes:g}" for minutes in budgets])
         axis.minorticks_off()
     axes[0][0].legend()
     figure.tight_layout()
@@ -124,9 +127,9 @@ def main() -> None:
         "--sets", nargs="+", required=True, metavar="SET[:N]", help="each n-th picture of a set"
     )
     parser.add_argument("--minutes", type=float, nargs="+", default=[1.0, 5.0])
-    parser.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES))
-    parser.add_argument("--keep", type=Path, help="JSON file of what was measured, to go on from")
-    parser.add_argument("--plot", type=Path, help="picture to draw")
+    parser.add_argument("--fits", nargs="+", choices=list(FITS), default=list(FITS))
+    parser.add_argument("--keep", type=Path, help="JSON file of the results, to resume from")
+    parser.add_argument("--plot", type=Path, help="image file of a plot")
     args = parser.parse_args()
 
     photo = sha256_of(find_weights(None))[:8]
@@ -139,14 +142,14 @@ def main() -> None:
     print(run, flush=True)
     for chosen in args.sets:
         name, _, every = chosen.partition(":")
-        found = kept["sets"].setdefault(chosen, {"fits": []})
-        for recipe in args.recipes:
+        results = kept["sets"].setdefault(chosen, {"fits": []})
+        for fit in args.fits:
             for minutes in args.minutes:
-                if not any(fit[:2] == [recipe, minutes] for fit in found["fits"]):
-                    measure(args.data / name, int(every or 1), recipe, minutes, found)
+                if not any(done[:2] == [fit, minutes] for done in results["fits"]):
+                    measure(args.data / name, int(every or 1), fit, minutes, results)
                     if args.keep:
                         write_whole(args.keep, json.dumps(kept, indent=1).encode())
-        table(chosen, found)
+        table(chosen, results)
     if args.plot:
         plot({chosen: kept["sets"][chosen] for chosen in args.sets}, args.plot)
 

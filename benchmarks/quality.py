@@ -23,9 +23,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from amsnet_cli import FitOptions, __version__, denoise, find_weights, fit, load_model, read_photo
+from amsnet_cli import __version__, denoise, fit, load_model, read_photo
 from amsnet_cli.device import computes_bfloat16_fast
-from amsnet_cli.inference.denoise import DenoiseOptions
 from amsnet_cli.photos.find import find_photos
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.research.datasets import pair_photos
@@ -67,9 +66,13 @@ def best_sigma(pairs: list[tuple[Picture, Picture]]) -> int:
 
 def amsnet(name: str, masks: int | None) -> Method:
     """Published weights, a fitted model or a model file."""
-    model = load_model(find_weights(name), name)
-    options = DenoiseOptions(n_masks=masks)
-    return lambda x: denoise(Photo(pixels=x), model, options).pixels
+    model = load_model(name)
+
+    def method(noisy: Picture) -> Picture:
+        photo = Photo(pixels=noisy)
+        return denoise(photo, weights=model, device="cpu", n_masks=masks).photo.pixels
+
+    return method
 
 
 def score(method: Method, pairs: list[tuple[Picture, Picture]]) -> dict[str, float]:
@@ -103,9 +106,8 @@ def fitted(paths: list[tuple[Path, Path]], minutes: float) -> Method:
         folder.mkdir()
         for path, _ in paths:
             (folder / path.name).symlink_to(path.resolve())
-        start = load_model(find_weights(None), "photo")
-        made = fit(folder, model, FitOptions(minutes=minutes), start=start).model
-        return amsnet(str(made) if made else "photo", None)
+        fitted_model = fit(folder, model, device="cpu", minutes=minutes).model
+        return amsnet(str(fitted_model or "photo"), None)
 
 
 def machine() -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+import typer.main
+import typer.testing
 from hypothesis import settings
 from typer.testing import CliRunner, Result
 
@@ -19,10 +22,20 @@ from amsnet_cli.model import Inference, ModelConfig, build_network, save_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
 
+# Typer builds all commands anew at each call of a test, which takes a tenth of a second.
+typer.testing._get_command = functools.cache(typer.main.get_command)
+
 settings.register_profile("amsnet", deadline=None, derandomize=True)
 settings.load_profile("amsnet")
 
 SHARED = Path(os.environ.get("AMSNET_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-snapshots", action="store_true",
+        help="write what users get now to tests/snapshots, see tests/test_snapshots.py",
+    )  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

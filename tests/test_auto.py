@@ -20,7 +20,8 @@ from amsnet_cli.errors import UsageError, WeightsError
 from amsnet_cli.model import ModelConfig, build_network, load_model, save_model
 from amsnet_cli.photos.exif import SOFTWARE
 from amsnet_cli.photos.read import read_photo
-from amsnet_cli.weights.store import ISO_REACH, model_for, model_header, model_path, models_dir
+from amsnet_cli.weights.header import read_header
+from amsnet_cli.weights.store import ISO_REACH, model_for, model_path, models_dir
 
 EOS, NIKON = "Canon EOS 6D", "NIKON D800"
 SMALL = ModelConfig(network=CompactUNetConfig(widths=(8, 8), blocks=(1, 1)))
@@ -95,7 +96,7 @@ class TestWhichModel:
         with pytest.raises(WeightsError, match="not an amsnet model .*lowest and a highest ISO"):
             load_model(path)
         with pytest.raises(WeightsError, match="damaged"):
-            model_header(path)
+            read_header(path)
         assert model_for(EOS, 1600) is None
         assert "damaged" in amsnet("weights", "list").stdout
         good = fitted("good", {EOS: [1600, 1600]})
@@ -106,7 +107,7 @@ class TestWhichModel:
         assert model_for(EOS, 1600) == good
 
     def test_old_models_have_none(self, tmp_path):
-        header = model_header(fitted("new", {EOS: [100, 200]}))
+        header = read_header(fitted("new", {EOS: [100, 200]}))
         assert header["cameras"] == {EOS: [100, 200]}
         assert load_model(models_dir() / "new.safetensors").config.cameras == {EOS: [100, 200]}
         del header["cameras"]
@@ -179,7 +180,7 @@ class TestCommands:
         for call in (["evaluate", tmp_path], ["fit", tmp_path, "-o", tmp_path / "x.safetensors"]):
             refused = amsnet(*call, "-w", "auto")
             assert refused.exit_code == 2
-            assert "auto chooses weights only for: amsnet denoise" in refused.stderr
+            assert "auto selects weights only in: amsnet denoise" in refused.stderr
 
     def test_no_model_takes_the_name(self, amsnet, tmp_path):
         with pytest.raises(UsageError, match="'auto' is taken"):

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from amsnet_cli.batch.batch import Job, Naming, plan_jobs, run_jobs
+from amsnet_cli.batch.plan import Job, Naming, plan_jobs
+from amsnet_cli.batch.run import run_jobs
 from amsnet_cli.cli.app import app
 from amsnet_cli.errors import DeviceError, OutputError, PhotoError, UsageError
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import write_photo
-from tests.test_cli import AS_COMMAND
 
 
 def touch(root: Path, *names: str) -> list[Path]:
@@ -127,7 +127,7 @@ class TestPlan:
     def test_existing_results_are_refused_skipped_or_replaced(self, tmp_path):
         sources = touch(tmp_path, "a.jpg", "b.jpg")
         touch(tmp_path, "out/a.jpg")
-        with pytest.raises(OutputError, match="exists already.*--skip-existing"):
+        with pytest.raises(OutputError, match="already exists.*--skip-existing"):
             plan_jobs(sources, tmp_path / "out")
         skipping = plan_jobs(sources, tmp_path / "out", skip_existing=True)
         assert [j.skip for j in skipping.jobs] == [True, False]
@@ -139,7 +139,7 @@ class TestPlan:
         plan = plan_jobs([tmp_path], tmp_path, naming=naming, skip_existing=True)
         assert pairs(plan, tmp_path) == {"a.jpg": "a_c.jpg", "b.jpg": "b_c.jpg"}
         assert [j.skip for j in plan.jobs] == [True, False]
-        assert plan.left_out == [tmp_path / "a_c.jpg"]
+        assert plan.excluded == [tmp_path / "a_c.jpg"]
         for force in (False, True):
             with pytest.raises(UsageError, match="and the result of"):
                 plan_jobs([tmp_path], tmp_path, naming=naming, force=force)
@@ -177,14 +177,14 @@ class TestInputsAreSafe:
     def test_a_link_that_leads_nowhere_exists(self, tmp_path):
         (photo,) = touch(tmp_path, "a.jpg")
         (tmp_path / "b.jpg").symlink_to("nowhere")
-        with pytest.raises(OutputError, match="exists already"):
+        with pytest.raises(OutputError, match="already exists"):
             plan_jobs([photo], tmp_path / "b.jpg", into_folder=False)
 
     def test_neither_folders_nor_devices_are_replaced(self, tmp_path):
         (photo,) = touch(tmp_path, "a.jpg")
         (tmp_path / "b.jpg").mkdir()
         os.mkfifo(tmp_path / "c.jpg")
-        for name, kind in (("b.jpg", "folder"), ("c.jpg", "no file")):
+        for name, kind in (("b.jpg", "folder"), ("c.jpg", "not a regular file")):
             with pytest.raises(OutputError, match=kind):
                 plan_jobs([photo], tmp_path / name, into_folder=False, force=True)
 
@@ -212,7 +212,7 @@ class TestRun:
         def work(job, photo):
             if job.source.stem == "5":
                 raise DeviceError("too large")
-            return photo
+            return photo, job.source.stem
 
         outcomes = list(
             run_jobs(
@@ -224,6 +224,7 @@ class TestRun:
         assert [o.job.source.stem for o in outcomes if o.status == "failed"] == ["3", "5"]
         assert sorted(written) == ["0", "1", "2", "4", "6", "7", "8"]
         assert outcomes[0].size == (3, 2) and outcomes[0].depth == 8
+        assert [o.info for o in outcomes if o.status == "done"] == list("0124678")
 
     @pytest.mark.parametrize("threads", [0, 1, 2])
     def test_no_more_photos_are_held_than_asked_for(self, threads):
@@ -240,7 +241,7 @@ class TestRun:
             return self.PHOTO
 
         for _ in run_jobs(
-            self.jobs(20), read=read, work=lambda job, photo: photo,
+            self.jobs(20), read=read, work=lambda job, photo: (photo, None),
             write=lambda job, photo: count(-1), threads=threads,
         ):  # fmt: skip
             pass
@@ -260,7 +261,7 @@ class TestRun:
                 assert second_read.wait(20)
             elif job.source.stem == "2":
                 assert first_written.wait(20)
-            return photo
+            return photo, None
 
         def write(job, photo):
             first_written.set()
@@ -275,10 +276,10 @@ class TestRun:
             return self.PHOTO
 
         outcomes = run_jobs(
-            self.jobs(4), read=read, work=lambda job, photo: photo,
+            self.jobs(4), read=read, work=lambda job, photo: (photo, None),
             write=lambda job, photo: None, threads=0, fail_fast=True,
         )  # fmt: skip
-        assert [o.status for o in outcomes] == ["done", "failed", "left", "left"]
+        assert [o.status for o in outcomes] == ["done", "failed", "not_run", "not_run"]
 
     def test_what_is_a_bug_is_not_hidden(self):
         def work(job, photo):
@@ -313,9 +314,9 @@ class TestCommand:
         expected[1].unlink()
         again = amsnet(*call, "--skip-existing")
         assert again.exit_code == 0 and again.stdout == f"{expected[1]}\n"
-        assert "1 of 3 photos denoised, 2 done before" in again.stderr
+        assert "1 of 3 photos denoised, 2 skipped" in again.stderr
         assert [p.stat().st_mtime_ns for p in expected][::2] == times[::2]
-        assert "0 of 3 photos denoised, 3 done before" in amsnet(*call, "--skip-existing").stderr
+        assert "0 of 3 photos denoised, 3 skipped" in amsnet(*call, "--skip-existing").stderr
 
     def test_suffix_and_format_without_an_output(self, amsnet, card, tiny_model):
         result = amsnet(
@@ -379,7 +380,7 @@ class TestCommand:
         result = amsnet(*call)
         assert result.exit_code == 1 and "0 of 3 photos denoised, 3 failed" in result.stderr
         fast = amsnet(*call, "--fail-fast", "--jobs", "0")
-        assert fast.exit_code == 1 and "1 failed, 2 not tried" in fast.stderr
+        assert fast.exit_code == 1 and "1 failed, 2 not run" in fast.stderr
 
     def test_crop_writes_only_the_region(self, amsnet, noisy_png, tiny_model, tmp_path):
         out = tmp_path / "part.png"
@@ -423,22 +424,17 @@ class TestNames:
             assert alone.exit_code == 1 and alone.stderr.count("\n") == 1
 
     @pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="names are Unicode there")
-    def test_that_are_no_text(self, tmp_path, tiny_model, noisy_crop):
+    def test_that_are_no_text(self, amsnet, tmp_path, tiny_model, noisy_crop, monkeypatch):
         raw = os.fsencode(tmp_path) + b"/caf\xe9.png"
         write_photo(Photo(pixels=noisy_crop[:20, :20]), tmp_path / "x.png")
         os.rename(tmp_path / "x.png", raw)  # noqa: PTH104
-        for extra in ([], ["--json", "-f"]):
-            done = subprocess.run(
-                [*AS_COMMAND, "denoise", raw, "-o", "out", "-w", tiny_model, *extra,
-                 "--report", "page.html"],
-                capture_output=True, check=False, cwd=tmp_path,
-            )  # fmt: skip
-            assert done.returncode == 0, done.stderr
-            assert b"Traceback" not in done.stderr
-            if extra:
-                assert os.fsencode(json.loads(done.stdout)["input"]) == raw
-            else:
-                assert done.stdout == b"out/caf\xe9.png\n"
+        monkeypatch.chdir(tmp_path)
+        call = ["denoise", os.fsdecode(raw), "-o", "out", "-w", tiny_model]
+        lines = amsnet(*call, "--report", "page.html")
+        assert lines.exit_code == 0, lines.stderr
+        assert lines.stdout_bytes == b"out/caf\xe9.png\n"
+        as_json = amsnet(*call, "--json", "-f")
+        assert os.fsencode(json.loads(as_json.stdout)["input"]) == raw
         assert Path(os.fsdecode(os.fsencode(tmp_path) + b"/out/caf\xe9.png")).is_file()
         assert "caf\ufffd.png" in (tmp_path / "page.html").read_text("utf-8")
 
@@ -455,19 +451,16 @@ class TestPipes:
                 assert (image.format, image.size) == (form, (50, 40))
 
     def test_in_another_format(self, card, tiny_model):
-        done = subprocess.run(
-            [*AS_COMMAND, "denoise", "a.png", "-o", "-", "--format", "webp", "-w", tiny_model],
-            capture_output=True, check=True, cwd=card,
-        )  # fmt: skip
-        with Image.open(io.BytesIO(done.stdout)) as image:
+        done = self.through(b"", card / "a.png", "-o", "-", "--format", "webp", "-w", tiny_model)
+        with Image.open(io.BytesIO(done.stdout_bytes)) as image:
             assert image.format == "WEBP"
 
     def test_what_does_not_go(self, card, tiny_model):
         for content, args, code, says in (
             (b"", ["-", "-o", "-"], 1, "stdin: the file is empty"),
             (b"junk", ["-", "-o", "-", "--format", "png"], 1, "not a picture"),
-            (b"", [card, "-o", "-"], 2, "do not fit into stdout"),
-            (b"", [card / "a.png", "-o", "-", "--json"], 2, "stdout is for the photo"),
+            (b"", [card, "-o", "-"], 2, "stdout takes one photo"),
+            (b"", [card / "a.png", "-o", "-", "--json"], 2, "cannot be used with '-o -'"),
         ):
             done = self.through(content, *args, "-w", tiny_model)
             assert done.exit_code == code, done.stderr

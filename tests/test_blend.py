@@ -12,9 +12,10 @@ from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.model import load_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.read import read_photo
-from amsnet_cli.postprocess.block_stats import block_stats, split
+from amsnet_cli.postprocess.block_stats import block_stats, split_luma
 from amsnet_cli.postprocess.blocks import upsample_blocks
-from amsnet_cli.postprocess.texture import blend_residual, blend_weights, noise_confidence
+from amsnet_cli.postprocess.confidence import noise_confidence
+from amsnet_cli.postprocess.texture import blend_residual, blend_weights
 
 SHARES = st.floats(0, 1, width=32)
 
@@ -61,10 +62,10 @@ class TestBlend:
         """More strength takes more of its own noise away at every pixel, more detail less."""
         noisy, denoised = pictures(channels)
         at = {"luma": luma, "chroma": chroma, "detail": detail}
-        taken = split(noisy - blend(noisy, denoised, **at))
+        taken = split_luma(noisy - blend(noisy, denoised, **at))
         for name, sign in (("luma", 1), ("chroma", 1), ("detail", -1)):
             more = {**at, name: at[name] + step * (1 - at[name])}
-            change = split(noisy - blend(noisy, denoised, **more))
+            change = split_luma(noisy - blend(noisy, denoised, **more))
             own, other = (1, 0) if name == "chroma" else (0, 1)
             assert (sign * (change[own].abs() - taken[own].abs())).min() > -1e-6
             assert torch.allclose(change[other], taken[other], atol=1e-6), "the other is untouched"
@@ -73,16 +74,16 @@ class TestBlend:
     def test_detail_never_gives_back_more_than_was_taken(self, channels, luma, detail):
         noisy, denoised = pictures(channels)
         plain, back = (blend(noisy, denoised, luma, 1.0, d) for d in (0.0, detail))
-        taken = split(noisy - denoised)[0]
+        taken = split_luma(noisy - denoised)[0]
         assert ((back - denoised).abs() <= taken.abs() + 1e-6).all()
         assert ((back - plain) * taken >= -1e-9).all()
 
 
 def test_luma_and_chroma_are_apart():
     noisy, denoised = pictures()
-    (brightness, _), (_, colour) = split(noisy), split(denoised)
+    (brightness, _), (_, colour) = split_luma(noisy), split_luma(denoised)
     assert torch.allclose(blend(noisy, denoised, 0, 1), brightness + colour, atol=1e-6)
-    (brightness, _), (_, colour) = split(denoised), split(noisy)
+    (brightness, _), (_, colour) = split_luma(denoised), split_luma(noisy)
     assert torch.allclose(blend(noisy, denoised, 1, 0), brightness + colour, atol=1e-6)
 
 
@@ -108,7 +109,7 @@ class TestOptions:
         photo = Photo(pixels=(noisy_crop / np.float32(255)).astype(np.float32))
 
         def after(**wishes) -> np.ndarray:
-            return denoise(photo, model, replace(DenoiseOptions(), **wishes)).pixels
+            return denoise(photo, model, replace(DenoiseOptions(), **wishes)).photo.pixels
 
         half = after(strength=0.5)
         assert np.array_equal(half, after(strength=1.0, luma=0.5, chroma=0.5))
@@ -117,7 +118,7 @@ class TestOptions:
         )
         assert not np.allclose(half, after(strength=0.5, detail=0.8))
         brightness = [
-            split(torch.from_numpy(pixels).permute(2, 0, 1))[0]
+            split_luma(torch.from_numpy(pixels).permute(2, 0, 1))[0]
             for pixels in (after(luma=0.0), photo.pixels)
         ]
         assert torch.allclose(*brightness, atol=1e-6)

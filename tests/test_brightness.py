@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from amsnet_cli import Photo, denoise, find_weights, load_model
-from amsnet_cli.postprocess.brightness import SHADES, ResidualHistogram, correct_brightness
+from amsnet_cli import Photo, find_weights, load_model
+from amsnet_cli.inference.denoise import denoise
+from amsnet_cli.postprocess.brightness import ResidualHistogram, correct_brightness
+from amsnet_cli.postprocess.config import BrightnessConfig
 
 
 def scene(size: int = 400) -> torch.Tensor:
@@ -25,7 +27,7 @@ def after(noisy: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
     residuals = ResidualHistogram(len(noisy))
     for top in range(0, noisy.shape[1], 64):
         residuals.add(noisy[:, top : top + 64], denoised[:, top : top + 64])
-    return correct_brightness(denoised, residuals.shift())
+    return correct_brightness(denoised, residuals.bias())
 
 
 @pytest.mark.parametrize("sigma", [0.005, 0.03, 0.1])
@@ -82,13 +84,14 @@ def test_too_few_pixels_tell_nothing(size):
     assert torch.equal(after(denoised + 0.1, denoised), denoised)
 
 
-def test_shades_are_changed_apart_and_joined_linearly():
-    shift = torch.zeros(1, SHADES)
-    shift[0, 4] = 0.01
+def test_intensities_are_corrected_apart_and_joined_linearly():
+    bins = BrightnessConfig().intensity_bins
+    bias = torch.zeros(1, bins)
+    bias[0, 4] = 0.01
     ramp = torch.linspace(0, 1, 1601)[None, None]
-    change = (correct_brightness(ramp, shift) - ramp)[0, 0]
+    change = (correct_brightness(ramp, bias) - ramp)[0, 0]
     assert change.max() == pytest.approx(0.01, abs=1e-5)
-    assert ramp[0, 0, change.argmax()] == pytest.approx(4.5 / SHADES, abs=1e-3)
+    assert ramp[0, 0, change.argmax()] == pytest.approx(4.5 / bins, abs=1e-3)
     assert (change.diff().abs() < 2e-4).all()
 
 
@@ -100,7 +103,7 @@ def test_a_flat_tone_keeps_its_brightness(size, mosaic, tone):
     noisy[::2, ::2] += mosaic  # where one colour is measured that is interpolated elsewhere
     noisy -= noisy.mean() - tone
     photo = Photo(pixels=noisy.round().clip(0, 255).astype(np.uint8))
-    denoised = denoise(photo, load_model(find_weights(None)))
+    denoised = denoise(photo, load_model(find_weights(None))).photo
     for channel in range(3):
         before, after = (p.pixels[..., channel].mean() for p in (photo, denoised))
         assert after == pytest.approx(before, abs=0.25)

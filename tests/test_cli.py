@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -30,35 +31,26 @@ def command(*args: object, **kwargs) -> subprocess.CompletedProcess[str]:
 
 
 class TestStart:
-    @pytest.mark.parametrize(
-        "args",
-        [["--help"], ["-h"], ["--version"], ["weights", "list"], ["weights", "verify"],
-         ["weights", "path", "photo"], ["weights", "pull", "photo"], ["denoise", "--help"],
-         ["fit", "-h"], ["submit", "sidd", "-h"]],
-    )  # fmt: skip
-    def test_helps_and_weights_never_load_torch(self, args):
+    def test_helps_and_weights_never_load_torch(self):
+        commands = [
+            ["--help"], ["-h"], ["--version"], ["weights", "list"], ["weights", "verify"],
+            ["weights", "path", "photo"], ["weights", "pull", "photo"], ["denoise", "--help"],
+            ["fit", "-h"], ["submit", "sidd", "-h"],
+        ]  # fmt: skip
         code = (
-            "import sys; sys.argv = ['amsnet', *sys.argv[1:]]\n"
-            "from amsnet_cli.cli.app import main\n"
-            "try: main()\n"
-            "finally: assert not {'torch', 'pyvips', 'numpy'} & set(sys.modules), 'loaded'\n"
+            "import json, sys\n"
+            "from amsnet_cli.cli.app import app\n"
+            "for args in json.loads(sys.argv[1]):\n"
+            "    try: app(args)\n"
+            "    except SystemExit as end: assert not end.code, args\n"
+            "    assert not {'torch', 'pyvips', 'numpy'} & set(sys.modules), args\n"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", code, *args], capture_output=True, text=True, check=False
-        )
+        call = [sys.executable, "-c", code, json.dumps(commands)]
+        done = subprocess.run(call, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        assert done.stdout
 
     def test_version(self, amsnet):
         assert amsnet("--version").stdout == f"amsnet {__version__}\n"
-
-    def test_python_interface_is_what_it_lists(self):
-        import amsnet_cli
-
-        for name in amsnet_cli.__all__:
-            assert getattr(amsnet_cli, name).__name__ == name
-        with pytest.raises(AttributeError):
-            amsnet_cli.nothing  # noqa: B018
 
 
 class TestDenoise:
@@ -166,9 +158,6 @@ class TestErrors:
             (lambda t: ["denoise", t / "ok.png", "--max-memory", "much"], 2, "2G or 500M"),
             (lambda t: ["denoise", t / "ok.png", "--max-memory", "1M"], 5, "allow --max-memory"),
             (lambda t: ["denoise", t / "ok.png", "--name", "{stem}.gif"], 2, "{stem}_clean{ext}"),
-            (lambda t: ["denoise", t / "ok.png", "--name", "x{ext}"], 2, "{stem}_clean{ext}"),
-            (lambda t: ["denoise", t / "ok.png", "--name", "{stem"], 2, "{stem}_clean{ext}"),
-            (lambda t: ["denoise", t / "ok.png", "--name", "{stem.x}{ext}"], 2, "_clean{ext}"),
             (lambda t: ["denoise", t / "ok.png", "--format", "gif"], 2, "use avif, jpeg"),
             (lambda t: ["denoise", t / "ok.png", "--format", "tif"], 2, "leave out --format"),
             (lambda t: ["denoise", t / "ok.png", "--suffix", "_x"], 2, "leave out"),
@@ -179,12 +168,18 @@ class TestErrors:
             ),
             (lambda t: ["denoise", t / "ok.png", "-f", "--skip-existing"], 2, "exclude"),
             (lambda t: ["denoise", t / "ok.png", "--report", t / "x.txt"], 1, "add .html"),
-            (lambda t: ["denoise", t / "ok.png", "--report", t / "no" / "x.html"], 1, "exists"),
+            (
+                lambda t: ["denoise", t / "ok.png", "--report", t / "no" / "x.html"],
+                1,
+                "existing folder",
+            ),
             (lambda t: ["denoise", t / "ok.png", "-w", "nothing"], 4, "there are: photo"),
             (lambda t: ["denoise", t / "ok.png", "-w", t / "text.png"], 4, "not an amsnet model"),
             (lambda t: ["denoise", t / "ok.png", "--device", "cuda:99"], 5, "no device cuda:99"),
             (lambda t: ["denoise", t / "ok.png", "--tile", "big"], 2, "--tile big"),
             (lambda t: ["denoise", t / "ok.png", "--depth", "12"], 2, "--depth 12"),
+            (lambda t: ["denoise", t / "ok.png", "--strength", "2"], 2, "not between 0 and 1"),
+            (lambda t: ["evaluate", t, "--strength", "much"], 2, "not between 0 and 1"),
             (lambda t: ["fit", t / "none"], 1, "no photos"),
             (lambda t: ["fit", t / "missing"], 1, "no such folder"),
             (lambda t: ["fit", t, "--from-scratch", "-w", "photo"], 2, "exclude each other"),
@@ -265,7 +260,7 @@ class TestFit:
         stdout, stderr = fit.communicate(timeout=60)
         assert fit.returncode == 130, stderr
         assert Path(stdout.strip()).is_file()
-        assert "--resume" in stderr and "--steps 100000" in stderr and "Traceback" not in stderr
+        assert f"amsnet {shlex.join(args)} --resume\n" in stderr and "Traceback" not in stderr
         names = sorted(p.name for p in models_dir().iterdir())
         assert names == ["my shots.safetensors", "my shots.safetensors.resume"]
 
@@ -302,3 +297,14 @@ class TestFit:
 def test_weights_list_as_json(amsnet):
     rows = json.loads(amsnet("weights", "list", "--json").stdout)
     assert [r["name"] for r in rows if r["default"]] == ["photo"]
+
+
+def test_the_page_of_commands_is_up_to_date():
+    root = Path(__file__).parents[1]
+    made = subprocess.run(
+        [sys.executable, root / "docs" / "make_cli.py"],
+        check=True, capture_output=True, text=True, encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": str(root), "PYTHONUTF8": "1"},
+    )  # fmt: skip
+    page = (root / "docs" / "cli.md").read_text("utf-8")
+    assert made.stdout == page, "run: python docs/make_cli.py > docs/cli.md"

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from amsnet_cli.core.networks import CompactUNetConfig
-from amsnet_cli.device import PeakMemory, cgroup_headrooms, release_memory
 from amsnet_cli.errors import DeviceError, PhotoError, UsageError, WeightsError
-from amsnet_cli.inference.denoise import DenoiseOptions, denoise, denoise_tensor, select_model
+from amsnet_cli.inference.denoise import DenoiseOptions, denoise, select_model
+from amsnet_cli.inference.memory import PeakMemory, cgroup_headrooms, release_memory
+from amsnet_cli.inference.photo_noise import photo_noise_level
 from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model
 from amsnet_cli.photos.geometry import upright
 from amsnet_cli.photos.photo import Photo
@@ -31,7 +32,7 @@ def tiny(tiny_model) -> Model:
 
 
 def test_the_default_removes_white_noise(default, noisy_crop, clean_crop):
-    after = denoise(Photo(pixels=noisy_crop), default).pixels
+    after = denoise(Photo(pixels=noisy_crop), default).photo.pixels
     assert psnr(noisy_crop, clean_crop) < 20.8
     assert psnr(after, clean_crop) > 27
 
@@ -40,7 +41,7 @@ def test_the_default_removes_white_noise(default, noisy_crop, clean_crop):
 def test_a_16_bit_photo_is_denoised_beyond_8_bits(default, noisy_crop, options):
     eight = Photo(pixels=noisy_crop)
     sixteen = Photo(pixels=noisy_crop.astype(np.uint16) * 257)
-    a, b = (denoise(p, default, options).pixels for p in (eight, sixteen))
+    a, b = (denoise(p, default, options).photo.pixels for p in (eight, sixteen))
     assert b.dtype == np.uint16
     assert np.abs(a - b / 257).max() <= 0.51
     assert np.unique(b).size > 2000
@@ -52,7 +53,7 @@ def test_a_16_bit_photo_is_denoised_beyond_8_bits(default, noisy_crop, options):
 def test_any_size_keeps_its_shape(default, options, size, channels):
     pixels = np.random.default_rng(0).integers(0, 255, (*size, channels), np.uint8)
     alpha = pixels[..., 0].copy()
-    after = denoise(Photo(pixels=pixels, alpha=alpha), default, options)
+    after = denoise(Photo(pixels=pixels, alpha=alpha), default, options).photo
     assert after.pixels.shape == pixels.shape
     assert after.alpha is alpha
 
@@ -61,7 +62,7 @@ def test_float_photos_keep_values_beyond_one(default):
     rng = np.random.default_rng(0)
     pixels = (3 + rng.normal(0, 0.05, (40, 40, 3))).astype(np.float32)
     pixels[:20] = -0.5
-    after = denoise(Photo(pixels=pixels), default).pixels
+    after = denoise(Photo(pixels=pixels), default).photo.pixels
     assert after.dtype == np.float32
     assert after[25:].mean() == pytest.approx(3, abs=0.1)
     assert after[:15].mean() == pytest.approx(-0.5, abs=0.1)
@@ -76,8 +77,8 @@ class TestWhiteNoise:
         alone = replace(both, white=None)
         photo = Photo(pixels=noisy_crop)
         assert select_model(photo, both) is both.white and select_model(photo, alone) is alone
-        after, otherwise = (denoise(photo, model).pixels for model in (both, alone))
-        assert np.array_equal(after, denoise(photo, both.white).pixels)
+        after, otherwise = (denoise(photo, model).photo.pixels for model in (both, alone))
+        assert np.array_equal(after, denoise(photo, both.white).photo.pixels)
         assert psnr(after, clean_crop) > psnr(otherwise, clean_crop) + 0.15
 
     def test_which_is_told_of_any_depth_and_number_of_channels(self, default, noisy_crop):
@@ -98,6 +99,14 @@ class TestWhiteNoise:
         )
         assert select_model(Photo(pixels=noisy_crop), default, DenoiseOptions(n_masks=4)) is default
 
+    def test_the_result_says_which_model_was_used_and_how_much_noise_there_was(
+        self, default, noisy_crop
+    ):
+        result = denoise(Photo(pixels=noisy_crop), default)
+        assert result.model is default.white
+        assert result.noise_before == photo_noise_level(Photo(pixels=noisy_crop)) > 20
+        assert result.noise_after == photo_noise_level(result.photo) < 5
+
     def test_the_user_is_told(self, amsnet, noisy_png, tmp_path):
         done = amsnet("denoise", noisy_png, "-o", tmp_path / "clean.png")
         assert "white (its noise is white)" in done.stderr
@@ -108,13 +117,13 @@ class TestWhiteNoise:
 
 class TestStrength:
     def test_zero_is_the_photo_itself(self, tiny, noisy_crop):
-        after = denoise(Photo(pixels=noisy_crop), tiny, DenoiseOptions(strength=0))
+        after = denoise(Photo(pixels=noisy_crop), tiny, DenoiseOptions(strength=0)).photo
         assert np.array_equal(after.pixels, noisy_crop)
 
     def test_between_is_linear(self, tiny, noisy_crop):
         photo = Photo(pixels=(noisy_crop / np.float32(255)).astype(np.float32))
-        full = denoise(photo, tiny, DenoiseOptions(strength=1)).pixels
-        half = denoise(photo, tiny, DenoiseOptions(strength=0.5)).pixels
+        full = denoise(photo, tiny, DenoiseOptions(strength=1)).photo.pixels
+        half = denoise(photo, tiny, DenoiseOptions(strength=0.5)).photo.pixels
         assert np.allclose(half, (full + photo.pixels) / 2, atol=1e-6)
 
 
@@ -122,10 +131,10 @@ class TestSeed:
     def test_same_seed_same_bytes_whatever_was_drawn_before(self, tiny, noisy_crop):
         photo = Photo(pixels=noisy_crop)
         torch.manual_seed(1)
-        first = denoise(photo, tiny, DenoiseOptions(seed=3)).pixels
+        first = denoise(photo, tiny, DenoiseOptions(seed=3)).photo.pixels
         torch.manual_seed(2)
-        assert np.array_equal(first, denoise(photo, tiny, DenoiseOptions(seed=3)).pixels)
-        assert not np.array_equal(first, denoise(photo, tiny, DenoiseOptions(seed=4)).pixels)
+        assert np.array_equal(first, denoise(photo, tiny, DenoiseOptions(seed=3)).photo.pixels)
+        assert not np.array_equal(first, denoise(photo, tiny, DenoiseOptions(seed=4)).photo.pixels)
 
 
 @pytest.mark.parametrize(
@@ -135,12 +144,15 @@ class TestSeed:
 def test_tiles_leave_no_seam(default, inference):
     """Tiled equals untiled within one step of an 8-bit picture nearly everywhere."""
     rng = np.random.default_rng(0)
-    ramp = np.linspace(0.2, 0.8, 520 * 520 * 3, dtype=np.float32).reshape(1, 3, 520, 520)
-    noisy = torch.from_numpy((ramp + rng.normal(0, 0.05, ramp.shape)).astype(np.float32))
-    whole = denoise_tensor(noisy, default, inference, tile=2000)
-    tiled = denoise_tensor(noisy, default, inference, tile=264)
-    difference = (whole - tiled).abs() * 255
-    assert not torch.equal(whole, tiled)
+    ramp = np.linspace(0.2, 0.8, 520 * 520 * 3).reshape(520, 520, 3)
+    noisy = Photo(pixels=(ramp + rng.normal(0, 0.05, ramp.shape)).clip(0, 1).astype(np.float32))
+    model = replace(default, config=replace(default.config, inference=inference), white=None)
+    whole, tiled = (
+        denoise(noisy, model, DenoiseOptions(strength=1, tile=tile)).photo.pixels
+        for tile in (2000, 264)
+    )
+    difference = np.abs(whole - tiled) * 255
+    assert not np.array_equal(whole, tiled)
     assert difference.mean() < 0.1
     assert difference.max() < 3
 
@@ -153,18 +165,18 @@ def noise_that_pixels_share(dtype=np.uint8) -> Photo:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_rows_fused_at_a_time_leave_no_seam(default, dtype, monkeypatch):
+def test_parts_of_the_post_processing_leave_no_seam(default, dtype, monkeypatch):
     photo = noise_that_pixels_share(dtype)
-    whole = denoise(photo, default).pixels.astype(int)
-    monkeypatch.setattr("amsnet_cli.inference.denoise._FUSED", 16 * 96)
-    assert np.abs(denoise(photo, default).pixels - whole).max() <= (dtype == np.uint16)
+    whole = denoise(photo, default).photo.pixels.astype(int)
+    monkeypatch.setattr("amsnet_cli.postprocess.pipeline.PIXELS_AT_A_TIME", 16 * 96)
+    assert np.abs(denoise(photo, default).photo.pixels - whole).max() <= (dtype == np.uint16)
 
 
 @pytest.mark.parametrize("part", ["luma", "chroma"])
 def test_half_of_a_strength_is_half_of_the_way(default, part):
     photo = noise_that_pixels_share(np.uint16)
     none, half, all_ = (
-        denoise(photo, default, DenoiseOptions(**{part: share})).pixels.astype(float)
+        denoise(photo, default, DenoiseOptions(**{part: share})).photo.pixels.astype(float)
         for share in (0.0, 0.5, 1.0)
     )
     assert np.abs(none - all_).max() > 1000
@@ -194,7 +206,7 @@ class TestNaN:
         monkeypatch.setattr("amsnet_cli.device.computes_bfloat16_fast", lambda device: True)
         tiny.network.network = Broken(always=False)
         options = DenoiseOptions(strength=1)
-        assert denoise(Photo(pixels=noisy_crop), tiny, options).pixels.std() > 0
+        assert denoise(Photo(pixels=noisy_crop), tiny, options).photo.pixels.std() > 0
 
     def test_is_never_written(self, tiny, noisy_crop):
         tiny.network.network = Broken(always=True)
@@ -275,10 +287,10 @@ class TestMemory:
         inference = replace(default.config, inference=Inference(passes="single"))
         hungry = Model(network=build_network(default.config), config=inference, name="hungry")
         hungry.network.network = Hungry(default.network.network, 300)
-        small = denoise(photo, hungry, DenoiseOptions(tile=700)).pixels
+        small = denoise(photo, hungry, DenoiseOptions(tile=700)).photo.pixels
         sides = hungry.network.network.sides
         assert sides[0] == 600 and 144 < max(sides[1:]) <= 300
-        whole = denoise(photo, default, DenoiseOptions(tile=700)).pixels
+        whole = denoise(photo, default, DenoiseOptions(tile=700)).photo.pixels
         assert np.abs(small.astype(int) - whole).max() < 3 * 257
         assert np.abs(small.astype(int) - whole).mean() < 0.15 * 257
 
@@ -345,8 +357,8 @@ class TestCrop:
     def test_is_what_the_whole_picture_has_there(self, default, options, box):
         photo = Photo(pixels=noisy_ramp(500, 481, np.uint16))
         x, y, w, h = box
-        whole = denoise(photo, default, options).pixels[y : y + h, x : x + w]
-        part = denoise(photo, default, replace(options, crop=box)).pixels
+        whole = denoise(photo, default, options).photo.pixels[y : y + h, x : x + w]
+        part = denoise(photo, default, replace(options, crop=box)).photo.pixels
         assert part.shape == whole.shape
         assert np.abs(part.astype(int) - whole).mean() < 0.2 * 257
         assert np.abs(part.astype(int) - whole).max() < 4 * 257
@@ -355,7 +367,7 @@ class TestCrop:
         region = (11, 20, 30, 40)
         for orientation in range(1, 9):
             photo = Photo(pixels=noisy_crop, orientation=orientation)
-            part = denoise(photo, tiny, DenoiseOptions(strength=0, crop=region))
+            part = denoise(photo, tiny, DenoiseOptions(strength=0, crop=region)).photo
             shown = upright(part.pixels, orientation)
             assert np.array_equal(shown, upright(noisy_crop, orientation)[20:60, 11:41])
 

@@ -118,7 +118,9 @@ class TestSidd:
             assert np.array_equal(pairs[3].clean().pixels, clean_crop[96:128, :32])
 
     def test_evaluated_by_the_command(self, folder, amsnet, tiny_model, noisy_crop, clean_crop):
-        done = amsnet("evaluate", folder, "-w", tiny_model, "--every", 2, "--stride", 1, "--json")
+        done = amsnet(
+            "evaluate", folder, "-w", tiny_model, "--every", 2, "--pd-stride", 1, "--json"
+        )
         assert done.exit_code == 0, done.stderr
         pictures = json.loads(done.stdout)["pictures"]
         assert [p["name"] for p in pictures] == ["01_01", "01_03", "02_02"]

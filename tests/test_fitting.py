@@ -7,14 +7,16 @@ import pytest
 import torch
 
 from amsnet_cli.errors import PhotoError, TrainingError, UsageError
-from amsnet_cli.fitting.fit import FitOptions, fit, resume_path
+from amsnet_cli.fitting.events import ImageSkipped, StepDone, Validated
+from amsnet_cli.fitting.fit import fit
+from amsnet_cli.fitting.options import FitOptions
 from amsnet_cli.inference.denoise import denoise
 from amsnet_cli.model import load_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
 from amsnet_cli.research.evaluation import psnr
 
-SHORT = FitOptions(recipe="masked", steps=6, stride=2, patch=32, batch=2, seed=1)
+SHORT = FitOptions(preset="masked", steps=6, pd_stride=2, patch_size=32, batch=2, seed=1)
 
 
 @pytest.fixture
@@ -35,28 +37,28 @@ def test_learns_to_denoise_from_noise_alone(tmp_path, noisy_crop, clean_crop):
     folder.mkdir()
     write_photo(Photo(pixels=noisy_crop), folder / "a.png")
     output = tmp_path / "m.safetensors"
-    options = FitOptions(steps=120, stride=1, patch=96, batch=4)
+    options = FitOptions(steps=120, pd_stride=1, patch_size=96, batch=4)
     result = fit(folder, output, options)
-    after = denoise(Photo(pixels=noisy_crop), load_model(output)).pixels
-    assert result.kept.loss < result.curve[0].loss
+    after = denoise(Photo(pixels=noisy_crop), load_model(output)).photo.pixels
+    assert result.best.loss < result.curve[0].loss
     assert psnr(after, clean_crop) > psnr(noisy_crop, clean_crop) + 4
 
 
-def test_same_seed_same_bytes(tmp_path, folder):
-    for name in "ab":
-        torch.manual_seed(ord(name))
-        fit(folder, tmp_path / f"{name}.safetensors", SHORT)
-    a, b = ((tmp_path / f"{n}.safetensors").read_bytes() for n in "ab")
-    assert a == b
-
-
-def test_an_interrupted_fit_goes_on_to_the_same_bytes(tmp_path, folder):
+def test_same_seed_same_bytes_interrupted_or_not(tmp_path, folder):
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
-    fit(folder, whole, SHORT)
+    events = []
+    fit(folder, whole, SHORT, on_event=events.append)
+    steps = [event for event in events if isinstance(event, StepDone)]
+    validated = [event for event in events if isinstance(event, Validated)]
+    assert [event.step for event in steps] == [1, 2, 3, 4, 5, 6] and steps[-1].progress == 1
+    assert [event.point.step for event in validated] == [0, 1, 2, 3, 4, 5, 6, 6]
+    assert validated[-1].best.loss <= validated[0].best.loss
+
+    torch.manual_seed(99)
     asked = iter([False, False, False, True])
     first = fit(folder, parts, SHORT, stopped=lambda: next(asked))
     assert first.interrupted and first.steps == 3
-    assert load_model(parts), "what there is, is saved"
+    assert load_model(parts), "the model so far is saved"
     second = fit(folder, parts, SHORT, resume=True)
     assert not second.interrupted and second.steps == 6
     assert parts.read_bytes() == whole.read_bytes()
@@ -71,8 +73,8 @@ def test_resuming_needs_the_same_fit(tmp_path, folder, tiny_model):
         fit(folder, output, SHORT, resume=True)
     asked = iter([False, True])
     fit(folder, output, SHORT, stopped=lambda: next(asked))
-    other = FitOptions(recipe="masked", steps=6, stride=4, patch=32, batch=2, seed=1)
-    with pytest.raises(UsageError, match="another stride"):
+    other = FitOptions(preset="masked", steps=6, pd_stride=4, patch_size=32, batch=2, seed=1)
+    with pytest.raises(UsageError, match="another pd_stride"):
         fit(folder, output, other, resume=True)
     with pytest.raises(UsageError, match="started from scratch"):
         fit(folder, output, SHORT, resume=True, start=load_model(tiny_model))
@@ -85,64 +87,42 @@ def test_resuming_needs_the_same_fit(tmp_path, folder, tiny_model):
         fit(folder, output, SHORT, resume=True)
 
 
-def test_a_state_from_before_an_option_existed_is_of_its_default(tmp_path, folder):
-    output = tmp_path / "m.safetensors"
-    asked = iter([False, True])
-    fit(folder, output, SHORT, stopped=lambda: next(asked))
-    state = torch.load(resume_path(output), weights_only=True)
-    for new in ("match", "smooth"):
-        del state["options"][new]
-    torch.save(state, resume_path(output))
-    assert fit(folder, output, SHORT, resume=True).steps == 6
-
-
 def test_starting_from_a_model_is_never_worse_by_its_own_measure(tmp_path, folder, tiny_model):
     start = load_model(tiny_model)
     before = {k: v.clone() for k, v in start.network.state_dict().items()}
-    options = FitOptions(recipe="masked", steps=3, stride=2, patch=32, rate=50.0)
+    options = FitOptions(preset="masked", steps=3, pd_stride=2, patch_size=32, learning_rate=50.0)
     try:
         result = fit(folder, tmp_path / "m.safetensors", options, start=start)
     except TrainingError:  # thrown off entirely: nothing is written
         assert not (tmp_path / "m.safetensors").exists()
     else:
-        assert result.model is None and "gain nothing" in result.why_not
+        assert result.model is None and "no significant improvement" in result.reason
         assert not (tmp_path / "m.safetensors").exists()
     assert all(torch.equal(v, before[k]) for k, v in start.network.state_dict().items())
 
 
-def test_unreadable_photos_are_named_and_skipped(tmp_path, folder):
+def test_unreadable_photos_are_skipped_and_no_photo_is_touched(tmp_path, folder):
     (folder / "broken.jpg").write_bytes(b"no jpeg")
-    lines = []
-    result = fit(folder, tmp_path / "m.safetensors", SHORT, notice=lines.append)
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*.*")}
+    events = []
+    result = fit(folder, tmp_path / "m.safetensors", SHORT, on_event=events.append)
     assert result.photos == 4
     [skipped] = result.skipped
-    assert "broken.jpg" in skipped and any("broken.jpg" in line for line in lines)
+    assert "broken.jpg" in skipped and ImageSkipped(reason=skipped) in events
+    assert before == {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*.*")}
 
 
 def test_only_unreadable_photos_is_an_error(tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no jpeg")
-    with pytest.raises(PhotoError, match="none of 1 photos in it"):
+    with pytest.raises(PhotoError, match="none of its 1 photos"):
         fit(tmp_path, tmp_path / "m.safetensors", SHORT)
-
-
-def test_the_user_s_photos_are_untouched(tmp_path, folder):
-    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*.*")}
-    fit(folder, tmp_path / "m.safetensors", SHORT)
-    assert before == {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*.*")}
-
-
-def test_progress_counts_up_to_the_end(tmp_path, folder):
-    seen = []
-    fit(folder, tmp_path / "m.safetensors", SHORT, progress=seen.append)
-    assert [p.step for p in seen][:6] == [1, 2, 3, 4, 5, 6]
-    assert seen[-1].share == 1 and seen[-1].best <= seen[0].best
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        FitOptions(stride=0), FitOptions(hidden_share=1.0),
-        FitOptions(stride=5, patch=32), FitOptions(batch=0),
+        FitOptions(pd_stride=0), FitOptions(mask_ratio=1.0),
+        FitOptions(pd_stride=5, patch_size=32), FitOptions(batch=0),
     ],
 )  # fmt: skip
 def test_options_out_of_range(tmp_path, folder, options):
@@ -151,6 +131,6 @@ def test_options_out_of_range(tmp_path, folder, options):
 
 
 def test_however_much_is_hidden_in_training_inference_sees_something(tmp_path, folder):
-    options = FitOptions(steps=1, stride=1, patch=32, hidden_share=0.9)
+    options = FitOptions(steps=1, pd_stride=1, patch_size=32, mask_ratio=0.9)
     fit(folder, tmp_path / "m.safetensors", options)
     assert load_model(tmp_path / "m.safetensors").config.inference.n_masks == 2

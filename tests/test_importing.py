@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from amsnet_cli.core.networks import DeamNet, DnCNN
 from amsnet_cli.errors import AmsnetError, OutputError, UsageError, WeightsError
-from amsnet_cli.importing import PREFIXES, import_weights
+from amsnet_cli.importing.checkpoint import read_checkpoint
+from amsnet_cli.importing.import_weights import import_weights
+from amsnet_cli.importing.structure import PREFIXES
 from amsnet_cli.model import Inference, load_model
 from amsnet_cli.photos.read import read_photo
-from amsnet_cli.weights.checkpoint import read_checkpoint
 from amsnet_cli.weights.manifest import git_blob_sha1_of, load_manifest
 from amsnet_cli.weights.store import find_weights, models_dir, weights_dir
 from tests.test_download import entry
@@ -90,7 +91,7 @@ class TestForms:
         done = import_weights(tiny_model, "mine")
         assert done.path.read_bytes() == tiny_model.read_bytes()
         with pytest.raises(UsageError, match="says itself how it is run"):
-            import_weights(tiny_model, "mine", bare=True, force=True)
+            import_weights(tiny_model, "mine", single_pass=True, force=True)
 
     def test_the_network_computes_what_it_did(self, tmp_path, dncnn):
         path = tmp_path / "net.pt"
@@ -123,20 +124,20 @@ class TestForms:
 
 
 class TestHowToRun:
-    def test_as_the_paper_does_or_bare(self, tmp_path, dncnn, deamnet):
+    def test_as_the_paper_does_or_in_a_single_pass(self, tmp_path, dncnn, deamnet):
         for network, refine in ((dncnn, 0.0), (deamnet, 0.16)):
             path = tmp_path / "net.pt"
             torch.save(network.state_dict(), path)
             config = import_weights(path, force=True).config
             assert (config.fill, config.mask_channel) == ("zeros", False)
             assert config.inference == Inference(passes="multi", n_masks=2, stride=2, refine=refine)
-        bare = import_weights(path, "bare", bare=True).config
-        assert bare.inference == Inference(passes="single")
+        single = import_weights(path, "single", single_pass=True).config
+        assert single.inference == Inference(passes="single")
 
     def test_what_knows_no_hidden_pixels_is_not_given_any(self, amsnet, tmp_path, dncnn, noisy_png):
         path = tmp_path / "net.pt"
         torch.save(dncnn.state_dict(), path)
-        assert amsnet("weights", "import", path, "--bare").exit_code == 0
+        assert amsnet("weights", "import", path, "--single-pass").exit_code == 0
         out = tmp_path / "out.png"
         for option in (("--masks", 2), ("--stride", 2), ("--repeats", 2), ("--refine", 0.16)):
             done = amsnet("denoise", noisy_png, "-o", out, "-w", "net", *option)
@@ -153,7 +154,7 @@ class TestHowToRun:
         assert done.exit_code == 0, done.stderr
         assert done.stdout == f"{models_dir() / 'my [b] net.safetensors'}\n"
         assert "k = 2" in done.stderr and "stride 2" in done.stderr and "zeros" in done.stderr
-        assert "-w 'my [b] net'" in done.stderr and "--bare" in done.stderr
+        assert "-w 'my [b] net'" in done.stderr and "--single-pass" in done.stderr
         clean = tmp_path / "clean.png"
         assert amsnet("denoise", noisy_png, "-o", clean, "-w", "my [b] net").exit_code == 0
         assert read_photo(clean).pixels.shape == (160, 192, 3)
@@ -167,16 +168,16 @@ class TestPublished:
 
     NAME = "deamnet-sidd-val_avg_psnr=37.80.ckpt"
 
-    def test_the_authors_files_go_by_their_name(self, amsnet, tmp_path, deamnet, noisy_png):
+    def test_the_authors_files_go_by_their_name(self, amsnet, tmp_path, deamnet):
         torch.save(lightning(deamnet.state_dict()), tmp_path / self.NAME)
         done = amsnet("weights", "import", tmp_path / self.NAME)
         assert done.exit_code == 0, done.stderr
         assert done.stdout == f"{weights_dir() / 'sidd-deamnet.safetensors'}\n"
-        assert "sidd-deamnet" in done.stderr and "refined with 0.16" in done.stderr
+        assert "sidd-deamnet" in done.stderr and "refinement 0.16" in done.stderr
         assert find_weights("deamnet-sidd") == find_weights("sidd-deamnet")
         assert "deamnet" in amsnet("weights", "verify").stdout
         shown = amsnet("weights", "show", "sidd-deamnet").stdout
-        assert "pinned here" in shown and str(tmp_path / self.NAME) in shown.replace("\n", "")
+        assert "trusted" in shown and str(tmp_path / self.NAME) in shown.replace("\n", "")
 
     def test_a_second_file_of_that_name_must_be_the_same(self, amsnet, tmp_path, deamnet):
         path = tmp_path / self.NAME
@@ -220,8 +221,8 @@ class TestPublished:
         assert done.entry.name == "far"
         assert done.config.inference == Inference(passes="single")
         assert amsnet("weights", "verify", "away").exit_code == 0
-        with pytest.raises(UsageError, match="--bare"):
-            import_weights(path, bare=True)
+        with pytest.raises(UsageError, match="--single-pass"):
+            import_weights(path, single_pass=True)
         with pytest.raises(WeightsError, match="is far, by its digest"):
             import_weights(path, "sidd-deamnet")
 
@@ -481,6 +482,12 @@ class TestMalicious:
             "a storage of minus one": checkpoint(
                 storage_reference(FLOATS, b"J\xff\xff\xff\xff"), **{"archive/data/0": bytes(8)}
             ),
+            "a view of a trillion numbers": checkpoint(
+                storage_reference(FLOATS, b"K\x02").replace(
+                    b"K\x02\x85K\x01\x85", b"\x8a\x06\x00\x00\x00\x00\x00\x01\x85K\x00\x85"
+                ),
+                **{"archive/data/0": bytes(8)},
+            ),
             "a storage that is shorter": checkpoint(
                 storage_reference(FLOATS, b"K\x02"), **{"archive/data/0": bytes(4)}
             ),
@@ -511,6 +518,10 @@ class TestMalicious:
             "senseless escapes": checkpoint(b"\x80\x02S'\\ '\n."),
             "before 1.6, a tar": b"./\0" + bytes(509) + evil,
         }  # fmt: skip
+        full = storage_reference(FLOATS, b"K\x50")  # one fits, two do not
+        twice_as_much = full[:-1].replace(b"X\x01\x00\x00\x00a", b"(X\x01\x00\x00\x00a", 1)
+        twice_as_much = twice_as_much[:-1] + full[3:-2].replace(b"\x000X", b"\x001X") + b"u."
+        attacks["before 1.6, more storages than bytes"] = legacy(3, twice_as_much)
         for position in range(5):
             attacks[f"before 1.6, pickle {position}"] = legacy(position, evil)
         with pytest.warns(UserWarning, match="Duplicate"):
@@ -530,7 +541,7 @@ class TestMalicious:
     def test_nothing_runs_and_each_is_refused(self, tmp_path, amsnet, marker, monkeypatch):
         monkeypatch.chdir(tmp_path)
         attacks = self.attacks(marker)
-        assert len(attacks) >= 55
+        assert len(attacks) >= 61
         for name, content in attacks.items():  # each within the test's time, however it is nested
             path = tmp_path / "net.ckpt"
             path.write_bytes(content)

@@ -23,7 +23,10 @@ import pytest
 import torch
 
 from amsnet_cli.atomic import clear_leftovers
-from amsnet_cli.fitting import fit as fitting
+from amsnet_cli.fitting import checkpoint
+from amsnet_cli.fitting.checkpoint import checkpoint_path
+from amsnet_cli.fitting.fit import fit
+from amsnet_cli.fitting.options import FitOptions
 from amsnet_cli.model import load_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
@@ -175,19 +178,20 @@ def test_a_hangup_is_an_interruption_too(card):
 
 
 def fit_saving_often(folder: Path, output: Path, start: Path, ready) -> None:
-    """Fit, or go on with a fit, in a process that is about to be killed."""
-    fitting.RESUME_EVERY = 0.0
-    options = fitting.FitOptions(recipe="paper", steps=200, batch=1, patch=40, seed=1)
-    resume = fitting.resume_path(output).exists()
+    """Fit, or resume a fit, in a process that is about to be killed."""
+    checkpoint.CHECKPOINT_SECONDS = 0.0
+    options = FitOptions(preset="paper", steps=200, batch=1, patch_size=40, seed=1)
+    resume = checkpoint_path(output).exists()
     ready.set()
-    fitting.fit(folder, output, options, start=load_model(start, "tiny"), resume=resume)
+    fit(folder, output, options, start=load_model(start, "tiny"), resume=resume)
 
 
-def test_a_fit_that_is_killed_goes_on_to_the_same_bytes(tmp_path, noisy_crop, tiny_model):
+@pytest.mark.slow
+def test_a_killed_fit_resumes_to_the_same_bytes(tmp_path, noisy_crop, tiny_model):
     shots, whole, killed = (tmp_path / name for name in ("shots", "a.safetensors", "b.safetensors"))
     shots.mkdir()
     write_photo(Photo(pixels=noisy_crop), shots / "a.png")
-    state = fitting.resume_path(killed)
+    state = checkpoint_path(killed)
 
     def begin(output: Path):
         ready = SERVER.Event()
@@ -208,7 +212,7 @@ def test_a_fit_that_is_killed_goes_on_to_the_same_bytes(tmp_path, noisy_crop, ti
         os.kill(run.pid, signal.SIGKILL)
         run.join(60)
         assert run.exitcode == -signal.SIGKILL and not killed.exists()
-        reached.append(torch.load(state, weights_only=True)["numbers"]["step"])
+        reached.append(torch.load(state, weights_only=True)["trainer"]["steps"])
     assert reached == sorted(set(reached)) and reached[-1] < 200
     begin(killed).join(120)
     assert killed.read_bytes() == whole.read_bytes()
@@ -244,7 +248,7 @@ def test_a_full_disk_stops_the_rest(card):
         done = card.check(originals, parts=False)
         assert 1 <= len(done) <= 3
         assert "No space left" in card.said
-        assert f"{len(done)} of 6 photos denoised, 1 failed, {5 - len(done)} not tried" in card.said
+        assert f"{len(done)} of 6 photos denoised, 1 failed, {5 - len(done)} not run" in card.said
     finally:
         subprocess.run(["umount", str(card.root / "out")], check=True)
     assert card.finish("--seed", "1", "--skip-existing") == 0

@@ -9,7 +9,8 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from amsnet_cli import denoise, find_weights, load_model
+from amsnet_cli import find_weights, load_model
+from amsnet_cli.inference.denoise import denoise
 from amsnet_cli.photos.formats.jpeg_segments import coding_of_quality
 from amsnet_cli.photos.jpeg_history import estimate_quantisation_step
 from amsnet_cli.photos.photo import Photo
@@ -71,5 +72,5 @@ def test_other_pictures_have_none():
 def test_a_clean_photo_that_was_a_jpeg_gets_no_worse_in_another_format(name):
     clean = getattr(skimage.data, name)()
     pixels = decoded(clean, 96, "4:4:4")
-    denoised = denoise(Photo(pixels=pixels), load_model(find_weights(None))).pixels
+    denoised = denoise(Photo(pixels=pixels), load_model(find_weights(None))).photo.pixels
     assert psnr(denoised, clean) > psnr(pixels, clean) - 0.05

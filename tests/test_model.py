@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 from amsnet_cli.core.networks import CompactUNetConfig
 from amsnet_cli.errors import OutputError, WeightsError
 from amsnet_cli.model import Inference, ModelConfig, build_network, load_model, save_model
+from amsnet_cli.weights.header import FORMAT
+from amsnet_cli.weights.store import find_weights, models_dir
 
 CONFIG = ModelConfig(
     network=CompactUNetConfig(widths=(8, 16), blocks=(1, 2)),
@@ -62,7 +64,7 @@ def test_the_networks_of_the_paper_are_models_too(tmp_path):
 
 
 def header(**changes) -> dict[str, str]:
-    content = {"format": 1, "network": {"widths": [8, 8], "blocks": [1, 1]}, "inference": {}}
+    content = {"format": FORMAT, "network": {"widths": [8, 8], "blocks": [1, 1]}, "inference": {}}
     return {"amsnet": json.dumps({**content, **changes})}
 
 
@@ -71,7 +73,6 @@ def header(**changes) -> dict[str, str]:
     [
         None,
         {"amsnet": "no json"},
-        header(format=99),
         header(network={"depth": 5}),
         header(inference={"magic": 1}),
         header(),  # fits, but the tensors do not
@@ -90,6 +91,31 @@ def test_foreign_files_are_refused(tmp_path, metadata):
     save_file({"head.weight": torch.zeros(3)}, path, metadata)
     with pytest.raises(WeightsError, match="not an amsnet model"):
         load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [(1, "fit or import it again"), (99, "upgrade amsnet"), ("x", "upgrade amsnet")],
+)
+def test_other_formats_are_one_clear_line(amsnet, tmp_path, number, hint):
+    path = tmp_path / "x.safetensors"
+    save_file({"head.weight": torch.zeros(3)}, path, header(format=number))
+    with pytest.raises(WeightsError, match=f"model format {number}, .* reads {FORMAT}; {hint}"):
+        load_model(path)
+    models_dir().mkdir()
+    path.rename(models_dir() / "old.safetensors")
+    shown = amsnet("weights", "verify", "old")
+    assert shown.exit_code == 4 and hint in shown.stderr and shown.stderr.count("\n") == 1
+
+
+def test_by_name_or_path(tmp_path):
+    default, photo = load_model(), load_model("photo")
+    assert (default.name, photo.name) == ("photo", "photo")
+    assert default.config == photo.config == load_model(find_weights("photo")).config
+    save_model(tmp_path / "m", build_network(CONFIG), CONFIG)
+    assert load_model(str(tmp_path / "m")).config == load_model(tmp_path / "m").config == CONFIG
+    with pytest.raises(WeightsError, match="there are: .*photo"):
+        load_model("nothing")
 
 
 @pytest.mark.parametrize("name", ["nothing", "../white", "sidd-restormer"])
@@ -128,6 +154,6 @@ def test_a_pickle_is_never_run(tmp_path):
 
 def test_what_cannot_be_written_is_one_error_and_leaves_nothing(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="choose another place"):
+    with pytest.raises(OutputError, match="choose another path"):
         save_model(tmp_path / "file" / "m.safetensors", build_network(CONFIG), CONFIG)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -7,7 +7,8 @@ import pytest
 import skimage.data
 from PIL import Image, ImageDraw, ImageFont
 
-from amsnet_cli import denoise, find_weights, load_model, read_photo
+from amsnet_cli import find_weights, load_model, read_photo
+from amsnet_cli.inference.denoise import denoise
 from amsnet_cli.model import Model
 from amsnet_cli.photos.find import find_photos
 from amsnet_cli.photos.photo import Photo
@@ -22,7 +23,7 @@ def photo_weights(request) -> Model:
 
 
 def after(pixels: np.ndarray, model: Model) -> np.ndarray:
-    return denoise(Photo(pixels=np.ascontiguousarray(pixels)), model).pixels
+    return denoise(Photo(pixels=np.ascontiguousarray(pixels)), model).photo.pixels
 
 
 def page(paper: tuple[int, int, int], ink: tuple[int, int, int]) -> np.ndarray:
@@ -86,7 +87,7 @@ def test_lossy_files_of_clean_photos_get_no_worse(photo_weights, tmp_path, name,
     else:
         Image.fromarray(clean).save(file, **options)
     photo = read_photo(file)
-    denoised = denoise(photo, photo_weights).pixels
+    denoised = denoise(photo, photo_weights).photo.pixels
     assert psnr(denoised, clean) > psnr(photo.pixels, clean) - 0.05
 
 
@@ -111,7 +112,7 @@ def test_no_picture_of_a_set_gets_worse(photo_weights, name):
     losses = {}
     for noisy_path, clean_path in pair_photos(SHARED / name / "noisy", SHARED / name / "clean"):
         noisy, clean = read_photo(noisy_path), read_photo(clean_path).pixels
-        denoised = denoise(noisy, photo_weights).pixels
+        denoised = denoise(noisy, photo_weights).photo.pixels
         gain = psnr(denoised, clean) - psnr(noisy.pixels, clean)
         if gain < -0.05:
             losses[noisy_path.name] = round(gain, 2)
@@ -141,5 +142,5 @@ def test_fine_texture_of_clean_kodak_pictures_outlives_jpeg(photo_weights, tmp_p
         clean = read_photo(path).pixels
         Image.fromarray(clean).save(tmp_path / "a.jpg", quality=quality)
         photo = read_photo(tmp_path / "a.jpg")
-        denoised = denoise(photo, photo_weights).pixels
+        denoised = denoise(photo, photo_weights).photo.pixels
         assert psnr(denoised, clean) > psnr(photo.pixels, clean) - 0.25, path.name

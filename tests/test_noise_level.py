@@ -7,7 +7,8 @@ import skimage.filters
 import torch
 from PIL import Image
 
-from amsnet_cli.noise.level import is_white, noise_level
+from amsnet_cli.noise.level import noise_level
+from amsnet_cli.noise.whiteness import is_white
 
 
 def noisy(picture: np.ndarray, noise: np.ndarray) -> torch.Tensor:

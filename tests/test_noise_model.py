@@ -5,9 +5,11 @@ import skimage.data
 import torch
 import torch.nn.functional as F
 
-from amsnet_cli.inference.denoise import denoise_tensor
+from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.model import load_model
-from amsnet_cli.noise.model import NoiseSampler, estimate_noise
+from amsnet_cli.noise.model import estimate_noise
+from amsnet_cli.noise.synthesis import NoiseSampler
+from amsnet_cli.photos.photo import Photo
 from amsnet_cli.weights.store import find_weights
 
 
@@ -34,8 +36,8 @@ def test_the_level_of_white_noise(clean, sigma):
     model = estimate_noise(clean + sigma / 255 * white(clean), clean)
     assert 255 * model.sigma() == pytest.approx(sigma, rel=0.12)
     assert abs(model.correlation(1)) < 0.05
-    assert abs(model.between_channels()) < 0.05
-    assert model.stride() == 1
+    assert abs(model.channel_correlation()) < 0.05
+    assert model.decorrelating_stride() == 1
 
 
 @pytest.mark.parametrize("left", [0.0, 0.3, 0.6])
@@ -51,8 +53,8 @@ def test_correlation_between_neighbours_and_channels(clean):
     model = estimate_noise(clean + noise, clean)
     assert model.correlation(1) == pytest.approx(2 / 3, abs=0.06)
     assert model.correlation(2) == pytest.approx(1 / 6, abs=0.05)
-    assert model.between_channels() == pytest.approx(0.64, abs=0.13)
-    assert model.stride() == 3
+    assert model.channel_correlation() == pytest.approx(0.64, abs=0.13)
+    assert model.decorrelating_stride() == 3
 
 
 def test_level_follows_brightness():
@@ -82,7 +84,7 @@ def beside_stripes(noise: torch.Tensor) -> float:
     return float(noise[:, 200:].square().mean() / noise[:, :184].square().mean())
 
 
-def test_noise_that_was_reduced_here_and_there_is_told_and_drawn_strongest_beside_structure():
+def test_noise_reduction_that_preserves_edges_is_detected_and_drawn():
     clean = torch.from_numpy(skimage.data.rocket()[:384].copy()).permute(2, 0, 1) / 255
     even = 6 / 255 * white(clean)
     chance = torch.rand(384 // 16, 640 // 16, generator=torch.Generator().manual_seed(4))
@@ -91,9 +93,9 @@ def test_noise_that_was_reduced_here_and_there_is_told_and_drawn_strongest_besid
 
     striped = torch.full((3, 384, 384), 0.5)
     striped[:, 192:] += 0.3 * ((torch.arange(384) % 16) < 8) - 0.15
-    for noise, spared, low, high in ((even, 0, 0.9, 1.1), (uneven, 1, 2, 20)):
+    for noise, preserved, low, high in ((even, 0, 0.9, 1.1), (uneven, 1, 2, 20)):
         model = estimate_noise(clean + noise, clean)
-        assert model.spared == spared
+        assert model.edge_preservation == preserved
         drawn = NoiseSampler(model, 384).draw(striped, torch.Generator().manual_seed(5))
         assert low < beside_stripes(drawn) < high
 
@@ -101,22 +103,23 @@ def test_noise_that_was_reduced_here_and_there_is_told_and_drawn_strongest_besid
 def first_version(clean: torch.Tensor, sigma: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Even noise that neighbours share, and what the default makes of the noisy picture."""
     noisy = (clean + sigma / 255 * binomial(white(clean))).clamp(0, 1)
-    start = load_model(find_weights(None))
-    return noisy, denoise_tensor(noisy[None], start, start.config.inference)[0]
+    photo = Photo(pixels=noisy.permute(1, 2, 0).numpy())
+    denoised = denoise(photo, load_model(find_weights(None)), DenoiseOptions(strength=1)).photo
+    return noisy, torch.from_numpy(denoised.pixels).permute(2, 0, 1)
 
 
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "rocket"])
-def test_texture_that_went_with_the_noise_does_not_pass_for_noise_that_was_spared(name):
+def test_lost_texture_does_not_pass_for_noise_reduction_that_preserves_edges(name):
     picture = torch.from_numpy(getattr(skimage.data, name)()[:384, :384].copy())
     model = estimate_noise(*first_version(picture.permute(2, 0, 1) / 255, 8))
-    assert model.spared < 0.15
+    assert model.edge_preservation < 0.15
     assert 255 * model.sigma() == pytest.approx(8, rel=0.15)
 
 
-def test_among_nothing_but_texture_noise_cannot_be_told():
+def test_texture_alone_shows_no_noise():
     grass = torch.from_numpy(skimage.data.grass().copy()).expand(3, -1, -1) / 255
     assert estimate_noise(*first_version(grass, 8)) is None
 
 
-def test_too_small_to_tell():
+def test_too_small_an_image_shows_no_noise():
     assert estimate_noise(torch.rand(3, 31, 200), torch.rand(3, 31, 200)) is None

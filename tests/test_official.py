@@ -88,13 +88,13 @@ def test_nafnet_is_padded_with_zeros_as_its_authors_do():
     assert torch.allclose(masked(x, nothing), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "column"), [("dncnn", 320), ("unet", 320 + 29)])
+@pytest.mark.parametrize(("name", "column"), [("dncnn", 192), ("unet", 192 + 29)])
 def test_reach_is_how_far_away_a_pixel_can_change_another(name, column, monkeypatch):
     """At the column where pooling makes it farthest."""
     monkeypatch.setattr(F, "max_pool2d", F.avg_pool2d)  # of a maximum, gradients show one pixel
     torch.manual_seed(0)
     network = NETWORKS[name]().eval()
-    x = torch.rand(1, 3, 32, 640, requires_grad=True)
+    x = torch.rand(1, 3, 32, 384, requires_grad=True)
     network(x)[0, :, :, column].sum().backward()
     seen = x.grad.abs().sum((0, 1, 2)).nonzero() - column
     assert seen.abs().max() == network.reach

@@ -1,9 +1,8 @@
-"""Pretraining goes on where it stopped; networks that learn at once do not disturb each other."""
+"""Pretraining resumes where it stopped; networks trained at once do not disturb each other."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,11 +17,11 @@ pytest.importorskip("cv2", reason="comes with the extra [training]")
 from amsnet_cli.core.multi_mask import single_pass
 from amsnet_cli.model import load_model
 from amsnet_cli.weights.store import find_weights
-from training.pretrain import KEPT, Replay, TaughtPatches, seen_eightfold
+from training import pretrain
+from training.patches import DistilledPatches, ReplayBuffer, self_ensemble
 
-ROOT = Path(__file__).parents[1]
 SMALL = json.dumps({"widths": [8, 16], "blocks": [1, 1]})
-SQUARES = json.dumps({"widths": [16, 32], "blocks": [1, 1], "squares": 2})
+SQUARES = json.dumps({"widths": [16, 32], "blocks": [1, 1], "unshuffle": 2})
 
 
 @pytest.fixture(scope="module")
@@ -33,75 +32,76 @@ def photos(tmp_path_factory) -> Path:
     return folder
 
 
-def pretrain(
-    photos: Path, folder: Path, *learn: str, minutes: float = 9, more: tuple[str, ...] = ()
-) -> dict[str, bytes]:
-    result = subprocess.run(
-        [
-            sys.executable, "-m", "training.pretrain", "--photos", photos,
-            "--state", folder / "state.pt", "--learn", *learn, "--minutes", str(minutes),
-            "--steps", "7", "--batch", "2", "--patch", "32", "--reuse", "2", "--log-every", "3",
-            *more,
-        ],
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    assert result.stdout.splitlines()[-1] == ("done" if minutes else "call again to go on")
-    return {path.stem: path.read_bytes() for path in folder.glob("*.safetensors")}
+@pytest.fixture
+def run(photos, tmp_path, monkeypatch, capsys):
+    """Run pretraining in a folder; return the model files."""
+
+    def run(name: str, *options: object, minutes: float = 9) -> dict[str, bytes]:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        args = [
+            "--photos", photos, "--state", folder / "state.pt", "--minutes", minutes,
+            "--steps", 7, "--batch", 2, "--patch-size", 32, "--reuse", 2, "--log-every", 3,
+            *options,
+        ]  # fmt: skip
+        monkeypatch.setattr(sys, "argv", ["pretrain", *map(str, args)])
+        pretrain.main()
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last == ("done" if minutes else "run again to resume")
+        return {path.stem: path.read_bytes() for path in folder.glob("*.safetensors")}
+
+    return run
 
 
-def test_several_learn_as_each_would_alone_and_a_stopped_run_ends_the_same(photos, tmp_path):
-    folders = [tmp_path / name for name in ("alone", "both", "stopped")]
-    for folder in folders:
-        folder.mkdir()
-    alone = pretrain(photos, folders[0], f"a={SQUARES}")
-    both = pretrain(photos, folders[1], f"a={SQUARES}", f"b={SMALL}")
+def test_networks_train_together_as_alone_and_resume_to_the_same_bytes(run, tmp_path):
+    alone = run("alone", "--train", f"a={SQUARES}")
+    both = run("both", "--train", f"a={SQUARES}", f"b={SMALL}")
     assert both.keys() == {"a", "b"} and both["a"] == alone["a"]
 
     for _ in range(2):
-        pretrain(photos, folders[2], f"a={SQUARES}", minutes=0)
-    assert pretrain(photos, folders[2], f"a={SQUARES}") == alone
+        run("stopped", "--train", f"a={SQUARES}", minutes=0)
+    assert run("stopped", "--train", f"a={SQUARES}") == alone
 
-    model = load_model(folders[0] / "a.safetensors")
+    model = load_model(tmp_path / "alone" / "a.safetensors")
     noisy = torch.rand(1, 3, 21, 34)
     assert single_pass(model.network, noisy).shape == noisy.shape
     assert model.config.inference.passes == "single", "as `photo` is run"
 
 
-def test_what_a_teacher_makes_of_noisy_photos_is_learned_as_well(photos, tmp_path):
-    folders = [tmp_path / name for name in ("untaught", "taught", "stopped")]
-    for folder in folders:
-        folder.mkdir()
-    untaught = pretrain(photos, folders[0], f"a={SMALL}")
-    taught = ("--noisy", photos, "--teacher", folders[0] / "a.safetensors", "--taught", "2")
-    once = pretrain(photos, folders[1], f"a={SMALL}", more=taught)
-    assert once != untaught
-    pretrain(photos, folders[2], f"a={SMALL}", more=taught, minutes=0)
-    assert pretrain(photos, folders[2], f"a={SMALL}", more=taught) == once
+def test_distillation_changes_the_weights_and_resumes_to_the_same_bytes(run, photos):
+    train = ("--train", f"a={SMALL}")
+    distill = ("--noisy", photos, "--teacher", "photo", "--distilled", 2)
+    whole = run("distilled", *train, *distill)
+    assert whole != run("simulated", *train)
+    run("stopped", *train, *distill, minutes=0)
+    assert run("stopped", *train, *distill) == whole
 
 
-def test_a_teacher_sees_every_way_alike_and_its_target_lies_where_the_noise_does(photos, tmp_path):
+def test_the_self_ensemble_is_equivariant_and_targets_lie_where_the_noise_does(photos):
     network = load_model(find_weights("photo")).network
     noisy = torch.rand(3, 32, 48)
-    seen = seen_eightfold(network, noisy)
-    mirrored = seen_eightfold(network, torch.rot90(noisy, 1, (1, 2)).flip(2))
-    assert torch.allclose(mirrored, torch.rot90(seen, 1, (1, 2)).flip(2), atol=1e-5)
+    result = self_ensemble(network, noisy)
+    flipped = self_ensemble(network, torch.rot90(noisy, 1, (1, 2)).flip(2))
+    assert torch.allclose(flipped, torch.rot90(result, 1, (1, 2)).flip(2), atol=1e-5)
 
-    patches = TaughtPatches(photos, "photo", 64, 3, 0, torch.device("cpu"))
-    noisy, target, hidden = patches.take(5)
-    assert noisy.shape == target.shape == (3, 3, 64, 64) and hidden.shape == (3, 1, 64, 64)
+    patches = DistilledPatches(
+        photos, "photo", patch_size=64, batch=3, seed=0, device=torch.device("cpu")
+    )
+    noisy, target, masked = patches.draw(5)
+    assert noisy.shape == target.shape == (3, 3, 64, 64) and masked.shape == (3, 1, 64, 64)
     assert (noisy - target).square().mean() < 0.1 * (noisy - target.flip(3)).square().mean()
-    again = patches.take(5)
-    assert all(torch.equal(a, b) for a, b in zip((noisy, target, hidden), again, strict=True))
+    again = patches.draw(5)
+    assert all(torch.equal(a, b) for a, b in zip((noisy, target, masked), again, strict=True))
 
 
-def test_patches_learned_from_again_are_mirrored_and_turned_together():
-    replay = Replay(KEPT, seed=0)
+def test_replayed_batches_are_augmented_all_in_the_same_way():
+    replay = ReplayBuffer(64, seed=0)
     picture = torch.arange(16.0).reshape(1, 1, 4, 4)
-    replay.put((picture, picture + 100, picture > 7))
+    replay.add((picture, picture + 100, picture > 7))
     seen = set()
     for step in range(60):
-        noisy, target, hidden = replay.take(step)
-        assert torch.equal(noisy + 100, target) and torch.equal(noisy > 7, hidden)
+        noisy, target, masked = replay.draw(step)
+        assert torch.equal(noisy + 100, target) and torch.equal(noisy > 7, masked)
         seen.add(tuple(noisy.flatten().tolist()))
     assert len(seen) == 8
     assert np.isclose(sum(map(sum, seen)), 8 * 120)

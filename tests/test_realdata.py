@@ -64,7 +64,7 @@ def test_a_killed_fit_goes_on_to_the_same_bytes(amsnet, tmp_path):
     folder.mkdir()
     for path in sorted((SHARED / "sidd10" / "noisy").iterdir())[:2]:
         (folder / path.name).symlink_to(path)
-    call = ("fit", folder, "--steps", 150, "--batch", 8, "--rate", 1e-3)
+    call = ("fit", folder, "--steps", 150, "--batch", 8, "--lr", 1e-3)
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     assert amsnet(*call, "-o", whole).exit_code == 0
     rng, kills, tries = np.random.default_rng(0), 0, 0
@@ -129,7 +129,7 @@ def test_tiles_hardly_show():
         for path in sorted((SHARED / name / "noisy").iterdir())[1:8:3]:
             crop = Photo(pixels=read_photo(path).pixels[:512, :512])
             whole, tiled = (
-                denoise(crop, model, DenoiseOptions(tile=tile)).pixels.astype(int)
+                denoise(crop, model, DenoiseOptions(tile=tile)).photo.pixels.astype(int)
                 for tile in (2000, 264)
             )
             apart.append(np.abs(whole - tiled).ravel())

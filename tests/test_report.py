@@ -12,18 +12,14 @@ import skimage.data
 from PIL import Image
 
 from amsnet_cli.errors import OutputError, PhotoError
+from amsnet_cli.inference.photo_noise import photo_noise_level
 from amsnet_cli.photos.colour import srgb_profile
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
-from amsnet_cli.report.report import (
-    CROP,
-    OVERVIEW,
-    CurvePoint,
-    check_report,
-    look_at,
-    measure_noise,
-    write_fit_page,
-)
+from amsnet_cli.report.comparison import CROP_SIDE, OVERVIEW_SIDE, Comparison, compare
+from amsnet_cli.report.curve import CurvePoint
+from amsnet_cli.report.fit_page import write_fit_page
+from amsnet_cli.report.html import check_report
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -43,54 +39,59 @@ def opened(jpeg: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(jpeg))).astype(int)
 
 
-class TestLook:
-    @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+class TestComparison:
+    @pytest.mark.parametrize(
+        ("orientation", "dtype"), [(1, np.uint8), (3, np.uint8), (6, np.uint16), (8, np.uint8)]
+    )
     def test_shows_the_upright_pixels_of_both(self, orientation, dtype):
         noisy, clean = pair(orientation=orientation, dtype=dtype)
-        look = look_at(noisy, clean)
-        assert look.size == (512, 512)
-        assert np.abs(opened(look.denoised) - clean.pixels).mean() < 3
+        comparison = compare(noisy, clean)
+        assert comparison.size == (512, 512)
+        assert np.abs(opened(comparison.denoised) - clean.pixels).mean() < 3
         upright, _ = pair()
-        assert np.abs(opened(look.noisy) - upright.pixels).mean() < 9
-        assert len(look.crops) == 3
-        for crop in look.crops:
-            area = np.s_[crop.top : crop.top + CROP, crop.left : crop.left + CROP]
+        assert np.abs(opened(comparison.noisy) - upright.pixels).mean() < 9
+        assert len(comparison.crops) == 3
+        for crop in comparison.crops:
+            area = np.s_[crop.top : crop.top + CROP_SIDE, crop.left : crop.left + CROP_SIDE]
             assert np.abs(opened(crop.noisy) - upright.pixels[area]).mean() < 6
             difference = upright.pixels[area].astype(int) - clean.pixels[area]
-            shown = (opened(crop.removed) - 128) / look.factor
+            shown = (opened(crop.residual) - 128) / comparison.amplification
             assert np.abs(shown - difference).mean() < 6
             assert np.corrcoef(shown.ravel(), difference.ravel())[0, 1] > 0.9
 
     def test_noise_before_and_after(self):
         noisy, clean = pair(20)
-        before, after = look_at(noisy, clean).noise
+        before, after = compare(noisy, clean).noise
         assert before == pytest.approx(20, rel=0.15) and after < 3
 
     def test_keeps_the_profile_but_no_grey_one(self):
         noisy, clean = pair()
-        look = look_at(noisy, clean)
-        assert Image.open(io.BytesIO(look.denoised)).info["icc_profile"] == clean.icc
+        comparison = compare(noisy, clean)
+        assert Image.open(io.BytesIO(comparison.denoised)).info["icc_profile"] == clean.icc
         grey = Photo(pixels=clean.pixels[..., :1], icc=b"a grey profile")
-        assert "icc_profile" not in Image.open(io.BytesIO(look_at(grey, grey).noisy)).info
+        assert "icc_profile" not in Image.open(io.BytesIO(compare(grey, grey).noisy)).info
 
     @pytest.mark.parametrize("size", [(1, 1), (5, 3000), (300, 287)])
     def test_any_size(self, size):
         photo = Photo(pixels=np.full((*size, 3), 200, np.uint8))
-        look = look_at(photo, photo)
-        assert opened(look.noisy).max() == opened(look.noisy).min() == 200
-        assert max(opened(look.noisy).shape) <= OVERVIEW
-        assert all((opened(crop.removed) == 128).all() for crop in look.crops)
+        comparison = compare(photo, photo)
+        assert opened(comparison.noisy).max() == opened(comparison.noisy).min() == 200
+        assert max(opened(comparison.noisy).shape) <= OVERVIEW_SIDE
+        assert all((opened(crop.residual) == 128).all() for crop in comparison.crops)
 
     def test_nothing_else_than_the_same_size(self):
         noisy, clean = pair()
         with pytest.raises(PhotoError, match="512x512 and 512x500"):
-            look_at(noisy, Photo(pixels=clean.pixels[:500]))
+            compare(noisy, Photo(pixels=clean.pixels[:500]))
+
+    def test_known_noise_levels_are_not_measured_again(self):
+        noisy, clean = pair()
+        assert compare(noisy, clean, noise=(7.0, 1.0), pictures=False).noise == (7.0, 1.0)
 
     def test_float_photos_are_measured_in_their_range(self):
         noisy, _ = pair(20)
         bright = Photo(pixels=noisy.pixels.astype(np.float32) / 255 * 4)
-        assert measure_noise(bright) == pytest.approx(measure_noise(noisy), rel=0.05)
+        assert photo_noise_level(bright) == pytest.approx(photo_noise_level(noisy), rel=0.05)
 
 
 @pytest.fixture
@@ -164,11 +165,20 @@ class TestPage:
 
 
 def points(*gains: float, error: float = 0.01) -> list[CurvePoint]:
-    return [CurvePoint(step=50 * i, loss=0.1, gain=g, error=error) for i, g in enumerate(gains)]
+    return [
+        CurvePoint(step=50 * i, loss=0.1, improvement=g, standard_error=error)
+        for i, g in enumerate(gains)
+    ]
+
+
+@pytest.fixture(scope="module")
+def comparisons() -> tuple[Comparison, Comparison]:
+    """One with pictures and one without."""
+    return compare(*pair()), compare(*pair(), pictures=False)
 
 
 @pytest.fixture
-def fit_page(tmp_path):
+def fit_page(tmp_path, comparisons):
     """Write the page of a fit whose every text is a trap."""
     path, trap = tmp_path / "fit.html", '"><script>document.title="taken"</script>&amp;$body'
 
@@ -176,7 +186,7 @@ def fit_page(tmp_path):
         write_fit_page(
             path, title=f"my {trap}", about=[f"first {trap}", "second"],
             settings=[(f"stride {trap}", f"5 {trap}")], curve=curve,
-            looks=[(f"a {trap}", look_at(*pair())), ("b", look_at(*pair(), pictures=False))],
+            comparisons=[(f"a {trap}", comparisons[0]), ("b", comparisons[1])],
         )  # fmt: skip
         return path.read_text("utf-8")
 
@@ -217,14 +227,14 @@ class TestFitPage:
             [], points(0.0), points(0.05), points(0.0, 0.0, 0.0, error=0.0), points(NAN),
             points(0.0, NAN, 0.1), points(INF, -INF, 0.1), points(0.0, 0.1, error=NAN),
             points(0.0, 0.1, error=INF), points(0.0, -1e300, 1.0), points(0.0, 1e-300, error=0.0),
-            points(NAN, NAN, 0.1), [CurvePoint(step=9, loss=NAN, gain=-0.0, error=0.0)],
+            points(NAN, NAN, 0.1), points(-0.0, error=0.0),
         ],
     )  # fmt: skip
     def test_any_curve(self, fit_page, curve):
         page = fit_page(curve)
         figure = page[page.index("</p>") : page.index("Settings")]
         assert not re.search(r"nan|inf", figure)
-        assert ("<svg" in page) == any(np.isfinite(point.gain) for point in curve)
+        assert ("<svg" in page) == any(np.isfinite(point.improvement) for point in curve)
         places = [float(n) for n in re.findall(r'(?:x\d?|y\d?|cx|cy)="([-.\d]+)%"', figure)]
         if "<svg" in page:
             places += [*plotted(page).ravel(), *plotted(page, ' class="band"').ravel()]
@@ -245,7 +255,7 @@ class TestFitPage:
         before = sorted(tmp_path.iterdir())
         nowhere = tmp_path / "none" / "x.html"
         with pytest.raises(OutputError, match="cannot be written"):
-            write_fit_page(nowhere, title="", about=[], settings=[], curve=[], looks=[])
+            write_fit_page(nowhere, title="", about=[], settings=[], curve=[], comparisons=[])
         assert sorted(tmp_path.iterdir()) == before
 
 

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amsnet_cli.postprocess.block_stats import block_stats, split
+from amsnet_cli.postprocess.block_stats import block_stats, split_luma
 from amsnet_cli.postprocess.blocks import BLOCK_SIZE, upsample_blocks
-from amsnet_cli.postprocess.residual_noise import FAINT, smooth_residual_noise, smoothing_weights
+from amsnet_cli.postprocess.config import ResidualNoiseConfig
+from amsnet_cli.postprocess.residual_noise import smooth_residual_noise, smoothing_weights
 
 
 def smooth(picture: Tensor) -> Tensor:
@@ -35,16 +36,16 @@ def test_shading_stays_to_the_edges():
 
 def test_faint_noise_goes_from_shading():
     clean = shading()
-    left = white(*clean.shape) * 0.5 * FAINT[0]
+    left = white(*clean.shape) * 0.5 * ResidualNoiseConfig().luma_sigma
     assert (smooth(clean + left) - clean).square().mean() < 0.3 * left.square().mean()
 
 
 def test_coarse_colour_noise_goes():
     clean = shading()
     blotches = F.avg_pool2d(white(1, 3, 192, 192), 9, stride=1, padding=4)[0]
-    colour = split(blotches)[1]
-    colour = colour / colour.std() * 0.5 * FAINT[1]
-    kept = split(smooth(clean + colour) - clean)[1]
+    colour = split_luma(blotches)[1]
+    colour = colour / colour.std() * 0.5 * ResidualNoiseConfig().chroma_sigma
+    kept = split_luma(smooth(clean + colour) - clean)[1]
     assert kept.square().mean() < 0.35 * colour.square().mean()
 
 

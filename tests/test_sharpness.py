@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amsnet_cli.postprocess.block_stats import block_stats, split
+from amsnet_cli.postprocess.block_stats import block_stats, split_luma
 from amsnet_cli.postprocess.blocks import BLOCK_SIZE, upsample_blocks
-from amsnet_cli.postprocess.sharpness import HALF, clip_radius, limit_sharpness
+from amsnet_cli.postprocess.config import SharpnessConfig
+from amsnet_cli.postprocess.sharpness import clip_radius, limit_sharpness
 
 SIGMA = 8 / 255
 SIZE = 192
@@ -47,9 +48,11 @@ def test_behind_interpolated_noise_fine_structure_moves_by_half_of_neighbours_di
     result, limit = moved(clean, noise)
     change = (result - clean).abs()
     assert (change <= limit + 1e-6).all()
-    luma = split(noise)[0]
+    luma = split_luma(noise)[0]
     difference = (luma[..., 1:] - luma[..., :-1]).square().mean().sqrt()
-    assert change.mean() == pytest.approx(HALF * float(difference) / 2**0.5, rel=0.1)
+    assert change.mean() == pytest.approx(
+        SharpnessConfig().clip * float(difference) / 2**0.5, rel=0.1
+    )
 
 
 @pytest.mark.parametrize("size", [3, 9])

@@ -8,7 +8,7 @@ import skimage.data
 import skimage.io
 import torch
 
-from amsnet_cli.noise.level import is_white
+from amsnet_cli.noise.whiteness import is_white
 
 pytest.importorskip("cv2", reason="comes with the extra [training]")
 

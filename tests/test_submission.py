@@ -49,7 +49,7 @@ def dnd(tmp_path, noisy_crop) -> Path:
 
 def denoised(pixels: np.ndarray, model: Path) -> np.ndarray:
     photo = Photo(pixels=np.ascontiguousarray(pixels))
-    return denoise(photo, load_model(model), DenoiseOptions(seed=3)).pixels
+    return denoise(photo, load_model(model), DenoiseOptions(seed=3)).photo.pixels
 
 
 class TestSidd:

@@ -6,9 +6,10 @@ import skimage.data
 import torch
 import torch.nn.functional as F
 
-from amsnet_cli.postprocess.block_stats import block_stats, split
-from amsnet_cli.postprocess.blocks import BLOCK_SIZE, stack_blocks, upsample_blocks
-from amsnet_cli.postprocess.texture import blend_residual, blend_weights, noise_confidence
+from amsnet_cli.postprocess.block_stats import block_stats, split_luma
+from amsnet_cli.postprocess.blocks import BLOCK_SIZE, BlockStack, upsample_blocks
+from amsnet_cli.postprocess.confidence import noise_confidence
+from amsnet_cli.postprocess.texture import blend_residual, blend_weights
 
 
 def tensor(picture: np.ndarray) -> torch.Tensor:
@@ -85,10 +86,10 @@ def test_texture_no_stronger_than_noise_may_be_shows_by_being_coarser(clean):
     for kind in (grain, coarse):
         texture = torch.zeros_like(clean)
         texture[inside] = (
-            5 / 255 * 1.1 * (kind / split(kind)[0].std() * split(grain)[0].std())[inside]
+            5 / 255 * 1.1 * (kind / split_luma(kind)[0].std() * split_luma(grain)[0].std())[inside]
         )
         result = fused(clean + texture + noise, clean)
-        back.append(float(split(result - clean)[0][inside].square().mean()) * 255**2)
+        back.append(float(split_luma(result - clean)[0][inside].square().mean()) * 255**2)
     assert back[0] < 0.3
     assert back[1] > 4.5
 
@@ -102,9 +103,9 @@ def test_amid_texture_more_is_taken_for_texture_if_the_noise_is_faint():
     back = []
     for sigma in (4 / 255, 14 / 255):
         noise = noise_like(grey, sigma)
-        texture = 0.35 * coarse / coarse.std() * split(noise)[0].std()
+        texture = 0.35 * coarse / coarse.std() * split_luma(noise)[0].std()
         returned = fused(grey + noise + texture, grey) - grey
-        back.append(split(returned)[0][..., 168:232].std() / sigma)
+        back.append(split_luma(returned)[0][..., 168:232].std() / sigma)
     assert back[0] > 2 * back[1]
 
 
@@ -181,12 +182,12 @@ def test_graphics_with_flat_colours_stay_as_they_are():
 
 def test_luma_and_chroma_are_judged_apart(clean):
     noisy = clean + noise_like(clean, 5 / 255)
-    luma, chroma = split(noisy - clean)
+    luma, chroma = split_luma(noisy - clean)
     stripes = torch.zeros_like(luma)
     stripes[:, 100:200] = 0.1 * torch.sign(torch.sin(torch.arange(320) * 2.0))
     noisy = noisy + stripes
     result = fused(noisy, clean)
-    kept_luma, kept_chroma = split(result - clean)
+    kept_luma, kept_chroma = split_luma(result - clean)
     place = np.s_[:, 110:190]
     assert kept_luma[place].square().mean() > 0.7 * stripes[place].square().mean()
     assert kept_chroma[place].square().mean() < 0.05 * chroma[place].square().mean()
@@ -214,13 +215,11 @@ def test_some_rows_at_a_time_give_the_same(clean, rows):
     def part(x: torch.Tensor, top: int, beyond: int = 0) -> torch.Tensor:
         return x[:, max(0, top - beyond) : top + rows + beyond]
 
-    measured = (
-        block_stats(
-            part(noisy, y, 1), part(denoised, y, 1), above=int(y > 0), below=int(y + rows < 150)
-        )
-        for y in starts
-    )
-    removed = stack_blocks(measured, 150)
+    stack = BlockStack(150)
+    for y in starts:
+        above, below = int(y > 0), int(y + rows < 150)
+        stack.add(block_stats(part(noisy, y, 1), part(denoised, y, 1), above=above, below=below))
+    removed = stack.whole()
     stays = blend_weights(removed, None, None, 0.0, noise_confidence(removed, None))
     for y in starts:
         shares = upsample_blocks(stays, y, *part(noisy, y).shape[1:])

@@ -57,7 +57,7 @@ def averaged(paths: list[Path], shares: list[float]) -> Model:
     origins = [model.config.provenance for model in models]
     config = dataclasses.replace(
         models[-1].config, cameras={},
-        provenance={"made_by": "training.export", "of": origins, "shares": shares},
+        provenance={"made_by": "training.export", "averaged": origins, "weights": shares},
     )  # fmt: skip
     network = build_network(config)
     network.load_state_dict(weighted([m.network.state_dict() for m in models], shares))

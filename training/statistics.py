@@ -89,11 +89,11 @@ def of_set(folder: Path, every: int = 1) -> list[dict[str, float]]:
 
 def of_simulation(photos: Path, patches: int, patch: int = 160) -> Iterator[dict[str, float]]:
     """Statistics of simulated patches."""
-    from training.pretrain import CleanPatches, photographed
+    from training.patches import CleanPatches, add_noise
 
-    clean = CleanPatches(photos, patch=patch, batch=8, first=0, steps=patches // 8, seed=0)
+    clean = CleanPatches(photos, patch_size=patch, batch=8, first=0, count=patches // 8, seed=0)
     for i in range(len(clean)):
-        noisy, target, _ = photographed(clean[i])
+        noisy, target, _ = add_noise(clean[i])
         for a, b in zip(noisy, target, strict=True):
             if (a - b).abs().max() > 0:
                 yield noise_statistics(a.permute(1, 2, 0).numpy(), b.permute(1, 2, 0).numpy())

@@ -1,1 +1,1 @@
-"""Many photos: which file becomes which, and how they are worked through."""
+"""Many photos: plan which file becomes which, then run the jobs."""

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from amsnet_cli import __version__
 from amsnet_cli.cli import compare, denoise, evaluate, fit, submit, weights
+from amsnet_cli.cli.console import reports_errors
+
+
+class _Commands(TyperGroup):
+    """Reports the errors of all commands, and of the parsers of their options, in one line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        return reports_errors(super().invoke)(ctx)
+
 
 app = typer.Typer(
     name="amsnet",
+    cls=_Commands,
     help="Denoise real photos; learn your camera from your own noisy shots.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -24,8 +35,8 @@ app.add_typer(submit.app, name="submit")
 app.add_typer(weights.app, name="weights")
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"amsnet {__version__}")
         raise typer.Exit
 

@@ -1,8 +1,9 @@
-"""What people see: messages and progress on stderr, errors in one line, exit codes."""
+"""Output of the command line: results on stdout, messages and progress on stderr, exit codes."""
 
 from __future__ import annotations
 
 import functools
+import json
 import math
 import os
 import signal
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import ParamSpec
+from typing import ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -36,64 +37,65 @@ SOME_FAILED = 3
 INTERRUPTED = 130
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 stdout = Console(highlight=False, soft_wrap=True)
 
 
 def show_table(table: Table) -> None:
-    """Print a table on stdout, as wide as it is where no terminal limits it."""
+    """Print a table on stdout; where that is no terminal, up to 200 columns wide."""
     Console(width=None if stdout.is_terminal else 200).print(table)
 
 
 def say(line: str) -> None:
-    """Print a message for people; brackets in it are text, not markup."""
-    stderr.print(escape(_plain(line)))
+    """Print a message on stderr; brackets in it are text, not markup."""
+    stderr.print(escape(_printable(line)))
 
 
-def _plain(text: str) -> str:
-    """Write out characters that would steer the terminal, or that no encoding has."""
+def _printable(text: str) -> str:
+    """Escape control characters, which could steer the terminal, and what cannot be encoded."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def camera_and_speeds(camera: str, speeds: Sequence[int]) -> str:
-    """Say what a model is fitted to: a camera, and its lowest and highest ISO if they are known."""
+    """Describe what a model is fitted to: a camera, and its range of ISO speeds if known."""
     return f"{camera}, ISO {' to '.join(map(str, dict.fromkeys(speeds)))}" if speeds else camera
 
 
 def complain(error: AmsnetError) -> None:
-    """Print an error in one line, and where it came from if `AMSNET_DEBUG` is set."""
+    """Print an error in one line; with `AMSNET_DEBUG` set, its traceback as well."""
     if os.environ.get("AMSNET_DEBUG", "0") not in ("", "0"):
         traceback.print_exception(error)
-    line = _plain(" ".join(str(error).split()))
+    line = _printable(" ".join(str(error).split()))
     stderr.print(f"[bold red]error:[/] {escape(line)}")
 
 
-_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-"""What asks a process to end, beside Ctrl-C."""
+_TERMINATION = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Signals that ask a process to end, beside Ctrl-C."""
 
 
-def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn a command's errors into a line and an exit code, and signals into 128 + their number."""
+def reports_errors(command: Callable[P, T]) -> Callable[P, T]:
+    """Turn errors into one line and an exit code, and signals into 128 + their number."""
 
     @functools.wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
         before = {}
         try:
-            for number in _ENDING:
-                # Under nohup it stays ignored.
+            for number in _TERMINATION:
+                # Under nohup SIGHUP stays ignored.
                 if signal.getsignal(number) != signal.SIG_IGN:
                     before[number] = signal.signal(number, _interrupt)
-            # Damaged EXIF is either carried over as it is or refused by name.
+            # Damaged EXIF is either kept as it is or reported as an error of its own.
             warnings.filterwarnings("ignore", module="PIL")
-            command(*args, **kwargs)
+            return command(*args, **kwargs)
         except AmsnetError as error:
             complain(error)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt as request:
             say("interrupted")
             raise typer.Exit(request.args[0] if request.args else INTERRUPTED) from None
-        finally:  # All is done: what comes now ends the process as it would any.
+        finally:  # The work is done: a signal from here on ends the process as usual.
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -106,86 +108,87 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def imports_whole() -> Iterator[None]:
-    """Hold Ctrl-C and other requests to end back until an import of torch is through.
+    """Delay Ctrl-C and termination signals until an import of torch is complete.
 
-    An interrupt amid it can be swallowed there, and leave half a numpy behind.
+    An interrupt during that import can be swallowed, and leave numpy half imported.
     """
-    asked = 0
+    received = 0
 
     def remember(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = number
+        nonlocal received
+        received = number
 
-    wanted = [s for s in (signal.SIGINT, *_ENDING) if signal.getsignal(s) != signal.SIG_IGN]
-    before = {s: signal.signal(s, remember) for s in wanted}
+    signals = (signal.SIGINT, *_TERMINATION)
+    handled = [s for s in signals if signal.getsignal(s) != signal.SIG_IGN]
+    before = {s: signal.signal(s, remember) for s in handled}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if asked:
-        raise KeyboardInterrupt(128 + asked)
+    if received:
+        raise KeyboardInterrupt(128 + received)
 
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C and SIGTERM ask for a stop; a second one interrupts at once.
+    """Let Ctrl-C and SIGTERM request a stop; a second one interrupts at once.
 
-    Within a second they count as one: torchrun passes on what the terminal has sent already.
+    Signals within a second count as one: torchrun repeats what the terminal has already sent.
 
     Yields:
-        A function that tells whether a stop was asked for.
+        A function that returns whether a stop was requested.
     """
-    asked = math.inf
+    requested = math.inf
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if time.monotonic() > asked + 1:
+    def request(number: int, frame: FrameType | None) -> None:
+        nonlocal requested
+        if time.monotonic() > requested + 1:
             raise KeyboardInterrupt
-        asked = min(asked, time.monotonic())
+        requested = min(requested, time.monotonic())
 
-    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked < math.inf
+        yield lambda: requested < math.inf
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 @contextmanager
-def progress_bar(what: str, *, quiet: bool) -> Iterator[Callable[[float], None]]:
-    """Show a bar on a terminal; elsewhere nothing.
+def progress_bar(label: str, *, quiet: bool) -> Iterator[Callable[[float], None]]:
+    """Show a progress bar on a terminal; elsewhere nothing.
 
     Yields:
-        A function to call with the share done.
+        A function to call with the fraction done.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
     hidden = quiet or not stderr.is_terminal
     with Progress(
         *columns, TimeRemainingColumn(), console=stderr, transient=True, disable=hidden
     ) as bars:
-        task = bars.add_task(escape(_plain(what)), total=1.0)
-        yield lambda share: bars.update(task, completed=share)
+        task = bars.add_task(escape(_printable(label)), total=1.0)
+        yield lambda fraction: bars.update(task, completed=fraction)
 
 
 @contextmanager
-def download_bar(what: str, *, quiet: bool) -> Iterator[Callable[[int, int | None], None]]:
-    """Show bytes, rate and time left on a terminal; elsewhere nothing.
+def download_bar(label: str, *, quiet: bool) -> Iterator[Callable[[int, int | None], None]]:
+    """Show bytes, rate and time left of a download on a terminal; elsewhere nothing.
 
     Yields:
-        A function to call with bytes done and bytes in all, or None where no one says.
+        A function to call with the bytes so far and the total, or None where it is unknown.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(
         *columns, TransferSpeedColumn(), TimeRemainingColumn(),
         console=stderr, transient=True, disable=quiet or not stderr.is_terminal,
     ) as bars:  # fmt: skip
-        task = bars.add_task(escape(what), total=None, visible=False)
+        task = bars.add_task(escape(label), total=None, visible=False)
         started = False
 
         def show(done: int, size: int | None) -> None:
             nonlocal started
-            if not started:  # What an earlier pull has left does not count as speed.
+            if not started:  # Bytes of an earlier attempt do not count as speed.
                 bars.reset(task, completed=done, visible=True)
                 started = True
             bars.update(task, completed=done, total=size)
@@ -194,7 +197,12 @@ def download_bar(what: str, *, quiet: bool) -> Iterator[Callable[[int, int | Non
 
 
 def print_result(line: str | Path) -> None:
-    """Print a result on stdout, as it is, for other programs to read; names may be no text."""
+    """Print a line on stdout for other programs, unescaped; file names may be any bytes."""
     sys.stdout.flush()
     sys.stdout.buffer.write(os.fsencode(f"{line}\n"))
     sys.stdout.buffer.flush()
+
+
+def print_json(value: object) -> None:
+    """Print a value as one line of JSON on stdout."""
+    print_result(json.dumps(value))

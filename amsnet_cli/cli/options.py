@@ -1,24 +1,90 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the parsers of their values.
+
+A parser raises a `UsageError`, which the command line prints in one line (exit code 2).
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+import re
+from typing import Annotated, Literal, NamedTuple
 
 import typer
+
+from amsnet_cli.errors import UsageError
+
+_MEMORY_AND_SPEED = "Memory and speed"
+
+
+class Region(NamedTuple):
+    """A part of an upright picture, in pixels from its top left corner."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+def parse_strength(text: str) -> float | None:
+    """Parse --strength: a number in [0, 1], or auto (None)."""
+    if text == "auto":
+        return None
+    try:
+        strength = float(text)
+    except ValueError:
+        strength = math.nan
+    if not 0 <= strength <= 1:
+        raise UsageError(f"--strength {text}: not between 0 and 1", "use --strength auto")
+    return strength
+
+
+def parse_tile(text: str) -> int:
+    """Parse --tile: a side in pixels, or auto (0)."""
+    if text == "auto":
+        return 0
+    if not (text.isascii() and text.isdecimal()):
+        raise UsageError(f"--tile {text}: not a number of pixels", "use --tile auto")
+    return int(text)
+
+
+def parse_memory(text: str) -> int:
+    """Parse --max-memory: bytes, with K, M, G or T for powers of 1000."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", text.strip(), re.IGNORECASE | re.ASCII)
+    if not match:
+        raise UsageError(f"--max-memory {text}: not a size", "use for example 2G or 500M")
+    return int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))
+
+
+def parse_crop(text: str) -> Region:
+    """Parse --crop: X,Y,WIDTH,HEIGHT."""
+    match = re.fullmatch(r"(\d+),(\d+),(\d+),(\d+)", text, re.ASCII)
+    if not match:
+        raise UsageError(f"--crop {text}: not a region", "use --crop X,Y,WIDTH,HEIGHT in pixels")
+    return Region(*map(int, match.groups()))
+
+
+def parse_depth(text: str) -> Literal[8, 16, 32]:
+    """Parse --depth: 8, 16 or 32 bits per channel."""
+    depths: dict[str, Literal[8, 16, 32]] = {"8": 8, "16": 16, "32": 32}
+    if text not in depths:
+        raise UsageError(f"--depth {text}: not a depth", "use --depth 8, 16 or 32")
+    return depths[text]
+
 
 Weights = Annotated[
     str | None,
     typer.Option(
         "-w", "--weights", metavar="NAME|FILE",
-        help="A fitted model, published weights, or a model file. (default: the bundled weights)",
+        help="Name of published weights or of a fitted model, or a model file. (default: the "
+        "bundled weights)",
     ),
 ]  # fmt: skip
 WeightsOrAuto = Annotated[
     str | None,
     typer.Option(
         "-w", "--weights", metavar="NAME|FILE|auto",
-        help="A fitted model, published weights, or a model file; auto takes for each photo the "
-        "model that is fitted to its camera, if there is one. (default: the bundled weights)",
+        help="Name of published weights or of a fitted model, or a model file; auto uses for each "
+        "photo the model fitted to its camera, if there is one. (default: the bundled weights)",
     ),
 ]  # fmt: skip
 Device = Annotated[
@@ -26,55 +92,66 @@ Device = Annotated[
     typer.Option(envvar="AMSNET_DEVICE", help="auto, cpu, cuda, cuda:N or mps."),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")]
-Force = Annotated[bool, typer.Option("-f", "--force", help="Replace what is there.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only say what went wrong.")]
+Force = Annotated[bool, typer.Option("-f", "--force", help="Overwrite existing files.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print only errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Masks = Annotated[
     int | None,
     typer.Option(
-        min=1,
-        max=255,
-        help="Complementary masks; 1 is the single pass. (default: as the model says)",
+        min=1, max=255,
+        help="Number of complementary masks; 1 for a single pass without masks. (default: as the "
+        "model says)",
     ),
-]
-InferStride = Annotated[
+]  # fmt: skip
+PdStride = Annotated[
     int | None,
     typer.Option(
-        "--stride", min=1,
-        help="Of the pixel-shuffle downsampling around the masks. (default: as the model says)",
+        "--pd-stride", min=1,
+        help="Stride of the pixel-shuffle downsampling. (default: as the model says)",
     ),
 ]  # fmt: skip
 Repeats = Annotated[
     int | None,
-    typer.Option(min=1, help="Independent sets of masks averaged. (default: as the model says)"),
+    typer.Option(
+        min=1, help="Independent mask sets that are averaged. (default: as the model says)"
+    ),
 ]
 Refine = Annotated[
     float | None,
     typer.Option(
         min=0, max=1,
-        help="Share of noisy pixels put back by random replacement refinement; the paper's is "
-        "0.16. (default: as the model says)",
-    ),
-]  # fmt: skip
-Tile = Annotated[
-    str,
-    typer.Option(
-        metavar="auto|N", help="Longest side of a tile in pixels; less needs less memory."
-    ),
-]
-MaxMemory = Annotated[
-    str | None,
-    typer.Option(
-        "--max-memory", metavar="SIZE", rich_help_panel="Memory and speed",
-        help="What the whole program may take, as 2G or 500M; a JPEG of 24 megapixels needs "
-        "750M. (default: what is free)",
+        help="Share of pixels that random replacement refinement takes from the noisy photo; 0.16 "
+        "in the paper. (default: as the model says)",
     ),
 ]  # fmt: skip
 Strength = Annotated[
-    str,
+    float | None,
     typer.Option(
-        metavar="SHARE",
-        help="1 is what the network says, 0 leaves the photo as it is; auto takes back what was "
-        "structure and not noise, and sets the brightness of lopsided noise right.",
+        parser=parse_strength, metavar="auto|0..1",
+        help="How much to denoise: 0 keeps the photo, 1 is the raw network output; auto restores "
+        "texture and corrects brightness. (default: auto)",
     ),
-]
+]  # fmt: skip
+Tile = Annotated[
+    int | None,
+    typer.Option(
+        parser=parse_tile, metavar="auto|N", rich_help_panel=_MEMORY_AND_SPEED,
+        help="Longest side of a tile in pixels; smaller tiles need less memory. (default: auto)",
+    ),
+]  # fmt: skip
+MaxMemory = Annotated[
+    int | None,
+    typer.Option(
+        "--max-memory", parser=parse_memory, metavar="SIZE", rich_help_panel=_MEMORY_AND_SPEED,
+        help="Memory limit of the whole program, as 2G or 500M; a JPEG of 24 megapixels needs "
+        "750M. (default: all free memory)",
+    ),
+]  # fmt: skip
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        min=0, rich_help_panel=_MEMORY_AND_SPEED,
+        help="Photos read ahead, and photos written in the background. (default: 1; 0 with "
+        "--max-memory)",
+    ),
+]  # fmt: skip

@@ -1,7 +1,7 @@
-"""Several processes that share one fit, started by torchrun.
+"""Data-parallel training in several processes, started by torchrun.
 
-Each computes the gradients of its part of every batch; they are averaged, so all take the same
-step (DistributedDataParallel; gloo on CPUs, NCCL on CUDA).
+Each process computes the gradients of its shard of every batch; they are averaged, so all take the
+same step (DistributedDataParallel; gloo on CPUs, NCCL on CUDA).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
@@ -18,56 +19,56 @@ from torch.nn.parallel import DistributedDataParallel
 from amsnet_cli.errors import UsageError
 
 
-class Crew:
-    """The processes that share a fit; alone by default.
+@dataclass(frozen=True)
+class DistributedContext:
+    """The processes that share a fit; a single one by default.
 
-    Args:
-        rank: which of them this is, from 0; the first one alone reports and writes.
-        size: how many there are.
+    Attributes:
+        rank: of this process, from 0.
+        world_size: how many processes there are.
         device: where this one computes.
     """
 
-    def __init__(
-        self, rank: int = 0, size: int = 1, device: torch.device = torch.device("cpu")
-    ) -> None:
-        self.rank, self.size, self.device = rank, size, device
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device = field(default=torch.device("cpu"))
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process is the one that reports and writes."""
         return self.rank == 0
 
-    def share_of(self, x: Tensor) -> Tensor:
-        """This process's part of a batch, (N / size, ...) of (N, ...)."""
-        return x.chunk(self.size)[self.rank]
+    def shard(self, batch: Tensor) -> Tensor:
+        """Return this process's part of a batch, (N / world_size, ...) of (N, ...)."""
+        return batch.chunk(self.world_size)[self.rank]
 
-    def from_first(self, number: float) -> float:
-        """The first process's number, on all of them."""
-        if self.size == 1:
+    def broadcast(self, number: float) -> float:
+        """Return the main process's number, on all processes."""
+        if self.world_size == 1:
             return number
         shared = torch.tensor(number, dtype=torch.float64, device=self.device)
         dist.broadcast(shared, 0)
         return shared.item()
 
     def mean(self, number: float) -> float:
-        """The mean of all processes' numbers, on all of them."""
-        if self.size == 1:
+        """Return the mean of all processes' numbers, on all processes."""
+        if self.world_size == 1:
             return number
         shared = torch.tensor(number, dtype=torch.float64, device=self.device)
         dist.all_reduce(shared)
-        return shared.item() / self.size
+        return shared.item() / self.world_size
 
-    def together(self, network: nn.Module) -> nn.Module:
-        """Make a network's gradients the mean over all processes."""
-        if self.size == 1:
+    def wrap_ddp(self, network: nn.Module) -> nn.Module:
+        """Return the network with gradients averaged over all processes."""
+        if self.world_size == 1:
             return network
         ours = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(network, device_ids=ours)
 
 
 @contextmanager
-def joined_crew(device: torch.device) -> Iterator[Crew]:
-    """Join the processes that torchrun has started, if it has.
+def distributed_context(device: torch.device) -> Iterator[DistributedContext]:
+    """Join the process group that torchrun has set up, if it has.
 
     Args:
         device: "cuda" without a number becomes this process's own GPU.
@@ -75,17 +76,19 @@ def joined_crew(device: torch.device) -> Iterator[Crew]:
     Raises:
         UsageError: several processes for one device that they cannot share.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
-        yield Crew(device=device)
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size == 1:
+        yield DistributedContext(device=device)
         return
     if device.type == "mps" or device.index is not None:
-        raise UsageError(f"{size} processes cannot share {device}", "try --device cuda or cpu")
+        raise UsageError(
+            f"{world_size} processes cannot share {device}", "try --device cuda or cpu"
+        )
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Crew(dist.get_rank(), size, device)
+        yield DistributedContext(dist.get_rank(), world_size, device)
     finally:
         dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""The photos of a folder, as a fit learns from them: read once, all of them or windows."""
+"""Training images: load the photos of a folder, whole or as random crops."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos.colour import is_linear
@@ -22,135 +24,134 @@ from amsnet_cli.photos.photo import Pixels
 from amsnet_cli.photos.pixel_codec import PixelCodec
 from amsnet_cli.photos.read import read_photo
 
-MOST_PHOTOS = 256
-"""Photos that are read of a folder, unless more are asked for."""
-MOST_BYTES = 800_000_000
-"""The same of what their files hold together: RAW takes long to develop."""
-WINDOW = 512
-"""Side of a window in pixels."""
+MAX_IMAGES = 256
+"""Default limit of photos read from a folder."""
+MAX_FILE_BYTES = 800_000_000
+"""Default limit of their file sizes together: RAW takes long to develop."""
+CROP_SIZE = 512
+"""Side of a crop in pixels."""
 _READERS = min(8, max(2, os.cpu_count() or 2))
-_AT_ONCE = 128_000_000
-"""Bytes of files that are decoded at a time: two RAW files of 50 megapixels, of some 2 GB each."""
+_BYTES_AT_ONCE = 128_000_000
+"""Size of the files decoded at a time: two RAW files of 50 megapixels, which take 2 GB each."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Window:
-    """A part of a photo, or all of it.
+class ImageCrop:
+    """A crop of a photo, or all of it.
 
     Attributes:
         pixels: (H, W, 3) as stored: uint8, uint16, or float32 in [0, 1].
-        photo: the number of its photo among those that could be read.
-        quantisation_step: that its file was coded with, see `Photo`.
+        image: index of its photo in `ImageFolder.paths`.
+        quantisation_step: of its file, see `Photo`.
     """
 
     pixels: Pixels
-    photo: int
+    image: int
     quantisation_step: float | None = None
-
-    @property
-    def scale(self) -> float:
-        """What stands for 1."""
-        kind = self.pixels.dtype
-        return 1.0 if kind == np.float32 else float(np.iinfo(kind).max)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shots:
-    """What was read of a folder.
+class ImageFolder:
+    """The training images of a folder.
 
     Attributes:
-        paths: of the photos that could be read, in the order of their names.
-        cameras: for each, what its EXIF says: the camera and the ISO, or None.
-        windows: of all photos, in the same order.
-        skipped: why the others could not be read.
+        paths: of the photos that were read, sorted.
+        cameras: for each, camera and ISO from its EXIF data, or None.
+        crops: of all photos, in the same order.
+        skipped: for each photo that could not be read, why.
         found: how many photos the folder holds.
     """
 
     paths: list[Path]
     cameras: list[tuple[str | None, int | None]]
-    windows: list[Window]
+    crops: list[ImageCrop]
     skipped: tuple[str, ...]
     found: int
 
     def fingerprint(self) -> str:
-        """Hash all pixels, to tell whether the folder is still the same."""
+        """Hash of all pixels, to check that the folder is still the same."""
         digest = hashlib.sha256()
-        for window in self.windows:
-            digest.update(np.ascontiguousarray(window.pixels).data)
+        for crop in self.crops:
+            digest.update(np.ascontiguousarray(crop.pixels).data)
         return digest.hexdigest()
 
 
-def read_shots(
+def to_tensor(pixels: Pixels) -> Tensor:
+    """Return (H, W, C) stored values, floats in [0, 1], as a (C, H, W) float32 tensor in [0, 1]."""
+    return torch.from_numpy(PixelCodec(dtype=pixels.dtype).decode(pixels)).permute(2, 0, 1)
+
+
+def load_images(
     folder: Path,
     *,
-    match: str = "*",
-    pixels: int,
+    include: str = "*",
+    max_pixels: int,
     seed: int,
-    most_photos: int = MOST_PHOTOS,
-    most_bytes: float = MOST_BYTES,
-    progress: Callable[[int, int], None] = lambda done, of: None,
-    notice: Callable[[str], None] = lambda line: None,
-) -> Shots:
-    """Read the photos of a folder, each at most once.
+    max_images: int = MAX_IMAGES,
+    max_file_bytes: float = MAX_FILE_BYTES,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_skip: Callable[[str], None] = lambda reason: None,
+) -> ImageFolder:
+    """Load training images, each file read at most once.
 
-    They are drawn one after another, until there are as many pixels, photos or bytes as may be.
+    Photos are drawn at random until a limit is reached.
 
     Args:
-        folder: searched recursively; only read.
-        match: pattern of the names of the photos to read.
-        pixels: to be kept in memory, about; where the photos have more, each gives windows of its
+        folder: searched recursively, never written to.
+        include: glob pattern of the file names to read.
+        max_pixels: to keep in memory, about; where the photos have more, each gives crops of its
             share, at least one.
-        seed: draws the photos and their windows.
-        most_photos: to be read.
-        most_bytes: of their files together, unless a single one has more.
-        progress: called with how many are read, and of about how many.
-        notice: called with a line for each photo that is skipped.
+        seed: of the photos drawn and their crops.
+        max_images: photos to read.
+        max_file_bytes: size of their files together, unless a single file is larger.
+        on_progress: called with the number of photos read, and about how many there will be.
+        on_skip: called with the reason for each photo that is skipped.
 
     Raises:
-        PhotoError: no photo can be read, or none is named so.
+        PhotoError: no photo matches, or none can be read.
     """
-    paths = [path for path in find_photos(folder) if fnmatchcase(path.name, match)]
+    paths = [path for path in find_photos(folder) if fnmatchcase(path.name, include)]
     if not paths:
-        raise PhotoError(f"{folder}: no photo in it is named like {match}", "try another --match")
-    drawn = _drawn(paths, seed, most_photos, most_bytes)
-    most = max(WINDOW * WINDOW, pixels // len(drawn))
+        raise PhotoError(f"{folder}: no photo matches {include}", "try another --include")
+    drawn = _draw(paths, seed, max_images, max_file_bytes)
+    pixels_each = max(CROP_SIZE * CROP_SIZE, max_pixels // len(drawn))
     photos: dict[int, _Read] = {}
     skipped: dict[int, str] = {}
     kept = 0
-    for number, (i, read) in enumerate(_reads(paths, drawn, most, seed), 1):
+    for number, (i, read) in enumerate(_read_ahead(paths, drawn, pixels_each, seed), 1):
         try:
             photos[i] = read.result()
         except PhotoError as error:
             skipped[i] = str(error)
-            notice(f"skipped {error}")
+            on_skip(str(error))
         else:
-            kept += sum(part.shape[0] * part.shape[1] for part in photos[i][2])
-        to_come = math.ceil(number * max(0, pixels - kept) / max(1, kept))
-        progress(number, min(len(drawn), number + to_come))
-        if kept >= pixels:
+            kept += sum(crop.shape[0] * crop.shape[1] for crop in photos[i][2])
+        to_come = math.ceil(number * max(0, max_pixels - kept) / max(1, kept))
+        on_progress(number, min(len(drawn), number + to_come))
+        if kept >= max_pixels:
             break
     if not photos:
-        raise PhotoError(f"{folder}: none of {len(drawn)} photos in it can be read")
+        raise PhotoError(f"{folder}: none of its {len(drawn)} photos can be read")
     in_order = sorted(photos)
-    return Shots(
+    return ImageFolder(
         paths=[paths[i] for i in in_order],
         cameras=[photos[i][0] for i in in_order],
-        windows=[
-            Window(pixels=part, photo=number, quantisation_step=photos[i][1])
+        crops=[
+            ImageCrop(pixels=crop, image=number, quantisation_step=photos[i][1])
             for number, i in enumerate(in_order)
-            for part in photos[i][2]
+            for crop in photos[i][2]
         ],
         skipped=tuple(skipped[i] for i in sorted(skipped)),
         found=len(paths),
     )
 
 
-def _drawn(paths: list[Path], seed: int, most_photos: int, most_bytes: float) -> dict[int, int]:
-    """Draw the numbers of photos to read, as many as may be; with the bytes of each."""
+def _draw(paths: list[Path], seed: int, max_images: int, max_bytes: float) -> dict[int, int]:
+    """Draw photos within the limits; return the size of each file, by index."""
     drawn: dict[int, int] = {}
-    for i in np.random.default_rng((seed, 2)).permutation(len(paths))[:most_photos].tolist():
+    for i in np.random.default_rng((seed, 2)).permutation(len(paths))[:max_images].tolist():
         size = _size(paths[i])
-        if drawn and sum(drawn.values()) + size > most_bytes:
+        if drawn and sum(drawn.values()) + size > max_bytes:
             break
         drawn[i] = size
     return drawn
@@ -164,41 +165,42 @@ def _size(path: Path) -> int:
 
 
 _Read = tuple[tuple[str | None, int | None], float | None, list[Pixels]]
+"""Camera and ISO, quantisation step, crops."""
 
 
-def _reads(
-    paths: list[Path], drawn: dict[int, int], most: int, seed: int
+def _read_ahead(
+    paths: list[Path], drawn: dict[int, int], pixels_each: int, seed: int
 ) -> Iterator[tuple[int, Future[_Read]]]:
-    """Read photos side by side, few at a time, as each may be large."""
+    """Read photos in parallel, few at a time, as each may be large."""
     ahead: deque[tuple[int, Future[_Read]]] = deque()
     with ThreadPoolExecutor(_READERS) as readers:
         try:
             for i, size in drawn.items():
                 while ahead and (
-                    len(ahead) > _READERS or sum(drawn[j] for j, _ in ahead) + size > _AT_ONCE
+                    len(ahead) > _READERS or sum(drawn[j] for j, _ in ahead) + size > _BYTES_AT_ONCE
                 ):
                     yield ahead.popleft()
-                ahead.append((i, readers.submit(_read, paths[i], most, (seed, 1, i))))
+                ahead.append((i, readers.submit(_read, paths[i], pixels_each, (seed, 1, i))))
             while ahead:
                 yield ahead.popleft()
-        finally:  # There may be enough, or the user has.
+        finally:  # The caller may have stopped early.
             readers.shutdown(cancel_futures=True)
 
 
-def _read(path: Path, most: int, key: tuple[int, int, int]) -> _Read:
-    """Read a photo and keep all of it, or windows of `most` pixels together."""
+def _read(path: Path, max_pixels: int, seed: tuple[int, int, int]) -> _Read:
+    """Read a photo; keep all of it, or random crops of `max_pixels` together."""
     photo = read_photo(path)
     pixels = photo.pixels
     if pixels.dtype == np.float32 or is_linear(photo.icc):
         pixels = PixelCodec.of(photo).decode(pixels)
     height, width = pixels.shape[:2]
     pixels = np.broadcast_to(pixels, (height, width, 3))
-    parts = [pixels]
-    if height * width > most:
-        rng = np.random.default_rng(key)
+    crops = [pixels]
+    if height * width > max_pixels:
+        rng = np.random.default_rng(seed)
         corners = [
-            (rng.integers(max(1, height - WINDOW)), rng.integers(max(1, width - WINDOW)))
-            for _ in range(most // (WINDOW * WINDOW))
+            (rng.integers(max(1, height - CROP_SIZE)), rng.integers(max(1, width - CROP_SIZE)))
+            for _ in range(max_pixels // (CROP_SIZE * CROP_SIZE))
         ]
-        parts = [pixels[y : y + WINDOW, x : x + WINDOW].copy() for y, x in corners]
-    return camera_of(photo.exif), photo.quantisation_step, parts
+        crops = [pixels[y : y + CROP_SIZE, x : x + CROP_SIZE].copy() for y, x in corners]
+    return camera_of(photo.exif), photo.quantisation_step, crops

@@ -1,4 +1,4 @@
-"""A first look at a folder: its cameras and their noise, and what suits it."""
+"""Profile a folder: cameras, ISO range and noise statistics."""
 
 from __future__ import annotations
 
@@ -8,58 +8,72 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from amsnet_cli.fitting.images import Shots
-from amsnet_cli.inference.denoise import DenoiseOptions, denoise, quantisation_step
+from amsnet_cli.fitting.images import ImageFolder, to_tensor
+from amsnet_cli.inference.denoise import DenoiseOptions, denoise
+from amsnet_cli.inference.photo_rows import quantisation_step
 from amsnet_cli.model import Model
-from amsnet_cli.noise.level import is_white
 from amsnet_cli.noise.model import NoiseModel, estimate_noise
+from amsnet_cli.noise.whiteness import is_white
 from amsnet_cli.photos.photo import Photo, Pixels
 from amsnet_cli.photos.pixel_codec import with_depth
 from amsnet_cli.postprocess.block_stats import block_stats, quiet_power
-from amsnet_cli.postprocess.texture import noise_confidence
-
-HARDLY_ANY = 0.65 / 255
-"""Standard deviation below which there is no noise to speak of, of a photo or its quiet places."""
-TRUSTED = 0.8
-"""`core.fusion.noise_confidence` below which what was removed may as well be texture or grain."""
-_DISTINCT = 2.0
-"""By how much noise levels differ in a folder that is called mixed."""
+from amsnet_cli.postprocess.confidence import noise_confidence
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """A window and what is known of it.
+class ProfileConfig:
+    """Thresholds of the noise profile.
 
     Attributes:
-        window: its number in `Shots.windows`.
-        denoised: (H, W, 3) uint16, by the model at hand.
-        noise: None where it cannot be told: the window is too small or too full of texture, or
-            hardly has any.
-        clean: whether it hardly has any, or none that is surely no texture.
+        min_sigma: standard deviation, in [0, 1] units, below which an image counts as clean; of
+            all of it or of its quiet blocks.
+        min_confidence: confidence (`postprocess.confidence`) below which the residual may as well
+            be texture or grain, so that the image counts as clean.
+        mixed_ratio: highest over lowest noise level above which a folder counts as mixed.
+        stride_quantile: fraction of the images whose noise `FolderProfile.stride` decorrelates.
     """
 
-    window: int
+    min_sigma: float = 0.65 / 255
+    min_confidence: float = 0.8
+    mixed_ratio: float = 2.0
+    stride_quantile: float = 0.8
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropProfile:
+    """The noise of a crop.
+
+    Attributes:
+        crop: its index in `ImageFolder.crops`.
+        denoised: (H, W, 3) uint16, by the model of the profile.
+        noise: None where it cannot be estimated: the crop is clean, too small, or has no flat
+            areas.
+        clean: whether it contains almost no noise, or none that is certainly not texture.
+    """
+
+    crop: int
     denoised: Pixels
     noise: NoiseModel | None
     clean: bool
 
 
 @dataclass(frozen=True, kw_only=True)
-class Survey:
-    """What a folder holds.
+class FolderProfile:
+    """The cameras and the noise of a folder.
 
     Attributes:
         photos: how many were read.
-        found: how many there are, but those that could not be read.
-        cameras: by name, each with its lowest and highest ISO, or nothing where no photo says.
-        unnamed: photos that name no camera.
-        levels: of the photos' noise, standard deviations in [0, 1] units, ascending; empty where
+        found: how many could have been read.
+        cameras: by name, each with its lowest and highest ISO; empty where no photo says.
+        unnamed: photos without a camera name.
+        levels: noise standard deviation of each crop, in [0, 1] units, ascending; empty where
             none could be measured.
-        by_brightness: the same for dark, middle and bright tones, medians of the photos.
-        alike: correlation of the brightness noise of neighbouring pixels, median.
-        between_channels: correlation of the noise of two channels, median.
-        stride: that leaves the noise of four photos in five uncorrelated.
-        clean: whether most of the photos hold hardly any noise.
+        by_brightness: the same in dark, middle and bright tones, median over crops.
+        autocorrelation: lag-1 autocorrelation of luma noise, median.
+        channel_correlation: correlation of the noise of two channels, median.
+        stride: pixel-shuffle stride that decorrelates the noise of four crops in five.
+        clean: whether most crops contain almost no noise.
+        mixed: whether the photos differ in camera, or much in noise level.
     """
 
     photos: int
@@ -68,123 +82,126 @@ class Survey:
     unnamed: int
     levels: list[float]
     by_brightness: tuple[float, float, float]
-    alike: float
-    between_channels: float
+    autocorrelation: float
+    channel_correlation: float
     stride: int
     clean: bool
-
-    @property
-    def mixed(self) -> bool:
-        """Whether the photos differ in camera or much in noise."""
-        spread = self.levels[-1] > _DISTINCT * self.levels[0] if self.levels else False
-        return spread or len(self.cameras) + bool(self.unnamed) > 1
+    mixed: bool
 
     def lines(self) -> list[str]:
-        """Put it in words."""
+        """Describe the folder for people, one fact a line."""
         named = [
             name + (f", ISO {_range(isos)}" if isos else "") for name, isos in self.cameras.items()
         ]
         if self.unnamed:
-            named.append(f"{self.unnamed} that name no camera")
+            named.append(f"{self.unnamed} without a camera name")
         of = f" of {self.found}, drawn at random" if self.found > self.photos else ""
-        said = [f"{self.photos} photo{'s' * (self.photos > 1)}{of}: {'; '.join(named)}"]
+        lines = [f"{self.photos} photo{'s' * (self.photos > 1)}{of}: {'; '.join(named)}"]
         if self.clean:
-            return [*said, "hardly any noise in them that can be told from texture"]
+            return [*lines, "almost no measurable noise"]
         if not self.levels:
-            return [*said, "too small, or too full of texture, to measure their noise"]
+            return [*lines, "too small or too textured to measure the noise"]
         low, middle, high = (255 * self.levels[i] for i in (0, len(self.levels) // 2, -1))
         dark, mid, bright = (255 * level for level in self.by_brightness)
-        said += [
+        lines += [
             f"noise {middle:.1f} of 255 ({low:.1f} to {high:.1f}); in dark, middle and bright "
             f"tones {dark:.1f}, {mid:.1f}, {bright:.1f}",
-            f"neighbours share {self.alike:.2f} of it, channels {self.between_channels:.2f}; "
-            f"{self.stride} pixel{'s' * (self.stride > 1)} apart none",
+            f"correlation between neighbouring pixels {self.autocorrelation:.2f}, between channels "
+            f"{self.channel_correlation:.2f}; none from {self.stride} "
+            f"pixel{'s' * (self.stride > 1)} apart",
         ]
         if self.mixed:
-            said.append("the photos differ: each is learned with its own noise")
-        return said
+            lines.append("the photos differ: each is trained on with its own noise")
+        return lines
 
 
-def look_at(
-    shots: Shots,
+def profile_crops(
+    images: ImageFolder,
     model: Model,
     *,
-    most: int | None = None,
+    max_crops: int | None = None,
+    config: ProfileConfig = ProfileConfig(),
     device: torch.device,
-    progress: Callable[[int, int], None] = lambda done, of: None,
-) -> list[Look]:
-    """Denoise windows, and measure the noise in each.
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[CropProfile]:
+    """Denoise crops and estimate the noise of each.
 
     Args:
-        shots: whose windows.
-        model: gives the first denoised version.
-        most: windows, evenly spread over the folder; None for all.
+        images: whose crops.
+        model: denoises them.
+        max_crops: how many, evenly spread over the folder; None for all.
+        config: thresholds.
         device: where to compute.
-        progress: called with how many are done, and of how many.
+        on_progress: called with how many are done, and of how many.
     """
-    there = len(shots.windows)
-    count = there if most is None else min(most, there)
-    chosen = [i * there // count for i in range(count)]
-    looks = []
-    for done, number in enumerate(chosen, 1):
-        # In 16 bits, as a first version rounded to 8 would hold noise of its own.
-        window = shots.windows[number]
-        noisy = with_depth(
-            Photo(pixels=window.pixels, quantisation_step=window.quantisation_step), 16
-        )
-        # All that the network takes for noise goes: what is given back in doubt would be learned.
-        denoised = denoise(noisy, model, DenoiseOptions(strength=1.0), device=device)
-        before, after = (_tensor(p.pixels) for p in (noisy, denoised))
-        noise = estimate_noise(before, after)
-        removed = block_stats(before, after)
-        faint = noise is not None and min(noise.sigma(), quiet_power(removed) ** 0.5) < HARDLY_ANY
-        step = quantisation_step(replace(noisy, pixels=window.pixels), removed)
-        clean = faint or noise_confidence(removed, step) < TRUSTED
-        looks.append(
-            Look(
-                window=number, denoised=denoised.pixels,
-                noise=None if clean else noise, clean=clean,
-            )
-        )  # fmt: skip
-        progress(done, count)
-    return looks
+    n_crops = len(images.crops)
+    count = n_crops if max_crops is None else min(max_crops, n_crops)
+    profiles = []
+    for done, index in enumerate((i * n_crops // count for i in range(count)), 1):
+        profiles.append(_profile_crop(images, index, model, config, device))
+        on_progress(done, count)
+    return profiles
 
 
-def mostly_white(shots: Shots) -> bool:
-    """Tell whether the noise of most windows is white, by `core.noise.is_white`."""
-    white = [is_white(_tensor(window.pixels)) for window in shots.windows]
+def _profile_crop(
+    images: ImageFolder, index: int, model: Model, config: ProfileConfig, device: torch.device
+) -> CropProfile:
+    crop = images.crops[index]
+    # In 16 bits: rounding the denoised version to 8 would add noise of its own.
+    photo = Photo(pixels=crop.pixels, quantisation_step=crop.quantisation_step)
+    noisy = with_depth(photo, 16)
+    # At full strength: noise that `auto` restores as possible texture would be trained on.
+    denoised = denoise(noisy, model, DenoiseOptions(strength=1.0), device=device).photo
+    before, after = to_tensor(noisy.pixels), to_tensor(denoised.pixels)  # (3, H, W)
+    noise = estimate_noise(before, after)
+    residual = block_stats(before, after)
+    step = quantisation_step(replace(noisy, pixels=crop.pixels), residual)
+    clean = noise_confidence(residual, step) < config.min_confidence or (
+        noise is not None and min(noise.sigma(), quiet_power(residual) ** 0.5) < config.min_sigma
+    )
+    return CropProfile(
+        crop=index, denoised=denoised.pixels, noise=None if clean else noise, clean=clean
+    )
+
+
+def mostly_white(images: ImageFolder) -> bool:
+    """Whether the noise of most crops is white, by `noise.whiteness.is_white`."""
+    white = [is_white(to_tensor(crop.pixels)) for crop in images.crops]
     return 2 * sum(white) > len(white)
 
 
-def survey(shots: Shots, looks: Sequence[Look]) -> Survey:
-    """Sum up what was seen."""
+def profile_folder(
+    images: ImageFolder,
+    profiles: Sequence[CropProfile],
+    config: ProfileConfig = ProfileConfig(),
+) -> FolderProfile:
+    """Summarise the profiles of a folder's crops."""
     cameras: dict[str, list[int]] = {}
-    for name, iso in shots.cameras:
+    for name, iso in images.cameras:
         if name is not None:
             isos = [*cameras.get(name, []), *([] if iso is None else [iso])]
             cameras[name] = [min(isos), max(isos)] if isos else []
-    noise = [look.noise for look in looks if look.noise is not None]
-    strides = sorted(model.stride() for model in noise)
-    shades = [model.levels for model in noise]
+    unnamed = sum(name is None for name, _ in images.cameras)
+    noise = [profile.noise for profile in profiles if profile.noise is not None]
+    levels = sorted(model.sigma() for model in noise)
+    strides = sorted(model.decorrelating_stride() for model in noise)
     dark, mid, bright = (
-        float(np.median([levels[i] for levels in shades])) if shades else 0.0 for i in (1, 4, 7)
+        float(np.median([model.levels[i] for model in noise])) if noise else 0.0 for i in (1, 4, 7)
     )
-    return Survey(
-        photos=len(shots.paths), found=shots.found - len(shots.skipped),
+    spread = bool(levels) and levels[-1] > config.mixed_ratio * levels[0]
+    return FolderProfile(
+        photos=len(images.paths),
+        found=images.found - len(images.skipped),
         cameras=dict(sorted(cameras.items())),
-        unnamed=sum(name is None for name, _ in shots.cameras),
-        levels=sorted(model.sigma() for model in noise),
+        unnamed=unnamed,
+        levels=levels,
         by_brightness=(dark, mid, bright),
-        alike=_median(model.correlation(1) for model in noise),
-        between_channels=_median(model.between_channels() for model in noise),
-        clean=2 * sum(look.clean for look in looks) > len(looks),
-        stride=strides[int(0.8 * (len(strides) - 1))] if strides else 1,
-    )  # fmt: skip
-
-
-def _tensor(pixels: Pixels) -> torch.Tensor:
-    scale = 1.0 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max
-    return torch.from_numpy(pixels.astype(np.float32) / np.float32(scale)).permute(2, 0, 1)
+        autocorrelation=_median(model.correlation(1) for model in noise),
+        channel_correlation=_median(model.channel_correlation() for model in noise),
+        stride=strides[int(config.stride_quantile * (len(strides) - 1))] if strides else 1,
+        clean=2 * sum(profile.clean for profile in profiles) > len(profiles),
+        mixed=spread or len(cameras) + bool(unnamed) > 1,
+    )
 
 
 def _range(isos: list[int]) -> str:
@@ -193,5 +210,5 @@ def _range(isos: list[int]) -> str:
 
 
 def _median(values: Iterable[float]) -> float:
-    found = sorted(values)
-    return found[len(found) // 2] if found else 0.0
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2] if ordered else 0.0

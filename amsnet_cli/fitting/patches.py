@@ -1,4 +1,4 @@
-"""Training patches, cut from windows of photos."""
+"""Random training patches: where they are cropped, how they are augmented, what is masked."""
 
 from __future__ import annotations
 
@@ -14,136 +14,138 @@ from torch import Tensor
 
 from amsnet_cli.core.masks import random_mask
 from amsnet_cli.core.pixel_shuffle import pd_down
-from amsnet_cli.fitting.images import Shots
+from amsnet_cli.fitting.images import ImageFolder, to_tensor
 
-HELD_OUT_SHARE = 0.02
+VALIDATION_RATIO = 0.02
+"""Fraction of the pixels of each image that is never trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
-    """A square of a window, turned and mirrored.
+class PatchSpec:
+    """A patch of a crop and its augmentation.
 
     Attributes:
-        window: its number.
+        crop: index in `ImageFolder.crops`.
         top: first row.
         left: first column.
-        side: of the square, in pixels; where the window is smaller, it is reflected.
-        turns: by 90 degrees.
-        mirrored: after turning.
+        size: side in pixels; a smaller crop is reflected.
+        rot90: rotations by 90 degrees.
+        flip: whether it is mirrored after the rotation.
     """
 
-    window: int
+    crop: int
     top: int
     left: int
-    side: int
-    turns: int
-    mirrored: bool
+    size: int
+    rot90: int
+    flip: bool
 
-    def of(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        """Cut it, (P, P, ...), from (H, W, ...)."""
-        return self.turned(self.upright(pixels))
-
-    def upright(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        """Cut it and do not turn it."""
-        part = pixels[self.top : self.top + self.side, self.left : self.left + self.side]
-        missing = [(0, self.side - length) for length in part.shape[:2]]
+    def cut(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Return the (P, P, C) patch of (H, W, C), not augmented."""
+        part = pixels[self.top : self.top + self.size, self.left : self.left + self.size]
+        missing = [(0, self.size - length) for length in part.shape[:2]]
         if any(after for _, after in missing):
-            part = np.pad(part, missing + [(0, 0)] * (part.ndim - 2), mode="reflect")
+            part = np.pad(part, [*missing, (0, 0)], mode="reflect")
         return part
 
-    def turned(self, part: NDArray[Any]) -> NDArray[Any]:
-        """Turn and mirror what was cut."""
-        part = np.rot90(part, self.turns)
-        return part[:, ::-1] if self.mirrored else part
+    def augment(self, patch: Tensor) -> Tensor:
+        """Rotate and flip (C, P, P)."""
+        patch = torch.rot90(patch, self.rot90, (1, 2))
+        return patch.flip(2) if self.flip else patch
 
 
-class Cutter:
-    """Cuts windows where chance wants it, all pixels alike.
+class PatchSampler:
+    """Draws patches uniformly over all pixels.
 
     Args:
-        shots: what to cut from.
-        side: of a patch in pixels.
-        seed: everything drawn is a function of it.
-        quarter_turns: whether patches are turned by 90 degrees as well, or mirrored alone, in
-            both directions.
-        without: numbers of windows that are left alone.
+        images: to crop.
+        size: side of a patch in pixels.
+        seed: of everything drawn.
+        quarter_turns: whether augmentation rotates by 90 degrees, or flips only, in both
+            directions.
+        exclude: indices of crops to leave out.
     """
 
     def __init__(
         self,
-        shots: Shots,
-        side: int,
+        images: ImageFolder,
+        size: int,
         seed: int,
         *,
         quarter_turns: bool = True,
-        without: Container[int] = (),
+        exclude: Container[int] = (),
     ) -> None:
-        self.side, self.seed = side, seed
-        self._turns = (0, 1, 2, 3) if quarter_turns else (0, 2)
-        self._sizes = [w.pixels.shape[:2] for w in shots.windows]
-        areas = np.array([height * width for height, width in self._sizes], dtype=np.float64)
-        usable = np.array([i not in without for i in range(len(areas))])
-        self._weights = areas * usable / (areas * usable).sum()
+        self.size, self.seed = size, seed
+        self._rotations = (0, 1, 2, 3) if quarter_turns else (0, 2)
+        self._shapes = [crop.pixels.shape[:2] for crop in images.crops]
+        areas = np.array([height * width for height, width in self._shapes], dtype=np.float64)
+        areas *= [i not in exclude for i in range(len(areas))]
+        self._weights = areas / areas.sum()
 
-    def rng(self, key: tuple[str, int]) -> np.random.Generator:
-        """Seed a generator of a key's own."""
+    def rng(self, *key: str | int) -> np.random.Generator:
+        """Return a generator whose seed is a function of this one's and of the key."""
         digest = hashlib.sha256(repr((self.seed, *key)).encode()).digest()
         return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
-    def draw(self, rng: np.random.Generator) -> Cut:
-        """Draw a place and how it is turned."""
-        window = int(rng.choice(len(self._sizes), p=self._weights))
+    def draw(self, rng: np.random.Generator) -> PatchSpec:
+        """Draw a patch and its augmentation."""
+        crop = int(rng.choice(len(self._shapes), p=self._weights))
         top, left = (
-            int(rng.integers(max(0, length - self.side) + 1)) for length in self._sizes[window]
+            int(rng.integers(max(0, length - self.size) + 1)) for length in self._shapes[crop]
         )
-        turns, mirrored = self._turns[rng.integers(len(self._turns))], bool(rng.integers(2))
-        return Cut(
-            window=window, top=top, left=left, side=self.side, turns=turns, mirrored=mirrored
-        )
+        rot90, flip = self._rotations[rng.integers(len(self._rotations))], bool(rng.integers(2))
+        return PatchSpec(crop=crop, top=top, left=left, size=self.size, rot90=rot90, flip=flip)
 
 
-class Patches:
-    """Patches of photos, split into sub-images, with what is hidden and held out of them.
+class MaskedPatches:
+    """Patches split into sub-images, each with a random mask and its validation pixels.
 
     Args:
-        shots: what to cut from.
-        cutter: where; its side is a multiple of `stride`.
-        stride: of the pixel-shuffle downsampling.
-        hidden_share: how much of each sub-image is hidden at random.
+        images: to crop.
+        sampler: draws the patches; their size is a multiple of `pd_stride`.
+        pd_stride: of the pixel-shuffle downsampling.
+        mask_ratio: fraction of each sub-image that is masked.
     """
 
-    def __init__(self, shots: Shots, cutter: Cutter, *, stride: int, hidden_share: float) -> None:
-        self.shots, self.cutter = shots, cutter
-        self.stride, self.hidden_share = stride, hidden_share
-        self._held_out = [
-            np.random.default_rng((cutter.seed, 3, i)).random(w.pixels.shape[:2], np.float32)
-            < HELD_OUT_SHARE
-            for i, w in enumerate(shots.windows)
+    def __init__(
+        self, images: ImageFolder, sampler: PatchSampler, *, pd_stride: int, mask_ratio: float
+    ) -> None:
+        self.images, self.sampler = images, sampler
+        self.pd_stride, self.mask_ratio = pd_stride, mask_ratio
+        self._validation = [
+            np.random.default_rng((sampler.seed, 3, i)).random(crop.pixels.shape[:2], np.float32)
+            < VALIDATION_RATIO
+            for i, crop in enumerate(images.crops)
         ]
 
-    def draw(self, count: int, key: tuple[str, int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw patches, turned and mirrored at random, and split them into sub-images.
+    def draw(self, count: int, *key: str | int) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw patches, augment them, split them into sub-images and mask those.
 
         Args:
             count: B, how many patches.
             key: the same key gives the same patches and masks.
 
         Returns:
-            noisy (B*s*s, 3, P/s, P/s) float32 in [0, 1], hidden and held_out
-            (B*s*s, 1, P/s, P/s) bool. Held-out pixels are a fixed 2 % of each photo.
+            noisy (B*s*s, 3, P/s, P/s) float32 in [0, 1], masked and validation
+            (B*s*s, 1, P/s, P/s) bool. The validation pixels are a fixed 2 % of each image.
         """
-        rng = self.cutter.rng(key)
-        cuts = [self.cutter.draw(rng) for _ in range(count)]
-        pixels = [
-            cut.of(window.pixels).astype(np.float32) / np.float32(window.scale)
-            for cut in cuts
-            for window in [self.shots.windows[cut.window]]
-        ]
-        noisy = torch.from_numpy(np.stack(pixels))  # (B, P, P, 3)
-        noisy = pd_down(noisy.permute(0, 3, 1, 2), self.stride)  # (B*s*s, 3, P/s, P/s)
-        held_out = torch.from_numpy(np.stack([c.of(self._held_out[c.window]) for c in cuts]))
-        held_out = pd_down(held_out[:, None], self.stride)  # (B*s*s, 1, P/s, P/s)
+        rng = self.sampler.rng(*key)
+        specs = [self.sampler.draw(rng) for _ in range(count)]
+        noisy = pd_down(
+            torch.stack([s.augment(to_tensor(s.cut(self._pixels(s)))) for s in specs]),
+            self.pd_stride,
+        )  # (B, 3, P, P) -> (B*s*s, 3, P/s, P/s)
+        validation = pd_down(
+            torch.stack([s.augment(self._validation_mask(s)) for s in specs]), self.pd_stride
+        )  # (B, 1, P, P) -> (B*s*s, 1, P/s, P/s)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        share = torch.full((len(noisy),), self.hidden_share)
-        hidden = random_mask(share, (len(noisy), *noisy.shape[-2:]), generator)
-        return noisy, hidden, held_out
+        ratio = torch.full((len(noisy),), self.mask_ratio)
+        masked = random_mask(ratio, (len(noisy), *noisy.shape[-2:]), generator)
+        return noisy, masked, validation
+
+    def _pixels(self, spec: PatchSpec) -> NDArray[Any]:
+        return self.images.crops[spec.crop].pixels
+
+    def _validation_mask(self, spec: PatchSpec) -> Tensor:
+        mask = spec.cut(self._validation[spec.crop][..., None])  # (P, P, 1)
+        return torch.from_numpy(mask.copy()).permute(2, 0, 1)

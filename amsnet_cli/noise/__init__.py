@@ -1,1 +1,1 @@
-"""What noise is: its level, whether it is white, its model, and how more of it is drawn."""
+"""Noise: its level, whether it is white, its model, and drawing more of it."""

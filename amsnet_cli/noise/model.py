@@ -1,12 +1,12 @@
-"""The noise of a picture, measured on the picture itself, and drawn anew.
+"""Model the noise of a photo: its level by brightness, and its correlation.
 
-Wherever a first denoised version is smooth, what the noisy picture holds beyond it is noise. Its
-strength by brightness and its covariance between neighbours and channels describe the camera well
-enough to make more of the same noise, and to choose strides.
+Wherever a first denoised version is smooth, what the noisy image holds beyond it is noise. Its
+level by brightness and its covariance between neighbours and channels describe the camera well
+enough to draw more of the same noise and to choose strides.
 
-Cameras that reduce noise themselves spare edges and texture, and their noise with them. There noise
-cannot be told from structure; but noise that a sensor made is as strong in one flat place as in the
-next of that brightness, and what such a camera has left of it is not.
+Cameras that reduce noise themselves preserve edges and texture, and their noise with them. There
+noise cannot be told from structure. But a sensor's noise is as strong in one flat place as in the
+next of that brightness; what such a camera leaves of it is not.
 """
 
 from __future__ import annotations
@@ -17,228 +17,199 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-REACH = 6
-"""Distance in pixels up to which noise is taken to be correlated."""
-_CELL = 16
-_NODES = 9
-_SMOOTHEST = 0.15
-"""Share of the cells that are measured."""
-_SPREAD = 2.5
-"""Between the darkest and the brightest parts noise differs by no more than this factor; what
-looks like more is texture."""
-_CUT = 4.0
-"""Gaussian sigma in pixels; coarser structure belongs to the picture."""
-_EVEN = (0.55, 0.75)
-"""What the faintest cells (5 %) have of the power of quiet ones (a quarter) of their brightness: up
-to the former, noise was surely reduced; from the latter on, surely not."""
-_FEWEST_CELLS = 40
-_SPARED = 0.4
-"""By how much the power of spared noise grows, for each time that structure is as strong as the
-noise of flats: about as that of `training.camera`."""
+from amsnet_cli.noise.curve import interpolate
+
+MAX_LAG = 6
+"""Distance in pixels up to which noise may be correlated."""
+LEVELS = 9
+"""Brightnesses at which the noise level is kept: 0, 1/8, ... 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseModelConfig:
+    """Numbers of `estimate_noise`; `tests/test_noise_model.py` shows that they hold.
+
+    Attributes:
+        block_size: side in pixels of the blocks that are measured.
+        smoothest: share of the blocks that is measured, overall and at each brightness.
+        blur_sigma: of the Gaussian, in pixels; coarser structure belongs to the image.
+        max_level_ratio: between the darkest and the brightest parts noise differs by no more than
+            this factor; what looks like more is texture.
+        max_clipped: share of a block's pixels that may be clipped.
+        flat_margin: blocks are flat if their roughness (structure power over noise power) is less
+            than this above the smoothest 5 %.
+        smooth_factor: blocks are fairly smooth below this multiple of the smoothest's roughness.
+        outlier_range: blocks with less or more power than this share of the expected one do not
+            count for the covariance.
+        evenness_range: power of the weakest 5 % of blocks relative to the weakest quarter of that
+            brightness: up to the first, a camera surely reduced noise, from the second on it
+            surely did not.
+        min_evenness_blocks: fewer blocks of a brightness say nothing about that.
+    """
+
+    block_size: int = 16
+    smoothest: float = 0.15
+    blur_sigma: float = 4.0
+    max_level_ratio: float = 2.5
+    max_clipped: float = 0.05
+    flat_margin: float = 1.0
+    smooth_factor: float = 6.0
+    outlier_range: tuple[float, float] = (0.3, 2.0)
+    evenness_range: tuple[float, float] = (0.55, 0.75)
+    min_evenness_blocks: int = 40
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseModel:
-    """Noise that depends on brightness and is alike between neighbours and channels.
+    """Noise that depends on brightness, and is correlated between neighbours and channels.
 
     Attributes:
         levels: (9,) float32, standard deviation of luma noise at brightness 0, 1/8, ... 1, with
             luma the mean of the channels, in [0, 1] units.
-        covariance: (2 * REACH + 1, 2 * REACH + 1, 3, 3) float32, of each channel with each
+        covariance: (2 * MAX_LAG + 1, 2 * MAX_LAG + 1, 3, 3) float32, of each channel with each
             channel at an offset (rows, columns), relative to the variance of luma.
-        spared: how far the noise of edges and texture was spared when that of flats was reduced,
-            in [0, 1].
+        edge_preservation: how far the camera's noise reduction preserved the noise of edges and
+            texture while it reduced that of flat areas, in [0, 1].
     """
 
     levels: Tensor
     covariance: Tensor
-    spared: float
+    edge_preservation: float
 
     def sigma(self) -> float:
         """Standard deviation over the channels at middle brightness, in [0, 1] units."""
-        per_channel = self.covariance[REACH, REACH].diagonal().mean().clamp_min(0).sqrt()
-        return float(self.levels[_NODES // 2] * per_channel)
+        per_channel = self.covariance[MAX_LAG, MAX_LAG].diagonal().mean().clamp_min(0).sqrt()
+        return float(self.levels[LEVELS // 2] * per_channel)
 
     def correlation(self, lag: int) -> float:
-        """How alike luma noise is `lag` pixels away, mean of rows and columns."""
+        """Correlation of luma noise with that `lag` pixels away, mean of rows and columns."""
         luma = self.covariance.mean((2, 3))
-        beside = luma[REACH, REACH + lag] + luma[REACH + lag, REACH]
-        return float(beside / (2 * luma[REACH, REACH]).clamp_min(1e-12))
+        lagged = luma[MAX_LAG, MAX_LAG + lag] + luma[MAX_LAG + lag, MAX_LAG]
+        return float(lagged / (2 * luma[MAX_LAG, MAX_LAG]).clamp_min(1e-12))
 
-    def between_channels(self) -> float:
+    def channel_correlation(self) -> float:
         """Mean correlation of the three pairs of channels."""
-        here = self.covariance[REACH, REACH]
+        here = self.covariance[MAX_LAG, MAX_LAG]
         sigma = here.diagonal().clamp_min(1e-12).sqrt()
         return float((here / torch.outer(sigma, sigma)).triu(1).sum() / 3)
 
-    def stride(self, alike: float = 0.1) -> int:
-        """The smallest stride that leaves luma noise less correlated than `alike`."""
-        return next((s for s in range(1, REACH) if abs(self.correlation(s)) < alike), REACH - 1)
+    def decorrelating_stride(self, max_correlation: float = 0.1) -> int:
+        """Smallest stride at which luma noise is less correlated than `max_correlation`."""
+        strides = range(1, MAX_LAG)
+        return next((s for s in strides if abs(self.correlation(s)) < max_correlation), MAX_LAG - 1)
 
 
-def estimate_noise(noisy: Tensor, denoised: Tensor) -> NoiseModel | None:
-    """Measure the noise of a picture.
+def estimate_noise(
+    noisy: Tensor, denoised: Tensor, config: NoiseModelConfig = NoiseModelConfig()
+) -> NoiseModel | None:
+    """Estimate the noise model of an image.
 
     Args:
         noisy: (3, H, W) float32 in [0, 1].
         denoised: a first denoised version of it, which may keep some of the noise.
+        config: see `NoiseModelConfig`.
 
     Returns:
-        None where noise cannot be told: the picture is smaller than 32 x 32, or hardly any of it so
-        smooth that noise is stronger than structure.
+        None where noise cannot be told from structure: the image is smaller than two blocks, or
+        too little of it is smooth.
     """
-    if min(noisy.shape[1:]) < 2 * _CELL:
+    size = config.block_size
+    if min(noisy.shape[1:]) < 2 * size:
         return None
-    smooth = _blur(denoised)
-    beyond = _cells(noisy - smooth)  # (N, 3, 16, 16): noise, and fine structure where there is any
-    beyond = beyond - beyond.mean((2, 3), keepdim=True)
-    structure = _power(_cells(denoised - smooth))
-    removed = _power(_cells(noisy - denoised - _blur(noisy - denoised)))
+    smooth = gaussian_blur(denoised, config.blur_sigma)
+    residual = noisy - denoised
+    highpass = _blocks(noisy - smooth, size)  # (N, 3, 16, 16): noise, and fine structure if any
+    highpass = highpass - highpass.mean((2, 3), keepdim=True)
+    structure = _luma_power(_blocks(denoised - smooth, size))
+    removed = _luma_power(_blocks(residual - gaussian_blur(residual, config.blur_sigma), size))
     roughness = (structure + 1e-7) / (removed + 1e-7)  # (N,)
-    brightness = _cells(denoised).mean((1, 2, 3))
-    clipped = _cells(((noisy <= 0) | (noisy >= 1)).any(0, keepdim=True).float()).mean((1, 2, 3))
-    whole = torch.nonzero(clipped < 0.05).flatten()
-    if len(whole) < 4:  # a very dark picture: the least clipped parts must do
-        whole = clipped.argsort()[: max(4, int(_SMOOTHEST * len(clipped)))]
+    brightness = _blocks(denoised, size).mean((1, 2, 3))
+    at_ends = ((noisy <= 0) | (noisy >= 1)).any(0, keepdim=True).float()
+    clipped = _blocks(at_ends, size).mean((1, 2, 3))
+    unclipped = torch.nonzero(clipped < config.max_clipped).flatten()
+    if len(unclipped) < 4:  # a very dark image: the least clipped parts must do
+        unclipped = clipped.argsort()[: max(4, int(config.smoothest * len(clipped)))]
 
-    ranked = whole[roughness[whole].argsort()]
+    ranked = unclipped[roughness[unclipped].argsort()]
     # What the very smoothest hold beyond a blur is noise that the first version keeps.
     kept = roughness[ranked[len(ranked) // 20]]
-    flat = ranked[roughness[ranked] < kept + 1]
-    if len(flat) < _SMOOTHEST * len(ranked):
+    flat = ranked[roughness[ranked] < kept + config.flat_margin]
+    if len(flat) < config.smoothest * len(ranked):
         return None
-    first = ranked[: max(4, int(_SMOOTHEST * len(ranked)))]
-    smoothish = ranked[roughness[ranked] < 6 * roughness[first].median()]
-    picked = set(first.tolist())
-    nodes = torch.linspace(0, 1, _NODES)
+    first = ranked[: max(4, int(config.smoothest * len(ranked)))]
+    smoothish = ranked[roughness[ranked] < config.smooth_factor * roughness[first].median()]
+    selected = set(first.tolist())
+    nodes = torch.linspace(0, 1, LEVELS)
     for node in nodes:
-        near = smoothish[(brightness[smoothish] - node).abs() < 0.5 / (_NODES - 1)]
+        near = smoothish[(brightness[smoothish] - node).abs() < 0.5 / (LEVELS - 1)]
         if len(near) >= 4:
-            picked |= set(near[: max(2, int(_SMOOTHEST * len(near)))].tolist())
-    chosen = torch.tensor(sorted(picked))
+            selected |= set(near[: max(2, int(config.smoothest * len(near)))].tolist())
+    chosen = torch.tensor(sorted(selected))
 
-    variance, at = _power(beyond[chosen]), brightness[chosen]
-    levels = torch.full((_NODES,), torch.nan)
+    variance, at = _luma_power(highpass[chosen]), brightness[chosen]
+    levels = torch.full((LEVELS,), torch.nan)
     for i, node in enumerate(nodes):
-        near = (at - node).abs() < 1 / (_NODES - 1)
+        near = (at - node).abs() < 1 / (LEVELS - 1)
         if near.sum() >= 2:
             levels[i] = variance[near].median()
-    levels = _filled(levels, float(variance.median()))
-    levels = levels.clamp_max(_SPREAD**2 * float(levels.min()))
-    expected = _read(levels, at)
-    sound = (variance < 2 * expected) & (variance > 0.3 * expected)
-    cells = beyond[chosen] / variance.clamp_min(1e-9).sqrt()[:, None, None, None]
+    if not levels.isfinite().any():
+        levels[:] = variance.median()
+    levels = interpolate(levels, torch.arange(LEVELS).float())
+    levels = levels.clamp_max(config.max_level_ratio**2 * float(levels.min()))
+    expected = interpolate(levels, at.clamp(0, 1) * (LEVELS - 1))
+    least, most = config.outlier_range
+    inliers = (variance < most * expected) & (variance > least * expected)
+    normalised = highpass[chosen] / variance.clamp_min(1e-9).sqrt()[:, None, None, None]
     return NoiseModel(
         levels=levels.sqrt(),
-        covariance=_covariance(cells[sound] if sound.sum() >= 2 else cells),
-        spared=_spared(removed[flat], brightness[flat]),
+        covariance=_covariance(normalised[inliers] if inliers.sum() >= 2 else normalised),
+        edge_preservation=_edge_preservation(removed[flat], brightness[flat], config),
     )
 
 
-class NoiseSampler:
-    """Draws noise as a model says.
-
-    Args:
-        model: see `NoiseModel`.
-        side: of the square pictures that noise is drawn for.
-    """
-
-    def __init__(self, model: NoiseModel, side: int) -> None:
-        self.levels, self.spared, self.side = model.levels, model.spared, side
-        kernel = torch.zeros(side, side, 3, 3)
-        for i in range(-REACH, REACH + 1):
-            for j in range(-REACH, REACH + 1):
-                kernel[i % side, j % side] += model.covariance[REACH + i, REACH + j]
-        spectrum = torch.fft.fft2(kernel, dim=(0, 1))  # (S, S, 3, 3), Hermitian but for rounding
-        values, vectors = torch.linalg.eigh(0.5 * (spectrum + spectrum.mH))
-        self._root = vectors * values.clamp_min(0).sqrt()[..., None, :]
-
-    def draw(self, clean: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw noise for a picture.
-
-        Args:
-            clean: (3, S, S) float32 in [0, 1]; gives the brightness, and the structure beside which
-                noise was spared.
-            generator: a CPU generator.
-
-        Returns:
-            (3, S, S) float32.
-        """
-        white = torch.randn(self.side, self.side, 3, generator=generator)
-        coloured = (self._root @ torch.fft.fft2(white, dim=(0, 1))[..., None])[..., 0]
-        noise: Tensor = torch.fft.ifft2(coloured, dim=(0, 1)).real.permute(2, 0, 1)
-        sigma = _read(self.levels, clean.mean(0))
-        if self.spared:
-            fine = (clean - _blur(clean)).mean(0, keepdim=True)
-            structure = _blur(fine.square())[0].sqrt()
-            sigma = (sigma.square() + _SPARED * self.spared * sigma * structure).sqrt()
-        return noise * sigma
-
-
-def _covariance(cells: Tensor) -> Tensor:
-    """Mean covariance of (N, 3, P, P) at offsets up to REACH, faded out towards the far ones."""
-    side = cells.shape[-1]
-    spectrum = torch.fft.fft2(cells, s=(2 * side, 2 * side))  # zeros around: no wrapping
-    power = torch.einsum("nayx,nbyx->yxab", spectrum, spectrum.conj()) / len(cells)
-    covariance = torch.fft.ifft2(power, dim=(0, 1)).real
-    offsets = torch.arange(-REACH, REACH + 1)
-    overlap = (side - offsets.abs()).float()
-    fade = torch.hann_window(2 * REACH + 3, periodic=False)[1:-1].sqrt() / overlap
-    near: Tensor = covariance[offsets][:, offsets]
-    return near * torch.outer(fade, fade)[..., None, None]
-
-
-def _spared(removed: Tensor, brightness: Tensor) -> float:
-    """Tell `NoiseModel.spared` by what was removed from cells of some brightness, (N,) each."""
-    total, sums = 0, 0.0
-    for node in torch.linspace(0, 1, _NODES):
-        near = removed[(brightness - node).abs() < 1 / (_NODES - 1)].sort().values
-        if len(near) >= _FEWEST_CELLS:
-            faintest, quiet = near[len(near) // 20], near[len(near) // 4]
-            total += len(near)
-            sums += len(near) * float(faintest / quiet.clamp_min(1e-9))
-    even = (sums / total - _EVEN[0]) / (_EVEN[1] - _EVEN[0]) if total else 1.0
-    return 1 - min(1.0, max(0.0, even))
-
-
-def _power(cells: Tensor) -> Tensor:
-    """Mean square of the luma of (N, 3, P, P)."""
-    return cells.mean(1).square().mean((1, 2))
-
-
-def _cells(x: Tensor) -> Tensor:
-    """Cut (C, H, W) into whole cells, (N, C, 16, 16)."""
-    channels = x.shape[0]
-    cut = x.unfold(1, _CELL, _CELL).unfold(2, _CELL, _CELL)  # (C, h, w, 16, 16)
-    return cut.permute(1, 2, 0, 3, 4).reshape(-1, channels, _CELL, _CELL)
-
-
-def _blur(x: Tensor) -> Tensor:
-    """Gaussian blur of (C, H, W), edges repeated."""
-    reach = int(3 * _CUT)
-    taps = torch.exp(-(torch.arange(-reach, reach + 1) ** 2) / (2 * _CUT**2))
+def gaussian_blur(x: Tensor, sigma: float = NoiseModelConfig.blur_sigma) -> Tensor:
+    """Gaussian blur of (C, H, W), edges repeated; sigma in pixels."""
+    reach = int(3 * sigma)
+    taps = torch.exp(-(torch.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
     taps = taps / taps.sum()
     planes = F.pad(x[:, None], (reach, reach, reach, reach), mode="replicate")
     return F.conv2d(F.conv2d(planes, taps[None, None, None]), taps[None, None, :, None])[:, 0]
 
 
-def _filled(levels: Tensor, otherwise: float) -> Tensor:
-    """Fill NaNs linearly from their neighbours, level at the ends."""
-    known = torch.nonzero(levels.isfinite()).flatten()
-    if not len(known):
-        return torch.full_like(levels, otherwise)
-    out = levels.clone()
-    for i in range(len(levels)):
-        below, above = known[known <= i], known[known >= i]
-        low = below[-1] if len(below) else above[0]
-        high = above[0] if len(above) else below[-1]
-        share = float((i - low) / (high - low)) if high > low else 0.0
-        out[i] = torch.lerp(levels[low], levels[high], share)
-    return out
+def _covariance(blocks: Tensor) -> Tensor:
+    """Mean covariance of (N, 3, P, P) at offsets up to MAX_LAG, faded out towards the far ones."""
+    side = blocks.shape[-1]
+    spectrum = torch.fft.fft2(blocks, s=(2 * side, 2 * side))  # zeros around: no wrapping
+    power = torch.einsum("nayx,nbyx->yxab", spectrum, spectrum.conj()) / len(blocks)
+    covariance = torch.fft.ifft2(power, dim=(0, 1)).real
+    offsets = torch.arange(-MAX_LAG, MAX_LAG + 1)
+    overlap = (side - offsets.abs()).float()
+    fade = torch.hann_window(2 * MAX_LAG + 3, periodic=False)[1:-1].sqrt() / overlap
+    near: Tensor = covariance[offsets][:, offsets]
+    return near * torch.outer(fade, fade)[..., None, None]
 
 
-def _read(levels: Tensor, brightness: Tensor) -> Tensor:
-    """Read `levels` at `brightness` in [0, 1], linearly."""
-    place = brightness.clamp(0, 1) * (len(levels) - 1)
-    low = place.long().clamp_max(len(levels) - 2)
-    return torch.lerp(levels[low], levels[low + 1], place - low)
+def _edge_preservation(removed: Tensor, brightness: Tensor, config: NoiseModelConfig) -> float:
+    """`NoiseModel.edge_preservation` from the noise power and brightness of flat blocks, (N,)."""
+    total, weighted = 0, 0.0
+    for node in torch.linspace(0, 1, LEVELS):
+        near = removed[(brightness - node).abs() < 1 / (LEVELS - 1)].sort().values
+        if len(near) >= config.min_evenness_blocks:
+            weakest, quiet = near[len(near) // 20], near[len(near) // 4]
+            total += len(near)
+            weighted += len(near) * float(weakest / quiet.clamp_min(1e-9))
+    low, high = config.evenness_range
+    even = (weighted / total - low) / (high - low) if total else 1.0
+    return 1 - min(1.0, max(0.0, even))
+
+
+def _luma_power(blocks: Tensor) -> Tensor:
+    """Mean square of the luma of (N, 3, P, P)."""
+    return blocks.mean(1).square().mean((1, 2))
+
+
+def _blocks(x: Tensor, size: int) -> Tensor:
+    """Cut (C, H, W) into whole blocks, (N, C, size, size)."""
+    channels = x.shape[0]
+    cut = x.unfold(1, size, size).unfold(2, size, size)  # (C, h, w, size, size)
+    return cut.permute(1, 2, 0, 3, 4).reshape(-1, channels, size, size)

@@ -15,6 +15,15 @@ from numpy.typing import NDArray
 from PIL import ImageCms
 
 from amsnet_cli.errors import PhotoError
+from amsnet_cli.photos.srgb import (
+    ENCODED_THRESHOLD,
+    GAMMA,
+    OFFSET,
+    SLOPE,
+    Where,
+    decode_srgb,
+    encode_srgb,
+)
 
 Chromaticities = tuple[float, float, float, float, float, float, float, float]
 """x and y of white, red, green, blue (the order of PNG's cHRM)."""
@@ -23,7 +32,7 @@ BT709: Chromaticities = (0.3127, 0.3290, 0.640, 0.330, 0.300, 0.600, 0.150, 0.06
 P3_D65: Chromaticities = (0.3127, 0.3290, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
 REC2020: Chromaticities = (0.3127, 0.3290, 0.708, 0.292, 0.170, 0.797, 0.131, 0.046)
 
-SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+SRGB_CURVE = (GAMMA, 1 / (1 + OFFSET), OFFSET / (1 + OFFSET), 1 / SLOPE, ENCODED_THRESHOLD)
 """g, a, b, c, d of ICC.1's parametric curve of type 3: (ax + b)^g from d on, cx below."""
 
 # Rec. ITU-T H.273, tables 2 and 3: what PNG's cICP and AVIF's nclx say.
@@ -146,31 +155,21 @@ def encode(linear: NDArray[Any]) -> NDArray[np.float32]:
     Args:
         linear: any shape and range; 0 and 1 stay where they are.
     """
-
-    def bend(x: NDArray[np.float32]) -> NDArray[Any]:
-        return np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** np.float32(1 / 2.4) - 0.055)
-
-    return _bent(linear, bend)
+    return _bent(linear, encode_srgb)
 
 
 def decode(encoded: NDArray[Any]) -> NDArray[np.float32]:
     """Undo `encode`."""
-
-    def bend(x: NDArray[np.float32]) -> NDArray[Any]:
-        return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** np.float32(2.4))
-
-    return _bent(encoded, bend)
+    return _bent(encoded, decode_srgb)
 
 
-def _bent(
-    values: NDArray[Any], bend: Callable[[NDArray[np.float32]], NDArray[Any]]
-) -> NDArray[np.float32]:
+def _bent(values: NDArray[Any], bend: Callable[[Any, Where], Any]) -> NDArray[np.float32]:
     """Apply a curve for positive values to all, bit by bit to need little memory."""
     result = np.array(values, np.float32)
     flat = result.reshape(-1)
     for start in range(0, flat.size, 1 << 20):
         part = flat[start : start + (1 << 20)]
-        part[:] = np.copysign(bend(np.abs(part)), part)
+        part[:] = np.copysign(bend(np.abs(part), np.where), part)
     return result
 
 

@@ -77,3 +77,11 @@ def turned_upright(photo: Photo) -> Photo:
     pixels = np.ascontiguousarray(upright(photo.pixels, photo.orientation))
     block = photo.exif and without_thumbnail(photo.exif)
     return marked_upright(replace(photo, pixels=pixels, alpha=alpha, exif=block))
+
+
+def window_starts(length: int, window: int, most: int) -> list[int]:
+    """Spread up to `most` windows evenly along a side; returns where they start, in pixels."""
+    if length <= window:
+        return [0]
+    count = min(most, -(-length // window))
+    return [round(i * (length - window) / (count - 1)) for i in range(count)]

@@ -1,75 +1,112 @@
-"""Detect an earlier JPEG compression from pixels alone.
+"""Detect earlier JPEG compression from pixels alone.
 
 JPEG leaves each DCT coefficient of each block a multiple of a quantisation step. Pixels keep that
-through lossless formats and cropping, but not through resizing. After Fan and de Queiroz,
-"Identification of bitmap compression history" (IEEE Transactions on Image Processing, 2003).
+through any lossless format and through cropping, but not through resizing. After Fan and de
+Queiroz, "Identification of bitmap compression history" (IEEE Transactions on Image Processing,
+2003).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from amsnet_cli.photos.formats.jpeg_segments import coding_of_quality
-
-_SIDE = 512
-"""Side in pixels of the central crop that is examined."""
-_BLOCKS = 512
-"""Blocks whose coefficients are compared with steps: those of the largest variance."""
-_GRID_SIDE = 256
-"""Side in pixels of the part in which the block grid is located."""
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-_FINE = (3, 5)
-"""Frequencies, of eight, whose coefficients are 0 in many blocks: their steps are coarse."""
-_ZERO = 0.5
-_STEPS = range(2, 41)
-_SMALLEST_COEFFICIENT = 0.75
-"""In steps: smaller coefficients are left out, as most are small in all pictures."""
-_MIN_COEFFICIENTS, _MIN_RISE, _MIN_STEPS = 100, 0.35, 8
-"""Coefficients that one step needs; by how much the likeness to its multiples must be higher on
-the block grid than between blocks; frequencies whose steps must be found."""
+_STANDARD_LUMA = np.array(
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ]
+).ravel()
+"""Luminance quantisation steps of Rec. ITU-T T.81, table K.1; libjpeg scales them by quality."""
+_LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
 
 _PLACES = np.arange(8)
 _DCT = np.cos((2 * _PLACES + 1) * _PLACES[:, None] * np.pi / 16).astype(np.float32) / 2
 _DCT[0] /= np.sqrt(2)
 
 
-def estimate_quantisation_step(pixels: NDArray[np.integer]) -> float | None:
-    """Estimate the quantisation step of an earlier JPEG compression.
+@dataclass(frozen=True, kw_only=True)
+class JpegHistoryConfig:
+    """Numbers of `estimate_quantisation_step`; `tests/test_jpeg_history.py` shows that they hold.
+
+    Attributes:
+        min_side: shortest side of an image that is searched, in pixels.
+        side: of the searched square in the middle of the image, in pixels.
+        grid_side: of the part that shows where blocks begin, in pixels.
+        max_blocks: blocks whose coefficients are compared: those of the highest variance.
+        zero_frequencies: rows and columns of coefficients that are 0 in many blocks of a JPEG.
+        zero_below: absolute value of a coefficient that counts as 0, of 255.
+        max_step: largest quantisation step that is tried, of 255; the smallest is 2.
+        min_multiple: share of a step below which a coefficient does not count, as most are small
+            in all images.
+        min_coefficients: of one frequency, from which its step is measured.
+        min_periodicity: how much nearer to multiples coefficients must be on the block grid than
+            between blocks, as a mean cosine.
+        min_frequencies: whose steps must be found.
+    """
+
+    min_side: int = 64
+    side: int = 512
+    grid_side: int = 256
+    max_blocks: int = 512
+    zero_frequencies: tuple[int, ...] = (3, 5)
+    zero_below: float = 0.5
+    max_step: int = 40
+    min_multiple: float = 0.75
+    min_coefficients: int = 100
+    min_periodicity: float = 0.35
+    min_frequencies: int = 8
+
+
+def estimate_quantisation_step(
+    pixels: NDArray[np.integer], config: JpegHistoryConfig = JpegHistoryConfig()
+) -> float | None:
+    """Estimate the quantisation step of an image that was a JPEG once, by its pixels alone.
 
     Args:
         pixels: (H, W, C), C = 1 or 3, uint8 or uint16.
+        config: see `JpegHistoryConfig`.
 
     Returns:
-        The mean quantisation step of the brightness in [0, 1] units, on libjpeg's scale of
-        tables; None where no compression shows.
+        The mean quantisation step of its luma in [0, 1] units, by libjpeg's scale of tables; None
+        where nothing shows that it was a JPEG.
     """
     height, width, channels = pixels.shape
-    if min(height, width) < 64:
+    if min(height, width) < config.min_side:
         return None
-    top, left = (max(0, (side - _SIDE) // 2) for side in (height, width))
-    middle = pixels[top : top + _SIDE, left : left + _SIDE] / np.iinfo(pixels.dtype).max
-    weights = _LUMA if channels == 3 else np.ones(1, np.float32)
-    luma = 255 * (middle.astype(np.float32) @ weights)
-    row, column = _locate_grid(luma[:_GRID_SIDE, :_GRID_SIDE])
-    on, off = (
-        _likeness_to_multiples(luma[(row + shift) % 8 :, (column + shift) % 8 :])
+    top, left = (max(0, (side - config.side) // 2) for side in (height, width))
+    middle = pixels[top : top + config.side, left : left + config.side]
+    unit = (middle / np.iinfo(pixels.dtype).max).astype(np.float32)
+    luma = 255 * (unit @ (_LUMA_WEIGHTS if channels == 3 else np.ones(1, np.float32)))
+    row, column = _block_origin(luma[: config.grid_side, : config.grid_side], config)
+    steps = np.arange(2, config.max_step + 1)
+    on_grid, between = (
+        _periodicity(luma[(row + shift) % 8 :, (column + shift) % 8 :], steps, config)
         for shift in (0, 4)
     )
-    steps = (np.array(_STEPS)[:, None] * (on - off > _MIN_RISE)).max(0)  # false beside NaN
-    found = steps > 0
-    if found.sum() < _MIN_STEPS:
+    plausible = on_grid - between > config.min_periodicity  # false beside NaN
+    largest = (steps[:, None] * plausible).max(0)  # (63,)
+    found = largest > 0
+    if found.sum() < config.min_frequencies:
         return None
-    usual = np.array(coding_of_quality(50).luma)
-    return float(np.median(steps[found] / usual[1:][found]) * usual.mean() / 255)
+    scale = np.median(largest[found] / _STANDARD_LUMA[1:][found])
+    return float(scale * _STANDARD_LUMA.mean() / 255)
 
 
-def _locate_grid(luma: NDArray[np.float32]) -> tuple[int, int]:
-    """Return the row and column, below 8, where blocks begin: most fine coefficients are 0."""
+def _block_origin(luma: NDArray[np.float32], config: JpegHistoryConfig) -> tuple[int, int]:
+    """Row and column where blocks begin: there most of the fine coefficients are 0."""
     zeros = np.zeros((8, 8))
-    for across in (_correlate_rows(luma, _DCT[u]) for u in _FINE):
-        for fine in (_correlate_rows(across.T, _DCT[v]).T for v in _FINE):
-            zero = np.abs(fine) < _ZERO
+    for across in (_correlate_rows(luma, _DCT[u]) for u in config.zero_frequencies):
+        for fine in (_correlate_rows(across.T, _DCT[v]).T for v in config.zero_frequencies):
+            zero = np.abs(fine) < config.zero_below
             rows, columns = (8 * (side // 8) for side in zero.shape)
             zeros += zero[:rows, :columns].reshape(rows // 8, 8, columns // 8, 8).mean((0, 2))
     row, column = divmod(int(zeros.argmax()), 8)
@@ -77,14 +114,16 @@ def _locate_grid(luma: NDArray[np.float32]) -> tuple[int, int]:
 
 
 def _correlate_rows(rows: NDArray[np.float32], taps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Correlate each row of (H, W) with eight taps: (H, W - 7)."""
+    """Correlate each row of (H, W) with eight taps, (H, W - 7)."""
     length = rows.shape[1] - 7
-    result: NDArray[np.float32] = sum(tap * rows[:, i : i + length] for i, tap in enumerate(taps))
-    return result
+    found: NDArray[np.float32] = sum(tap * rows[:, i : i + length] for i, tap in enumerate(taps))
+    return found
 
 
-def _likeness_to_multiples(luma: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Measure for each step and frequency how near the coefficients are to its multiples.
+def _periodicity(
+    luma: NDArray[np.float32], steps: NDArray[np.int64], config: JpegHistoryConfig
+) -> NDArray[np.float64]:
+    """How near each coefficient but the mean comes to multiples of each step.
 
     Returns:
         (steps, 63) mean cosines, 1 for multiples and about 0 for any values; NaN where too few
@@ -93,13 +132,13 @@ def _likeness_to_multiples(luma: NDArray[np.float32]) -> NDArray[np.float64]:
     rows, columns = (side // 8 for side in luma.shape)
     whole = luma[: 8 * rows, : 8 * columns].reshape(rows, 8, columns, 8)
     blocks = whole.swapaxes(1, 2).reshape(-1, 8, 8)
-    fullest = np.argsort(blocks.var((1, 2)), kind="stable")[-_BLOCKS:]
-    coefficients = (_DCT @ blocks[fullest] @ _DCT.T).reshape(-1, 64)[:, 1:]
-    likeness = np.full((len(_STEPS), 63), np.nan)
-    for i, step in enumerate(_STEPS):
-        large = np.abs(coefficients) > _SMALLEST_COEFFICIENT * step
+    fullest = np.argsort(blocks.var((1, 2)), kind="stable")[-config.max_blocks :]
+    found = (_DCT @ blocks[fullest] @ _DCT.T).reshape(-1, 64)[:, 1:]
+    periodicity = np.full((len(steps), 63), np.nan)
+    for i, step in enumerate(steps.tolist()):
+        large = np.abs(found) > config.min_multiple * step
         count = large.sum(0)
-        enough = count >= _MIN_COEFFICIENTS
-        cosines = np.cos(2 * np.pi / step * coefficients[:, enough]) * large[:, enough]
-        likeness[i, enough] = cosines.sum(0) / count[enough]
-    return likeness
+        enough = count >= config.min_coefficients
+        cosines = np.cos(2 * np.pi / step * found[:, enough]) * large[:, enough]
+        periodicity[i, enough] = cosines.sum(0) / count[enough]
+    return periodicity

@@ -15,7 +15,7 @@ from amsnet_cli.photos.limits import MAX_BYTES
 from amsnet_cli.photos.photo import Photo
 
 
-def read_photo(path: Path, raw: RawOptions = RawOptions()) -> Photo:
+def read_photo(path: str | Path, raw: RawOptions = RawOptions()) -> Photo:
     """Read a photo with its depth, profile, metadata and orientation.
 
     The format is found by the file's content; RAW by its suffix.
@@ -29,6 +29,7 @@ def read_photo(path: Path, raw: RawOptions = RawOptions()) -> Photo:
             changes meanwhile, it would expand without measure, or it is of a kind that cannot
             be denoised faithfully (CMYK without a profile, several pages, HDR, ...).
     """
+    path = Path(path)
     content = read_file(path)
     known = format_of(path, content)
     if known is None:

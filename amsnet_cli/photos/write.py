@@ -89,7 +89,7 @@ def not_kept(photo: Photo, path: Path) -> list[str]:
     return lost
 
 
-def write_photo(photo: Photo, path: Path, *, modified_ns: int | None = None) -> None:
+def write_photo(photo: Photo, path: str | Path, *, modified_ns: int | None = None) -> None:
     """Write a photo in the format that the suffix of `path` names.
 
     Pixels in PNG, TIFF and lossless WebP are exact. JPEG is written without chroma subsampling,
@@ -105,6 +105,7 @@ def write_photo(photo: Photo, path: Path, *, modified_ns: int | None = None) -> 
     Raises:
         OutputError: see `check_depth`; or the file cannot be written.
     """
+    path = Path(path)
     check_depth(photo, path)
     target = WRITABLE[path.suffix.lower()]
     write = target.write

@@ -1,1 +1,1 @@
-"""Corrections of the network's output that need no clean picture."""
+"""Post-processing: corrections of the network's output that need no clean image."""

@@ -1,7 +1,7 @@
-"""What is measured, by cells, of a picture and of what was removed from it.
+"""Per-block statistics of an image and its denoising residual.
 
-Brightness is the luma of Rec. ITU-R BT.709, a weighted sum of the channels as they are coded; what
-is left when it is taken from each channel is colour.
+Luma is that of Rec. ITU-R BT.709, a weighted sum of the channels as they are coded; chroma is what
+is left of each channel without it.
 """
 
 from __future__ import annotations
@@ -14,143 +14,145 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from amsnet_cli.postprocess.blocks import BLOCK_SIZE, block_means
+from amsnet_cli.postprocess.config import PostprocessConfig
 
-QUIET = 0.25
-"""Share of the cells of one brightness that are taken to hold noise alone."""
-_LUMA = (0.2126, 0.7152, 0.0722)
-_CLIPPED = 0.25
-"""Share of pixels at black or white from which a cell tells nothing of the noise."""
-_ROUNDING = 1e-6
-"""By how much sums in float32 of equal pixels differ at most; a step of 16 bits in red is 3e-6."""
+BT709_LUMA = (0.2126, 0.7152, 0.0722)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockStats:
-    """What is measured of a picture and of what was removed from it, by cells.
+    """Per-block statistics of an image and its residual; (h, w) blocks, in [0, 1] units.
 
     Attributes:
-        power: (2, h, w) mean square of the removed brightness and colour, in [0, 1] units.
-        coarse: (h, w) mean square of the removed brightness averaged over 2 x 2 pixels.
-        alike: (h, w) mean product of the removed brightness with that of the next pixel of the
-            cell, of rows and columns.
-        directions: (3, h, w) structure tensor of the removed brightness (Bigun and Granlund,
-            "Optimal orientation detection of linear symmetry", ICCV 1987): mean square of
-            its slope across less that of its slope down, twice their product, the squares' sum.
-        grain: (h, w) variance that white noise in the noisy brightness would have, by Immerkaer's
-            operator (Fast noise variance estimation, CVIU 1996): blind to edges and gradients.
-        brightness: (h, w) mean of the denoised brightness.
-        colour: (C, h, w) means of the denoised colour.
-        squares: (2, h, w) mean squares of the denoised brightness and colour.
-        uniform: (h, w) bool, whether all noisy pixels are equally bright: there is no noise.
-        telling: (h, w) bool, whether the picture's noise can be told from the cell: not where it is
-            clipped to black or white.
+        residual_power: (2, h, w) mean square of the residual's luma and chroma.
+        residual_power_2x2: (h, w) mean square of its luma averaged over 2 x 2 pixels.
+        residual_autocovariance: (h, w) lag-1 autocovariance of its luma within the block, mean of
+            rows and columns.
+        structure_tensor: (3, h, w) of its luma (Bigun and Granlund, "Optimal orientation detection
+            of linear symmetry", ICCV 1987): mean square of the horizontal gradient less that of
+            the vertical one, twice their product, the sum of the squares.
+        noise_variance: (h, w) of the noisy luma, by Immerkaer's operator (Fast noise variance
+            estimation, CVIU 1996), which is blind to edges and gradients.
+        luma: (h, w) mean of the denoised luma.
+        chroma: (C, h, w) means of the denoised chroma.
+        mean_square: (2, h, w) of the denoised luma and chroma.
+        uniform: (h, w) bool, whether all noisy pixels have the same luma: there is no noise.
+        unclipped: (h, w) bool, whether the block shows the noise; clipped to black or white it
+            does not.
     """
 
-    power: Tensor
-    coarse: Tensor
-    alike: Tensor
-    directions: Tensor
-    grain: Tensor
-    brightness: Tensor
-    colour: Tensor
-    squares: Tensor
+    residual_power: Tensor
+    residual_power_2x2: Tensor
+    residual_autocovariance: Tensor
+    structure_tensor: Tensor
+    noise_variance: Tensor
+    luma: Tensor
+    chroma: Tensor
+    mean_square: Tensor
     uniform: Tensor
-    telling: Tensor
+    unclipped: Tensor
 
 
-def block_stats(noisy: Tensor, denoised: Tensor, *, above: int = 0, below: int = 0) -> BlockStats:
-    """Measure a picture, and how much was removed in each cell.
+def block_stats(
+    noisy: Tensor,
+    denoised: Tensor,
+    *,
+    above: int = 0,
+    below: int = 0,
+    config: PostprocessConfig = PostprocessConfig(),
+) -> BlockStats:
+    """Per-block statistics of some rows of an image.
 
     Args:
-        noisy: (C, above + H + below, W) float32 in [0, 1], with C = 1 or 3; H a multiple of BLOCK_SIZE,
-            but for the last rows of a picture.
+        noisy: (C, above + H + below, W) float32 in [0, 1], with C = 1 or 3; H a multiple of
+            BLOCK_SIZE, but for the last rows of an image.
         denoised: the same shape.
-        above: 1 where the row above is given as well, to see how cells go on there, else 0.
+        above: 1 where the row above is given as well, for gradients, else 0.
         below: the same of the row below.
+        config: its `block_stats` counts.
     """
     rows = np.s_[:, above : noisy.shape[1] - below]
-    luma, chroma = split(noisy - denoised)
-    directions = _directions(luma[0], above, below)
+    luma, chroma = split_luma(noisy - denoised)
+    structure_tensor = _structure_tensor(luma[0], above, below)
     noisy, denoised, luma, chroma = (x[rows] for x in (noisy, denoised, luma, chroma))
-    left = split(denoised)
-    shown = luma + left[0]
-    power, squares = (
+    clean_luma, clean_chroma = split_luma(denoised)
+    noisy_luma = luma + clean_luma
+    residual_power, mean_square = (
         block_means(torch.cat([y.square(), c.square().mean(0, keepdim=True)]))
-        for y, c in ((luma, chroma), left)
+        for y, c in ((luma, chroma), (clean_luma, clean_chroma))
     )
-    alike = [
-        _mean_within(luma[:, :, 1:] * luma[:, :, :-1], 0, 1),
-        _mean_within(luma[:, 1:] * luma[:, :-1], 1, 0),
-    ]
-    bends = shown.diff(n=2, dim=1).diff(n=2, dim=2) / 6
-    # With the pixels around, as the last cell may be a single pixel.
-    ends = F.max_pool2d(
-        torch.cat([shown, -shown])[None], BLOCK_SIZE + 2, BLOCK_SIZE, 1, ceil_mode=True
+    across = _mean_within(luma[:, :, 1:] * luma[:, :, :-1], 0, 1)
+    down = _mean_within(luma[:, 1:] * luma[:, :-1], 1, 0)
+    second_differences = noisy_luma.diff(n=2, dim=1).diff(n=2, dim=2) / 6
+    # With the pixels around, as the last block may be a single pixel.
+    extremes = F.max_pool2d(
+        torch.cat([noisy_luma, -noisy_luma])[None], BLOCK_SIZE + 2, BLOCK_SIZE, 1, ceil_mode=True
     )
-    uniform = ends[0].sum(0) < _ROUNDING
+    uniform = extremes[0].sum(0) < config.block_stats.uniform_contrast
     clipped = ((noisy <= 0) | (noisy >= 1)).all(0, keepdim=True).float()
     return BlockStats(
-        power=torch.where(uniform, 0.0, power),
-        coarse=F.avg_pool2d(
+        residual_power=torch.where(uniform, 0.0, residual_power),
+        residual_power_2x2=F.avg_pool2d(
             F.avg_pool2d(luma, 2, ceil_mode=True, count_include_pad=False).square(),
             BLOCK_SIZE // 2,
             ceil_mode=True,
         )[0],
-        alike=0.5 * (alike[0] + alike[1]),
-        directions=directions,
-        grain=_mean_within(bends.square(), 2, 2),
-        brightness=block_means(left[0])[0],
-        colour=block_means(left[1]),
-        squares=squares,
+        residual_autocovariance=0.5 * (across + down),
+        structure_tensor=structure_tensor,
+        noise_variance=_mean_within(second_differences.square(), 2, 2),
+        luma=block_means(clean_luma)[0],
+        chroma=block_means(clean_chroma),
+        mean_square=mean_square,
         uniform=uniform,
-        telling=block_means(clipped)[0] < _CLIPPED,
+        unclipped=block_means(clipped)[0] < config.block_stats.max_clipped,
     )
 
 
-def quiet_power(removed: BlockStats) -> float:
-    """Tell how much brightness was removed where it was least, as a mean square; 0 if untold."""
-    power = removed.power[0][removed.telling]
-    return float(quantile(power, QUIET)) if len(power) else 0.0
+def quiet_power(stats: BlockStats, config: PostprocessConfig = PostprocessConfig()) -> float:
+    """Residual power of luma in the quiet blocks, as a mean square; 0 if all are clipped."""
+    power = stats.residual_power[0][stats.unclipped]
+    return float(quantile(power, config.block_stats.quietest)) if len(power) else 0.0
 
 
-def quiet_correlation(removed: BlockStats) -> float:
-    """Tell how alike neighbouring pixels are in what was removed there, in [-1, 1]; 0 if untold."""
-    power, alike = removed.power[0][removed.telling], removed.alike[removed.telling]
-    quiet = power <= quiet_power(removed)
-    return float(alike[quiet].sum() / power[quiet].sum().clamp_min(1e-12))
+def quiet_correlation(stats: BlockStats, config: PostprocessConfig = PostprocessConfig()) -> float:
+    """Lag-1 correlation of the residual in the quiet blocks, in [-1, 1]; 0 if all are clipped."""
+    power = stats.residual_power[0][stats.unclipped]
+    covariance = stats.residual_autocovariance[stats.unclipped]
+    quiet = power <= quiet_power(stats, config)
+    return float(covariance[quiet].sum() / power[quiet].sum().clamp_min(1e-12))
 
 
-def split(picture: Tensor) -> tuple[Tensor, Tensor]:
-    """Split (C, H, W) into brightness, (1, H, W), and what is left of each channel, (C, H, W)."""
-    if picture.shape[0] == 1:
-        return picture, torch.zeros_like(picture)
-    luma = torch.einsum("chw,c->hw", picture, picture.new_tensor(_LUMA))[None]
-    return luma, picture - luma
+def split_luma(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Split (C, H, W) into luma, (1, H, W), and chroma, what is left of each channel, (C, H, W)."""
+    if image.shape[0] == 1:
+        return image, torch.zeros_like(image)
+    luma = torch.einsum("chw,c->hw", image, image.new_tensor(BT709_LUMA))[None]
+    return luma, image - luma
 
 
 def quantile(values: Tensor, share: float) -> Tensor:
-    """Quantile of the last dimension, as torch's is, but for any number of values."""
+    """Lower quantile of the last dimension; unlike torch's, of any number of values."""
     return values.kthvalue(1 + int(share * (values.shape[-1] - 1))).values
 
 
-def _directions(luma: Tensor, above: int, below: int) -> Tensor:
-    """Compute `BlockStats.directions` of (above + H + below, W)."""
+def _structure_tensor(luma: Tensor, above: int, below: int) -> Tensor:
+    """Compute `BlockStats.structure_tensor` of (above + H + below, W)."""
     across, down = (torch.zeros_like(luma) for _ in range(2))
     across[:, 1:-1] = luma[:, 2:] - luma[:, :-2]
     down[1:-1] = luma[2:] - luma[:-2]
-    squares = torch.stack([across.square(), 2 * across * down, down.square()])
-    means = block_means(squares[:, above : len(luma) - below])
+    products = torch.stack([across.square(), 2 * across * down, down.square()])
+    means = block_means(products[:, above : len(luma) - below])
     return torch.stack([means[0] - means[2], means[1], means[0] + means[2]])
 
 
 def _mean_within(values: Tensor, rows: int, columns: int) -> Tensor:
-    """Mean by cell of what is computed from each pixel and so many rows and columns on.
+    """Per-block mean of what is computed from each pixel and those up to so many rows, columns on.
 
     Args:
-        values: (1, H - rows, W - columns); those that look into the next cell do not count, so
-            that a cell is the same whatever rows are computed together.
-        rows: see there.
-        columns: see there.
+        values: (1, H - rows, W - columns); those that reach into the next block do not count, so
+            that a block is the same whatever rows are computed together.
+        rows: how many further rows each value was computed from.
+        columns: the same of columns.
 
     Returns:
         (h, w).

@@ -1,62 +1,72 @@
-"""A picture by cells: what is measured and decided for small squares of it."""
+"""Reduce images to 8 x 8 blocks, and interpolate block values back to pixels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
 BLOCK_SIZE = 8
-"""Side of a cell in pixels; the last ones of rows and columns may be smaller."""
+"""Side of a block in pixels; the last ones of rows and columns may be smaller."""
 
-Statistics = TypeVar("Statistics")
+Blocks = TypeVar("Blocks")
 
 
 def block_means(x: Tensor) -> Tensor:
-    """Average (N, H, W) by cells, (N, h, w)."""
+    """Per-block means of (N, H, W), (N, h, w)."""
     return F.avg_pool2d(x[None], BLOCK_SIZE, ceil_mode=True, count_include_pad=False)[0]
 
 
-def stack_blocks(parts: Iterable[Statistics], height: int) -> Statistics:
-    """Put the cells of a picture's parts, each below the one before, together.
+class BlockStack(Generic[Blocks]):
+    """Puts the blocks of an image's parts, each below the one before, together.
 
-    Each goes to its place at once: if many small tensors were kept while large ones come and go,
-    they would leave the heap full of holes, hundreds of megabytes for a large picture.
+    Each part is copied to its place at once: if many small tensors were kept while large ones come
+    and go, they would fragment the heap by hundreds of megabytes for a large image.
 
     Args:
-        parts: dataclasses of tensors (..., h, w), at least one; all but the last of whole cells.
-        height: of the picture, in pixels.
+        height: of the image, in pixels.
     """
-    whole: dict[str, Tensor] = {}
-    top = 0
-    for part in parts:
-        below = top
-        for name, values in vars(part).items():
-            if not top:
-                size = (*values.shape[:-2], -(-height // BLOCK_SIZE), values.shape[-1])
-                whole[name] = values.new_empty(size)
-            below = top + values.shape[-2]
-            whole[name][..., top:below, :] = values
-        top = below
-    return type(part)(**whole)
+
+    def __init__(self, height: int) -> None:
+        self._height = height
+        self._tensors: dict[str, Tensor] = {}
+        self._filled = 0
+        self._kind: type[Blocks] | None = None
+
+    def add(self, part: Blocks) -> None:
+        """Add the next part: a dataclass of tensors (..., h, w)."""
+        self._kind = type(part)
+        tensors: dict[str, Any] = vars(part)
+        end = self._filled
+        for name, values in tensors.items():
+            if not self._filled:
+                size = (*values.shape[:-2], -(-self._height // BLOCK_SIZE), values.shape[-1])
+                self._tensors[name] = values.new_empty(size)
+            end = self._filled + values.shape[-2]
+            self._tensors[name][..., self._filled : end, :] = values
+        self._filled = end
+
+    def whole(self) -> Blocks:
+        """Return the blocks of the whole image; at least one part was added."""
+        assert self._kind is not None
+        return self._kind(**self._tensors)
 
 
-def upsample_blocks(cells: Tensor, top: int, height: int, width: int) -> Tensor:
-    """Bring values by cells to some rows of the picture, linearly between the cells' middles.
+def upsample_blocks(blocks: Tensor, top: int, height: int, width: int) -> Tensor:
+    """Interpolate block values linearly between the blocks' centres, for some rows of the image.
 
     Args:
-        cells: (N, h, w), of the whole picture.
+        blocks: (N, h, w), of the whole image.
         top: the first row, a multiple of BLOCK_SIZE.
         height: how many rows.
-        width: of the picture.
+        width: of the image.
 
     Returns:
         (N, height, width).
     """
     first = top // BLOCK_SIZE
     above = min(1, first)
-    around = cells[:, first - above : first + -(-height // BLOCK_SIZE) + 1]
+    around = blocks[:, first - above : first + -(-height // BLOCK_SIZE) + 1]
     fine = F.interpolate(around[None], scale_factor=BLOCK_SIZE, mode="bilinear")[0]
     return fine[:, above * BLOCK_SIZE : above * BLOCK_SIZE + height, :width]

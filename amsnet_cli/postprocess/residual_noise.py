@@ -1,10 +1,10 @@
-"""Remains: the faint noise that a network leaves where there is nothing else to see.
+"""Smooth the residual noise that the network leaves in flat areas (self-guided filter).
 
-A network that is not told the strength of the noise hedges: of faint noise it takes some, and of
-colour noise, which in photos is often coarser than the network can tell from shading, hardly any.
-Where the denoised picture varies less than noise does, an edge-preserving smoother takes the rest:
-the guided filter with the picture as its own guide (He, Sun and Tang, "Guided image filtering",
-ECCV 2010), computed from means of cells (He and Sun, "Fast guided filter", 2015).
+A network that is not told the noise level hedges: of faint noise it removes some, and of colour
+noise, which in photos is often coarser than the network can tell from shading, hardly any. Where
+the denoised image varies less than noise does, the guided filter with the image as its own guide
+takes the rest (He, Sun and Tang, "Guided image filtering", ECCV 2010), computed from block means
+(He and Sun, "Fast guided filter", 2015).
 """
 
 from __future__ import annotations
@@ -13,66 +13,71 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amsnet_cli.postprocess.block_stats import BlockStats, split
-
-FAINT = (1 / 255, 2 / 255)
-"""Standard deviations, of brightness and colour, of which half stays."""
-AROUND = 2
-"""Cells in each direction that are looked at together."""
+from amsnet_cli.postprocess.block_stats import BlockStats, split_luma
+from amsnet_cli.postprocess.config import PostprocessConfig
 
 
-def smoothing_weights(measured: BlockStats) -> Tensor:
-    """Tell how smooth the denoised picture is to become; for `smooth_residual_noise`.
+def smoothing_weights(stats: BlockStats, config: PostprocessConfig = PostprocessConfig()) -> Tensor:
+    """Per-block coefficients of the guided filter; for `smooth_residual_noise`.
 
     Args:
-        measured: of the whole picture.
+        stats: of the whole image.
+        config: its `residual_noise` counts.
 
     Returns:
-        (3 + C, h, w) by cells: the share that is kept of brightness and colour, and what takes the
-        place of the rest, for brightness and each channel's colour.
+        (3 + C, h, w): the share that is kept of luma and chroma, and the offset that replaces the
+        rest, for luma and each channel's chroma.
     """
-    planes = [p[None] for p in (measured.brightness, *measured.colour)]  # one at a time, for memory
-    powers = [_averaged(_repeated(plane)).square() for plane in planes]
+    radius = config.residual_noise.radius
+    sigmas = (config.residual_noise.luma_sigma, config.residual_noise.chroma_sigma)
+
+    def average(blocks: Tensor) -> Tensor:
+        return _window_mean(_repeat_edges(blocks, radius), radius)
+
+    planes = [p[None] for p in (stats.luma, *stats.chroma)]  # one at a time, for memory
+    powers = [average(plane).square() for plane in planes]
     powers = [powers[0], torch.stack(powers[1:]).mean(0)]
     kept = []
-    for squares, power, faint in zip(measured.squares, powers, FAINT, strict=True):
-        variance = (_averaged(_repeated(squares[None])) - power).clamp_min(0)
-        kept.append(variance / (variance + faint**2))
-    gone = [1 - kept[0], *(1 - kept[1] for _ in measured.colour)]
-    places = [
-        _averaged(_repeated(share) * _continued(_averaged(_continued(plane))))
-        for share, plane in zip(gone, planes, strict=True)
-    ]
-    return torch.cat([*(_averaged(_repeated(share)) for share in kept), *places])
+    for mean_square, power, sigma in zip(stats.mean_square, powers, sigmas, strict=True):
+        variance = (average(mean_square[None]) - power).clamp_min(0)
+        kept.append(variance / (variance + sigma**2))
+    replaced = [1 - kept[0], *(1 - kept[1] for _ in stats.chroma)]
+    offsets = []
+    for share, plane in zip(replaced, planes, strict=True):
+        smoothed = _window_mean(_extrapolate_edges(plane, radius), radius)
+        padded = _repeat_edges(share, radius) * _extrapolate_edges(smoothed, radius)
+        offsets.append(_window_mean(padded, radius))
+    return torch.cat([*(average(share) for share in kept), *offsets])
 
 
-def smooth_residual_noise(denoised: Tensor, smoothing: Tensor) -> Tensor:
-    """Smooth what is hardly there; edges and texture stay.
+def smooth_residual_noise(denoised: Tensor, weights: Tensor) -> Tensor:
+    """Smooth flat areas; edges and texture stay.
 
     Args:
         denoised: (C, H, W) float32.
-        smoothing: (3 + C, H, W), from `smoothing_weights` by `postprocess.blocks.upsample_blocks`.
+        weights: (3 + C, H, W), from `smoothing_weights` by `blocks.upsample_blocks`.
 
     Returns:
         (C, H, W).
     """
-    brightness, colour = split(denoised)
-    kept, level = smoothing[:2], smoothing[2:]
-    return kept[:1] * brightness + level[:1] + kept[1:] * colour + level[1:]
+    luma, chroma = split_luma(denoised)
+    kept, offset = weights[:2], weights[2:]
+    return kept[:1] * luma + offset[:1] + kept[1:] * chroma + offset[1:]
 
 
-def _averaged(padded: Tensor) -> Tensor:
-    """Average over the cells around each; (N, h + 2 * AROUND, w + 2 * AROUND) to (N, h, w)."""
-    return F.avg_pool2d(padded, 2 * AROUND + 1, stride=1)
+def _window_mean(padded: Tensor, radius: int) -> Tensor:
+    """Mean over the blocks around each; (N, h + 2 * radius, w + 2 * radius) to (N, h, w)."""
+    return F.avg_pool2d(padded, 2 * radius + 1, stride=1)
 
 
-def _repeated(cells: Tensor) -> Tensor:
-    """Go beyond the edges of (N, h, w) with what lies there."""
-    return F.pad(cells[None], (AROUND,) * 4, mode="replicate")[0]
+def _repeat_edges(blocks: Tensor, radius: int) -> Tensor:
+    """Pad (N, h, w) with the values of its edges."""
+    return F.pad(blocks[None], (radius,) * 4, mode="replicate")[0]
 
 
-def _continued(cells: Tensor) -> Tensor:
-    """Go beyond the edges as cells came: else shading would look like that further inside."""
-    if min(cells.shape[1:]) <= AROUND:
-        return _repeated(cells)
-    return 2 * _repeated(cells) - F.pad(cells[None], (AROUND,) * 4, mode="reflect")[0]
+def _extrapolate_edges(blocks: Tensor, radius: int) -> Tensor:
+    """Pad (N, h, w) as it goes on: with edges repeated, shading would look flatter there."""
+    if min(blocks.shape[1:]) <= radius:
+        return _repeat_edges(blocks, radius)
+    reflected = F.pad(blocks[None], (radius,) * 4, mode="reflect")[0]
+    return 2 * _repeat_edges(blocks, radius) - reflected

@@ -103,7 +103,8 @@ def evaluate(
                 f"{pair.name}: the noisy picture has {_size(before)} pixels, the clean one "
                 f"{_size(clean)}"
             )
-        after = _rgb8(denoise(noisy, model, options, device=device, progress=progress))
+        denoised = denoise(noisy, model, options, device=device, progress=progress)
+        after = _rgb8(denoised.photo)
         yield Score(
             name=pair.name,
             noisy_psnr=psnr(before, clean), noisy_ssim=ssim(before, clean),

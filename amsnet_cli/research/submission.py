@@ -65,7 +65,8 @@ def submit_sidd(
     started = time.monotonic()
     places = list(np.ndindex(*noisy.shape[:2]))
     for done, at in enumerate(places, 1):
-        denoised[at] = denoise(Photo(pixels=noisy[at]), model, options, device=device).pixels
+        photo = Photo(pixels=noisy[at])
+        denoised[at] = denoise(photo, model, options, device=device).photo.pixels
         progress(done / len(places))
     seconds = (time.monotonic() - started) / (noisy[..., 0].size / MEGAPIXEL)
     if output.suffix == ".csv":
@@ -127,7 +128,7 @@ def _denoised_crop(
     crop: NDArray[np.float32], model: Model, options: DenoiseOptions, device: torch.device
 ) -> NDArray[np.float32]:
     photo = Photo(pixels=np.ascontiguousarray(crop))
-    return np.clip(denoise(photo, model, options, device=device).pixels, 0, 1)
+    return np.clip(denoise(photo, model, options, device=device).photo.pixels, 0, 1)
 
 
 def _kaggle_csv(blocks: NDArray[np.uint8]) -> bytes:

@@ -1,1 +1,1 @@
-"""Published weights: what the manifest names, how they get here, where they lie."""
+"""Published weights: the manifest, downloading and verifying them, and where they are stored."""

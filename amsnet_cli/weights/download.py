@@ -1,145 +1,32 @@
-"""Fetch a file over HTTP into a `.part` file that a later call goes on with.
-
-Which addresses are followed:
-
-- https anywhere;
-- http to this machine itself (loopback), and to the mirror that the user has named, for files
-  whose digest is known;
-- a redirect leads to https, or stays on http at the same host. Nothing leads to a local file.
-"""
+"""Download a file into a `.part` file, which a later call resumes."""
 
 from __future__ import annotations
 
-import contextlib
 import http
 import http.client
-import ipaddress
 import json
 import os
 import re
-import ssl
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
-from email.message import Message
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from typing import IO
 
-from amsnet_cli.errors import WeightsError
-from amsnet_cli.weights.manifest import File
+from amsnet_cli.weights import connection
+from amsnet_cli.weights.connection import (
+    NoSuchRangeError,
+    SourceError,
+    TransientError,
+    open_url,
+)
+from amsnet_cli.weights.manifest import PublishedFile
 
-TIMEOUT = 30.0
-"""Seconds without an answer, or with less than `SLOWEST` bytes, until a connection is given up."""
 SLOWEST = 16 * 1024
-ATTEMPTS = 5
-BACK_OFF = 1.0
-"""Seconds before the second attempt at a source; twice as many before each further one."""
-LONGEST_WAIT = 60.0
-"""Seconds that a server may ask to be left alone; of one that asks for more nothing is awaited."""
+"""Bytes that must arrive within `connection.TIMEOUT`; a slower connection is dropped."""
 BLOCK = 1 << 18
+"""Bytes read at once."""
 
-_TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
-
-T = TypeVar("T")
-
-
-class SourceError(Exception):
-    """Why a source does not do; another one may."""
-
-
-class TransientError(SourceError):
-    """Why a source did not do just now; it may in a moment.
-
-    Args:
-        why: in words.
-        wait: seconds that the server asks to be left alone before the next attempt.
-    """
-
-    def __init__(self, why: str, wait: float = 0.0) -> None:
-        super().__init__(why)
-        self.wait = wait
-
-
-class NoSuchRangeError(TransientError):
-    """The server's file is shorter than what was to be continued."""
-
-
-def retrying(action: Callable[[], T], source: str, notice: Callable[[str], None]) -> T:
-    """Call `action` again, after longer and longer pauses, while it fails by a `TransientError`.
-
-    Raises:
-        SourceError: it failed otherwise, or `ATTEMPTS` times, or asks for longer than
-            `LONGEST_WAIT`.
-    """
-    for attempt in range(ATTEMPTS):
-        try:
-            return action()
-        except TransientError as error:
-            if attempt + 1 == ATTEMPTS:
-                raise SourceError(f"{error}, given up after {ATTEMPTS} attempts") from error
-            if error.wait > LONGEST_WAIT:
-                raise SourceError(f"{error} and asks to wait for {error.wait:.0f} s") from error
-            pause = max(BACK_OFF * 2**attempt, error.wait)
-            notice(f"{source}: {error}; trying again in {pause:.0f} s")
-            time.sleep(pause)
-    raise AssertionError("unreachable")
-
-
-@contextlib.contextmanager
-def open_url(
-    url: str, headers: dict[str, str] | None = None, *, plain: bool = False
-) -> Iterator[http.client.HTTPResponse]:
-    """Ask for an address.
-
-    Proxies come from the environment, and so do certificates (SSL_CERT_FILE, SSL_CERT_DIR,
-    REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE).
-
-    Args:
-        url: see the module's docstring for which are followed.
-        headers: of the request.
-        plain: whether http to another machine is allowed.
-
-    Yields:
-        The response, of status 200 or 206.
-
-    Raises:
-        TransientError: no connection, no answer in time, the server is out of order just now, or it
-            breaks off while the caller reads.
-        SourceError: the address or the answer is of no use.
-    """
-    parts = _parse(url)
-    if not (parts.scheme == "https" or (parts.scheme == "http" and (plain or _loopback(parts)))):
-        raise SourceError(f"{url} is not an https address")
-    agent = {"User-Agent": "amsnet", "Accept-Encoding": "identity"}
-    try:
-        request = urllib.request.Request(url, headers={**agent, **(headers or {})})
-        with _opener().open(request, timeout=TIMEOUT) as response:
-            yield response
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                raise NoSuchRangeError(
-                    "the server's file is shorter than what came before"
-                ) from error
-            answer = f"the server answers {error.code} {error.reason}"
-            if error.code in _TRANSIENT:
-                raise TransientError(answer, _retry_after(error.headers)) from error
-            raise SourceError(answer) from error
-    except urllib.error.URLError as error:
-        if isinstance(error.reason, ssl.SSLCertVerificationError):
-            raise SourceError(f"no trusted certificate ({error.reason.verify_message})") from error
-        raise TransientError(f"no connection ({error.reason})") from error
-    except TimeoutError as error:
-        raise TransientError(f"nothing came for {TIMEOUT:g} s") from error
-    except http.client.InvalidURL as error:
-        raise SourceError(f"{url} is not an address ({error})") from error
-    except (ConnectionError, ssl.SSLError, http.client.HTTPException) as error:
-        raise TransientError(f"the connection broke ({error or type(error).__name__})") from error
 
 
 def fetch(
@@ -147,29 +34,29 @@ def fetch(
     part: Path,
     *,
     origin: str,
-    file: File,
+    file: PublishedFile,
     plain: bool,
     progress: Callable[[int, int | None], None],
 ) -> bool:
-    """Download a file, going on where an earlier call was cut off.
+    """Download a file, resuming where an earlier call was cut off.
 
-    The bytes that are there are kept if the server vouches that its file is still the same
-    (If-Range), or if a digest will tell. What arrives is not checked here beyond its length.
+    Earlier bytes are kept if the server confirms that its file is unchanged (If-Range), or if a
+    digest will be compared. Only the length is checked here.
 
     Args:
         url: of the file.
-        part: bytes so far; `part` + ".json" says what they belong to.
-        origin: where the file is published; `url` itself may change from call to call.
+        part: the bytes so far; `part` + ".json" says which file they are from.
+        origin: where the file is published; `url` may differ from call to call.
         file: what is expected.
         plain: see `open_url`.
-        progress: called with bytes done and bytes in all, or None where no one says.
+        progress: called with the bytes done and the total, None if unknown.
 
     Returns:
         Whether bytes of an earlier call were kept.
 
     Raises:
-        TransientError: the connection broke, stalled or crept; what came is kept.
-        SourceError: the server has something else.
+        TransientError: the connection broke, stalled or was too slow; the part is kept.
+        SourceError: the server sends something else.
     """
     start, validator = _resume_point(part, origin, file)
     if start == file.size:
@@ -183,7 +70,7 @@ def fetch(
             resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
             if resumed and not (_continues(response, start) and validator in ("", now)):
                 discard(part)
-                raise TransientError("the server sends another part than asked for")
+                raise TransientError("the server sends another range than requested")
             _check_headers(response)
             length = response.headers.get("Content-Length", "")
             total = (start if resumed else 0) + int(length) if length.isdecimal() else None
@@ -205,7 +92,7 @@ def fetch(
         raise
     expected = file.size or total
     if expected is not None and done < expected:
-        raise TransientError(f"broke off after {done} of {expected} bytes")
+        raise TransientError(f"the connection broke after {done} of {expected} bytes")
     return resumed
 
 
@@ -222,7 +109,7 @@ def _stream(
     total: int | None,
     progress: Callable[[int, int | None], None],
 ) -> int:
-    """Append the body, hardly beyond `limit`; return how many bytes there are now."""
+    """Append the body, stopping just beyond `limit`; return the bytes there are now."""
     done = out.seek(0, os.SEEK_END)
     since, done_then = time.monotonic(), done
     progress(done, total)
@@ -230,17 +117,17 @@ def _stream(
         done += len(block)
         out.write(block)
         progress(done, total)
-        if time.monotonic() - since > TIMEOUT:
+        if time.monotonic() - since > connection.TIMEOUT:
             if done - done_then < SLOWEST:
-                raise TransientError(f"less than {SLOWEST} bytes came in {TIMEOUT:g} s")
+                raise TransientError(f"less than {SLOWEST} bytes in {connection.TIMEOUT:g} s")
             since, done_then = time.monotonic(), done
     out.flush()
     os.fsync(out.fileno())
     return done
 
 
-def _resume_point(part: Path, origin: str, file: File) -> tuple[int, str]:
-    """Tell how many bytes there are to go on from, and what vouches for them."""
+def _resume_point(part: Path, origin: str, file: PublishedFile) -> tuple[int, str]:
+    """Return how many bytes can be resumed from, and the validator they came with."""
     if part.is_symlink() or (part.exists() and part.stat().st_size > file.size_limit):
         discard(part)
     have = part.stat().st_size if part.exists() else 0
@@ -259,7 +146,7 @@ def _state_path(part: Path) -> Path:
 
 
 def _validator(response: http.client.HTTPResponse) -> str:
-    """What If-Range may quote: a strong ETag, else the time of the last change."""
+    """Validator for If-Range: a strong ETag, else the date of the last change."""
     tag = response.headers.get("ETag", "")
     return tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
 
@@ -273,82 +160,4 @@ def _check_headers(response: http.client.HTTPResponse) -> None:
     if response.headers.get_content_type() == "text/html":
         raise SourceError("answers with a web page instead of the file")
     if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise SourceError("sends the file compressed, which was not asked for")
-
-
-def _retry_after(headers: Message) -> float:
-    """Seconds that a server asks to wait (RFC 9110, 10.2.3); 0 where it says nothing sensible."""
-    asked = headers.get("Retry-After", "").strip()
-    if re.fullmatch(r"\d{1,9}", asked, re.ASCII):
-        return float(asked)
-    until = _time(asked)
-    # Its own clock, if it tells, as ours may be wrong.
-    now = _time(headers.get("Date", "")) or datetime.now(timezone.utc)
-    return max(0.0, (until - now).total_seconds()) if until else 0.0
-
-
-def _time(text: str) -> datetime | None:
-    try:
-        told = parsedate_to_datetime(text)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return told if told.tzinfo else told.replace(tzinfo=timezone.utc)
-
-
-def _parse(url: str) -> SplitResult:
-    try:
-        if url.isascii() and url.isprintable() and " " not in url:
-            return urlsplit(url)
-    except ValueError:
-        pass
-    raise SourceError(f"{url!r} is not an address")
-
-
-def _loopback(url: SplitResult) -> bool:
-    host = url.hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str,
-        headers: http.client.HTTPMessage, newurl: str,
-    ) -> urllib.request.Request | None:  # fmt: skip
-        there, here = _parse(newurl), _parse(req.full_url)
-        stays = there.scheme == here.scheme == "http" and there.hostname == here.hostname
-        if there.scheme != "https" and not stays:
-            raise SourceError(f"redirects to {newurl}, which is not followed")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    """An opener that knows http and https alone: no file:, no ftp:, no data:."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(context=_certificates()),
-        urllib.request.HTTPDefaultErrorHandler(),
-        _Redirects(),
-        urllib.request.HTTPErrorProcessor(),
-    ):
-        opener.add_handler(handler)
-    return opener
-
-
-def _certificates() -> ssl.SSLContext:
-    context = ssl.create_default_context()  # follows SSL_CERT_FILE and SSL_CERT_DIR
-    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        if bundle := os.environ.get(variable):
-            try:
-                folder = bundle if Path(bundle).is_dir() else None
-                context.load_verify_locations(None if folder else bundle, folder)
-            except OSError as error:
-                raise WeightsError(
-                    f"{variable}: no certificates in {bundle} ({error})", "set it to a PEM file"
-                ) from error
-            break
-    return context
+        raise SourceError("sends the file compressed, which was not requested")

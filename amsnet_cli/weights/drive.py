@@ -1,4 +1,4 @@
-"""Google Drive's public folders: from a folder and a file's exact name to its content."""
+"""Public folders of Google Drive: find a file's download address by its exact name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from html.parser import HTMLParser
 from urllib.parse import urlencode, urljoin, urlsplit
 
-from amsnet_cli.weights.download import SourceError, open_url
+from amsnet_cli.weights.connection import SourceError, open_url
 
 LISTING = "https://drive.google.com/embeddedfolderview?id={}"
 DOWNLOAD = "https://drive.usercontent.google.com/download?id={}&export=download&confirm=t"
@@ -17,23 +17,23 @@ _PAGE_LIMIT = 4 << 20
 
 
 def is_folder(source: str) -> bool:
-    """Tell whether a source is a Drive folder rather than a file."""
+    """Whether a source is a Drive folder rather than a file."""
     return _FOLDER.fullmatch(source) is not None
 
 
 def locate(folder: str, name: str) -> str:
-    """Find the address of a file's content.
+    """Find the download address of a file in a folder.
 
     Args:
         folder: the folder's address.
-        name: of the file, matched exactly.
+        name: exact name of the file.
 
     Returns:
-        An address that answers with the file itself; good for a while.
+        An address that sends the file itself; it expires.
 
     Raises:
-        SourceError: there is no file of that name, or not just one; Drive sends something else.
-        TransientError: Drive does not answer just now.
+        SourceError: the folder has no file of that name, or several; Drive sends another file.
+        TransientError: Drive does not answer for now.
     """
     match = _FOLDER.fullmatch(folder)
     assert match
@@ -45,7 +45,7 @@ def locate(folder: str, name: str) -> str:
         found = f"; it has {', '.join(sorted(there))}" if there else ""
         raise SourceError(f"the folder has {len(ids) or 'no'} files named {name}{found}")
     url = DOWNLOAD.format(ids[0])
-    for _ in range(2):  # A large file is preceded by a form: "can't scan this file for viruses".
+    for _ in range(2):  # Before a large file, Drive sends a form ("can't scan for viruses").
         with open_url(url) as response:
             if response.headers.get_content_type() != "text/html":
                 sent = response.headers.get_filename()
@@ -54,7 +54,9 @@ def locate(folder: str, name: str) -> str:
                 return url
             page = response.read(_PAGE_LIMIT).decode("utf-8", "replace")
         if "Too many users" in page:
-            raise SourceError("Google Drive's quota for this file is used up, try again tomorrow")
+            raise SourceError(
+                "Google Drive's download quota for this file is used up, try again tomorrow"
+            )
         form = _Form()
         form.feed(page)
         if not form.action or not form.inputs:
@@ -62,7 +64,7 @@ def locate(folder: str, name: str) -> str:
         url = f"{urljoin(url, form.action).split('?')[0]}?{urlencode(form.inputs)}"
         if urlsplit(url).hostname != urlsplit(DOWNLOAD).hostname:
             raise SourceError(f"Google Drive's form leads to {url}, which is not followed")
-    raise SourceError("Google Drive asks for confirmation again and again")
+    raise SourceError("Google Drive keeps asking for confirmation")
 
 
 def _page(url: str) -> str:
@@ -71,7 +73,7 @@ def _page(url: str) -> str:
 
 
 class _Listing(HTMLParser):
-    """The files of a folder: texts of each link, among them the file's name, by file id."""
+    """Files of a folder: the texts of each link, one of them the file's name, by file id."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,7 +95,7 @@ class _Listing(HTMLParser):
 
 
 class _Form(HTMLParser):
-    """Where a page's first form leads, and its hidden inputs."""
+    """Target of a page's first form, and its hidden inputs."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""`weights_manifest.json`: the weights this version knows, and what each was made from.
+"""`weights_manifest.json`: the weights this version knows.
 
-`weights_manifest.schema.json` beside it describes the format; `docs/weights.md` explains it.
+`weights_manifest.schema.json` describes the format; `docs/weights.md` explains it.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _KINDS: dict[str, type] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class File:
+class PublishedFile:
     """A file as it was published.
 
     Attributes:
         name: exactly as at its sources.
-        size: in bytes, or None where nobody has published it.
-        size_about: in bytes, where `size` is None.
+        size: in bytes; None if nobody has published it.
+        size_about: approximate size in bytes, if `size` is None.
         sha256: 64 lower-case hexadecimal digits, or None.
-        git_blob_sha1: git's name of the content, 40 such digits, or None.
+        git_blob_sha1: git's hash of the content, 40 such digits, or None.
     """
 
     name: str
@@ -62,26 +62,26 @@ class File:
 
     @property
     def pinned(self) -> bool:
-        """Whether its content can be checked."""
+        """Whether a digest is published."""
         return bool(self.sha256 or self.git_blob_sha1)
 
     @property
     def expected_size(self) -> int:
-        """In bytes, exactly or about."""
+        """In bytes, exact or approximate."""
         size = self.size or self.size_about
         assert size is not None
         return size
 
     @property
     def size_limit(self) -> int:
-        """How many bytes a download may have at most."""
+        """Largest download in bytes: the exact size, or twice the approximate one."""
         return self.size or 2 * self.expected_size
 
     def difference(self, path: Path) -> str:
-        """Say how a file on disk differs from the published one.
+        """Compare a file on disk with the published one.
 
         Returns:
-            What was expected and what was found; empty if they agree in all that is known.
+            What was expected and what was found; empty if nothing known differs.
         """
         size = path.stat().st_size
         if self.size is not None and size != self.size:
@@ -96,8 +96,8 @@ class File:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
-    """Weights that the manifest names.
+class ManifestEntry:
+    """Weights that the manifest lists.
 
     Attributes:
         name: lower case letters, digits and dashes.
@@ -105,17 +105,17 @@ class Entry:
         title: one line for people.
         purpose: what they are for.
         network: "compact", the default network, or one of the paper's.
-        fill: what hidden pixels are replaced by.
-        mask_channel: whether the network is given the mask.
+        fill: what replaces masked pixels.
+        mask_channel: whether the network gets the mask as a channel.
         inference: how to run it: fields of `amsnet_cli.model.Inference`.
-        file: as it is published; one that is not safetensors is converted when it is pulled.
+        file: as published; if it is not safetensors, pulling converts it.
         bundled: whether the file comes with the package.
-        sources: addresses it can be downloaded from, tried in turn: the file itself, or a
-            Google Drive folder that has a file of this exact name.
-        licence: an SPDX expression, or NOASSERTION where the publisher says nothing.
-        supervised: whether clean pictures were seen in training.
-        trained_on: what it saw.
-        scores: set, protocol and figures.
+        sources: addresses to download from, tried in turn: of the file, or of a Google Drive
+            folder that has a file of this exact name.
+        licence: an SPDX expression, or NOASSERTION if the publisher names none.
+        supervised: whether it was trained on clean images.
+        trained_on: the training data.
+        scores: test set, protocol and results.
         limits: what it is not good for.
     """
 
@@ -127,7 +127,7 @@ class Entry:
     fill: str
     mask_channel: bool
     inference: dict[str, Any]
-    file: File
+    file: PublishedFile
     bundled: bool
     sources: tuple[str, ...]
     licence: str
@@ -138,7 +138,7 @@ class Entry:
 
     @property
     def converted(self) -> bool:
-        """Whether the published file has to be converted before it can be used."""
+        """Whether pulling converts the published file to a model file."""
         return not self.file.name.endswith(SUFFIX)
 
 
@@ -147,12 +147,12 @@ class Manifest:
     """All entries by name, and the name of the default."""
 
     default: str
-    entries: dict[str, Entry]
+    entries: dict[str, ManifestEntry]
 
     def __contains__(self, name: str) -> bool:
         return name in self._names()
 
-    def entry(self, name: str) -> Entry:
+    def entry(self, name: str) -> ManifestEntry:
         """Look an entry up by name or alias.
 
         Raises:
@@ -164,12 +164,12 @@ class Manifest:
             known = ", ".join(self.entries)
             raise WeightsError(f"no weights named {name}", f"there are: {known}") from None
 
-    def _names(self) -> dict[str, Entry]:
+    def _names(self) -> dict[str, ManifestEntry]:
         return {n: e for e in self.entries.values() for n in (e.name, *e.aliases)}
 
 
-def bundled_path(entry: Entry) -> Path:
-    """Where the package keeps the file of a bundled entry."""
+def bundled_path(entry: ManifestEntry) -> Path:
+    """Path of a bundled entry's file in the package."""
     return _PACKAGE / "weights" / "bundled" / entry.file.name
 
 
@@ -186,10 +186,9 @@ def own_manifest() -> Manifest:
 
 
 def load_manifest() -> Manifest:
-    """Read this version's manifest, and add the entries of the one that `AMSNET_MANIFEST` names.
+    """Read this version's manifest and the user's own, the file that `AMSNET_MANIFEST` names.
 
-    The default and all that comes with the program stay what they are: a manifest of one's own
-    can only add.
+    The user's manifest can only add entries; it cannot change the default or a bundled one.
 
     Raises:
         WeightsError: one cannot be read, an entry is malformed, or a name is taken.
@@ -200,7 +199,7 @@ def load_manifest() -> Manifest:
     added = _read(Path(more))
     for entry in added.entries.values():
         if entry.bundled:
-            raise WeightsError(f"{more}: only this program's own manifest has bundled weights")
+            raise WeightsError(f"{more}: only amsnet's own manifest can have bundled weights")
         if taken := [n for n in (entry.name, *entry.aliases) if n in own]:
             raise WeightsError(f"{more}: the name {taken[0]} is taken", "choose another")
     return Manifest(default=own.default, entries={**own.entries, **added.entries})
@@ -221,12 +220,12 @@ def _read(path: Path) -> Manifest:
         raise WeightsError(f"{path}: not a weights manifest ({reason})") from error
 
 
-def _entry(raw: dict[str, Any]) -> Entry:
+def _entry(raw: dict[str, Any]) -> ManifestEntry:
     for key, kind in _KINDS.items():
         if not isinstance(raw[key], kind):
             raise ValueError(f"{key} of {raw['name']!r} is not a {kind.__name__}")
     lists = {key: tuple(raw[key]) for key in ("aliases", "sources", "scores")}
-    entry = Entry(**{**raw, **lists, "file": File(**raw["file"])})
+    entry = ManifestEntry(**{**raw, **lists, "file": PublishedFile(**raw["file"])})
     for name in (entry.name, *entry.aliases):
         if not _NAME.fullmatch(name):
             raise ValueError(f"malformed name {name!r}")
@@ -240,7 +239,7 @@ def _entry(raw: dict[str, Any]) -> Entry:
 
 
 def sha256_of(path: Path) -> str:
-    """Hash a file."""
+    """SHA-256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -249,7 +248,7 @@ def sha256_of(path: Path) -> str:
 
 
 def git_blob_sha1_of(path: Path) -> str:
-    """Hash a file as git names its content: the SHA-1 of "blob SIZE", a zero byte and the data."""
+    """Git's hash of a file's content: the SHA-1 of "blob SIZE", a zero byte and the data."""
     with path.open("rb") as file:
         digest = hashlib.sha1(b"blob %d\0" % os.fstat(file.fileno()).st_size)
         while block := file.read(1 << 20):

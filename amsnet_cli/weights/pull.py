@@ -1,9 +1,9 @@
-"""Pull weights: from what the manifest says to a checked file in the store.
+"""Pull weights: download, verify, convert if need be, and move into place.
 
-One process at a time works on an entry. It downloads into a hidden `.part` file, which an
-interruption leaves and the next pull goes on with; hashes what arrived, as it is on the disk, and
-compares it with the digest of the manifest or the one recorded on first use; converts it if it is
-not of this program's format; and only then renames it to its place.
+One process at a time pulls an entry. It downloads into a hidden `.part` file, which the next pull
+resumes after an interruption. It hashes the file on disk and compares it with the digest in the
+manifest, or with the one recorded on first use. It converts a checkpoint to a model file. Only
+then the file is renamed to its final path.
 """
 
 from __future__ import annotations
@@ -19,19 +19,27 @@ from urllib.parse import quote
 
 from amsnet_cli.errors import OutputError, WeightsError
 from amsnet_cli.weights import drive
-from amsnet_cli.weights.download import SourceError, discard, fetch, retrying
-from amsnet_cli.weights.manifest import Entry, File, sha256_of
-from amsnet_cli.weights.records import Record, arrival, pin, pinned_here, write_record
-from amsnet_cli.weights.store import entry_path, verify
+from amsnet_cli.weights.connection import SourceError, retrying
+from amsnet_cli.weights.download import discard, fetch
+from amsnet_cli.weights.manifest import ManifestEntry, PublishedFile, sha256_of
+from amsnet_cli.weights.records import (
+    Origin,
+    Record,
+    first_use,
+    record_first_use,
+    write_record,
+)
+from amsnet_cli.weights.store import entry_path
+from amsnet_cli.weights.verify import verify
 
 RESERVE = 32 << 20
-"""Bytes of the disk that a pull leaves free."""
+"""Bytes of disk space that a pull leaves free."""
 
 
 def pull(
-    entry: Entry,
+    entry: ManifestEntry,
     *,
-    convert: Callable[[Path, Path, Entry], None],
+    convert: Callable[[Path, Path, ManifestEntry], None],
     from_file: Path | None = None,
     trust_first_use: bool = False,
     force: bool = False,
@@ -40,37 +48,37 @@ def pull(
 ) -> Path:
     """Make the weights of an entry ready for use.
 
-    `AMSNET_MIRROR`, an address to which the file's name is added, is tried first; then the
-    entry's sources in turn.
+    Tries `AMSNET_MIRROR` first, an address to which the file's name is added, then the entry's
+    sources in turn.
 
     Args:
         entry: a bundled one is only verified.
-        convert: writes a model of this program, given the published file, where to write and
-            the entry; raises a `WeightsError` if the file is not what the entry says.
-        from_file: take this file instead of downloading.
-        trust_first_use: take a file that no one has published a digest of, and record its own.
-        force: even if the weights are here and in order.
-        progress: called with bytes done and bytes in all, or None where no one says.
-        notice: called with lines for the user, such as what is tried again.
+        convert: called with the published file, the output and the entry; writes a model file,
+            or raises a `WeightsError` if the file is not the entry's network.
+        from_file: use this file instead of downloading.
+        trust_first_use: accept a file without a published digest, and record its digest.
+        force: pull again even if the weights are here and intact.
+        progress: called with the bytes done and the total, None if unknown.
+        notice: called with lines for the user, such as retries.
 
     Returns:
-        Where the file is now.
+        Path of the file.
 
     Raises:
-        WeightsError: offline, nothing to check the file by, or no source gives the file that is
-            expected. A file that was there before is untouched; a part that broke off is kept.
+        WeightsError: offline, no digest to check the file with, or no source has the expected
+            file. An earlier file stays untouched; an incomplete download is kept.
         OutputError: the store cannot be written, or the disk is full.
     """
     target = entry_path(entry)
     if entry.bundled:
         verify(entry)
         return target
-    if not force and _in_order(entry):  # Also where the store can only be read.
+    if not force and _is_intact(entry):  # Before any write: the store may be read-only.
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(target, entry.name, notice):
-            if force or not _in_order(entry):
+        with _locked(target, entry.name, notice):
+            if force or not _is_intact(entry):
                 file = _expected(entry, trusted=trust_first_use)
                 part = target.with_name(f".{entry.name}.part")
                 if from_file:
@@ -87,8 +95,8 @@ def pull(
 
 
 @contextlib.contextmanager
-def _alone(target: Path, name: str, notice: Callable[[str], None]) -> Iterator[None]:
-    """Hold the entry's lock; the system releases it if the process is killed."""
+def _locked(target: Path, name: str, notice: Callable[[str], None]) -> Iterator[None]:
+    """Hold the entry's lock. The system releases it if the process is killed."""
     import filelock
 
     lock = filelock.FileLock(target.with_name(f".{name}.lock"))
@@ -103,7 +111,7 @@ def _alone(target: Path, name: str, notice: Callable[[str], None]) -> Iterator[N
         lock.release()
 
 
-def _in_order(entry: Entry) -> bool:
+def _is_intact(entry: ManifestEntry) -> bool:
     try:
         verify(entry)
     except WeightsError:
@@ -111,27 +119,27 @@ def _in_order(entry: Entry) -> bool:
     return True
 
 
-def _expected(entry: Entry, *, trusted: bool) -> File:
-    """The published file, with the digest recorded on first use where it has none of its own."""
+def _expected(entry: ManifestEntry, *, trusted: bool) -> PublishedFile:
+    """The published file, with the digest recorded on first use if none is published."""
     if entry.file.pinned:
         return entry.file
-    if pinned := pinned_here(entry.name):
+    if pinned := first_use(entry.name):
         return dataclasses.replace(
             entry.file, size=pinned.size, size_about=None, sha256=pinned.sha256
         )
     if not trusted:
         where = f" from {entry.sources[0]}" if entry.sources else ""
         raise WeightsError(
-            f"{entry.name}: no digest of {entry.file.name} is published, so a download cannot be "
-            "checked",
-            "either accept what comes the first time with --trust-first-use (its structure is "
-            "checked, its digest recorded and enforced from then on), or download the file"
+            f"{entry.name}: no checksum of {entry.file.name} is published, so a download cannot be "
+            "verified",
+            "either trust the first download with --trust-first-use (its structure is checked, and "
+            "its checksum recorded and enforced from then on), or download the file"
             f"{where} with a browser and run: amsnet weights import FILE",
         )
     return entry.file
 
 
-def _copy(source: Path, part: Path, file: File) -> str:
+def _copy(source: Path, part: Path, file: PublishedFile) -> str:
     if not source.is_file():
         raise WeightsError(f"{source}: no such file", "name a file that exists")
     if source.stat().st_size > file.size_limit:
@@ -149,13 +157,13 @@ def _copy(source: Path, part: Path, file: File) -> str:
 
 
 def _download(
-    entry: Entry,
-    file: File,
+    entry: ManifestEntry,
+    file: PublishedFile,
     part: Path,
     progress: Callable[[int, int | None], None],
     notice: Callable[[str], None],
 ) -> str:
-    """Try the sources in turn; return the one that gave the expected file."""
+    """Try the sources in turn; return the one that sent the expected file."""
     if os.environ.get("AMSNET_OFFLINE", "0") not in ("", "0"):
         raise WeightsError(
             f"cannot pull {entry.name} while AMSNET_OFFLINE is set",
@@ -166,7 +174,7 @@ def _download(
         mirror = f"{mirror.rstrip('/')}/{quote(file.name)}"
         sources.insert(0, mirror)
     if not sources:
-        raise WeightsError(f"weights {entry.name} have no source", "set AMSNET_MIRROR to one")
+        raise WeightsError(f"weights {entry.name} have no source", "set AMSNET_MIRROR")
     have = part.stat().st_size if part.exists() else 0
     _check_space(part, file.expected_size * (2 if entry.converted else 1) - have)
 
@@ -181,7 +189,7 @@ def _download(
         try:
             resumed = retrying(attempt, source, notice)
             wrong = file.difference(part)
-            if wrong and resumed:  # The earlier bytes may be at fault.
+            if wrong and resumed:  # The earlier bytes may be wrong: once more from the start.
                 discard(part)
                 retrying(attempt, source, notice)
                 wrong = file.difference(part)
@@ -198,24 +206,27 @@ def _download(
 
 
 def _install(
-    entry: Entry, part: Path, source: str, convert: Callable[[Path, Path, Entry], None]
+    entry: ManifestEntry,
+    part: Path,
+    source: str,
+    convert: Callable[[Path, Path, ManifestEntry], None],
 ) -> None:
-    """Turn a checked download into the file in the store, with its record."""
+    """Convert a verified download if need be, record its origin, and move it into place."""
     target = entry_path(entry)
-    came = arrival(part, name=entry.file.name, source=source)
+    origin = Origin.of(part, name=entry.file.name, source=source)
     ready = part
     try:
         if entry.converted or not entry.file.pinned:
             ready = target.with_name(f".{entry.name}.converted.part")
             convert(part, ready, entry)
         if not entry.file.pinned:
-            pin(entry.name, came)
-        write_record(target, Record(came=came, sha256=sha256_of(ready)))
+            record_first_use(entry.name, origin)
+        write_record(target, Record(origin=origin, sha256=sha256_of(ready)))
         with ready.open("r+b") as file:
             os.fsync(file.fileno())
         ready.replace(target)
     except WeightsError:
-        if not entry.file.pinned:  # Only then the content is at fault.
+        if not entry.file.pinned:  # A file with the published digest is worth keeping.
             discard(part)
         raise
     finally:
@@ -229,5 +240,5 @@ def _check_space(part: Path, needed: int) -> None:
     if needed + RESERVE > free:
         raise OutputError(
             f"{part.parent}: {needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free",
-            "make room, or set AMSNET_WEIGHTS_DIR elsewhere",
+            "make room, or set AMSNET_WEIGHTS_DIR to another folder",
         )

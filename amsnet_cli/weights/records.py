@@ -1,8 +1,8 @@
-"""What was pulled or imported, when and from where.
+"""Where pulled and imported files came from, and the digests trusted on first use.
 
-Beside each such file lies a record, `NAME.json`, with the digest it had. What no publisher has
-given a digest of is pinned on first use: the lock file, `weights.lock.json` in the user's data
-folder, keeps the digest that was seen then, and every later pull or import must have it.
+Each such file has a record beside it, `NAME.json`, with its origin and digest. If the publisher
+gives no digest, the first download is trusted once: the lock file, `weights.lock.json` in the
+user's data folder, keeps its digest, and every later pull or import must match it.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from amsnet_cli.weights.manifest import sha256_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arrival:
-    """A published file as it came here.
+class Origin:
+    """A published file as it was downloaded or imported.
 
     Attributes:
         file: its name.
-        source: the address or local file it came from.
+        source: the address or local path it came from.
         size: in bytes.
         sha256: of its content.
-        date: when, as YYYY-MM-DD.
+        date: UTC, as YYYY-MM-DD.
     """
 
     file: str
@@ -40,29 +40,29 @@ class Arrival:
     sha256: str
     date: str
 
+    @classmethod
+    def of(cls, path: Path, *, name: str, source: str) -> Origin:
+        """Describe a file that has just come from `source`."""
+        today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+        size = path.stat().st_size
+        return cls(file=name, source=source, size=size, sha256=sha256_of(path), date=today)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What lies beside a pulled or imported file.
+    """Content of the record beside a pulled or imported file.
 
     Attributes:
-        came: the published file, which may have been converted.
-        sha256: of the file that the record lies beside.
+        origin: the published file; a checkpoint was converted after it came.
+        sha256: of the file beside the record.
     """
 
-    came: Arrival
+    origin: Origin
     sha256: str
 
 
-def arrival(path: Path, *, name: str, source: str) -> Arrival:
-    """Describe a file that has just come from `source`."""
-    today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-    size = path.stat().st_size
-    return Arrival(file=name, source=source, size=size, sha256=sha256_of(path), date=today)
-
-
 def record_path(path: Path) -> Path:
-    """Where the record of a pulled or imported file lies."""
+    """Path of a file's record."""
     return path.with_suffix(".json")
 
 
@@ -73,55 +73,57 @@ def read_record(path: Path) -> Record | None:
         WeightsError: it is damaged.
     """
     content = _read_json(record_path(path))
+    if not content:
+        return None
     try:
-        return Record(came=_arrival(content["came"]), sha256=content["sha256"]) if content else None
+        return Record(origin=_origin(content["origin"]), sha256=content["sha256"])
     except (KeyError, TypeError) as error:
         raise WeightsError(f"{record_path(path)}: damaged", "pull or import it again") from error
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Put a record beside a file."""
+    """Write a file's record beside it."""
     _write_json(record_path(path), dataclasses.asdict(record))
 
 
 def lock_path() -> Path:
-    """Where the lock file lies."""
+    """Path of the lock file."""
     home = os.environ.get("AMSNET_HOME")
     return (Path(home) if home else platformdirs.user_data_path("amsnet")) / "weights.lock.json"
 
 
-def pinned_here(name: str) -> Arrival | None:
-    """Look up what the lock file says of weights of this name.
+def first_use(name: str) -> Origin | None:
+    """Return what was recorded on the first use of these weights; None if nothing.
 
     Raises:
         WeightsError: the lock file is damaged.
     """
     try:
         raw = _read_json(lock_path()).get(name)
-        return _arrival(raw) if raw else None
+        return _origin(raw) if raw else None
     except (TypeError, AttributeError) as error:
         raise _damaged_lock(error) from error
 
 
-def pin(name: str, came: Arrival) -> None:
-    """Write what arrived into the lock file.
+def record_first_use(name: str, origin: Origin) -> None:
+    """Write the digest that later pulls and imports of these weights must match.
 
     Raises:
-        WeightsError: the lock file is damaged; it is left as it is.
+        WeightsError: the lock file is damaged; it is not changed.
     """
     import filelock
 
     lock_path().parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(lock_path().with_name(".weights.lock")):
         content = _read_json(lock_path())
-        _write_json(lock_path(), {**content, name: dataclasses.asdict(came)})
+        _write_json(lock_path(), {**content, name: dataclasses.asdict(origin)})
 
 
-def _arrival(raw: dict[str, Any]) -> Arrival:
-    came = Arrival(**raw)
-    if not (isinstance(came.size, int) and isinstance(came.sha256, str)):
+def _origin(raw: dict[str, Any]) -> Origin:
+    origin = Origin(**raw)
+    if not (isinstance(origin.size, int) and isinstance(origin.sha256, str)):
         raise TypeError("size and sha256 of a record")
-    return came
+    return origin
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -142,8 +144,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _damaged_lock(error: Exception) -> WeightsError:
     return WeightsError(
-        f"{lock_path()}: the digests recorded on first use cannot be read ({error})",
-        "mend it; or delete it, to decide again whom to trust",
+        f"{lock_path()}: cannot read the recorded checksums ({error})",
+        "repair or delete the file; deleting resets the recorded checksums",
     )
 
 

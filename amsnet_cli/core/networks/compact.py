@@ -1,4 +1,4 @@
-"""The default network: a small residual U-Net that CPUs run fast."""
+"""CompactUNet, the default network: a small residual U-Net that is fast on CPUs."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ class CompactUNetConfig:
     """Shape of a `CompactUNet`.
 
     Attributes:
-        in_channels: picture channels, and one more for the mask.
-        out_channels: picture channels.
-        widths: features at each level, from full resolution downwards by factors of two.
-        blocks: residual blocks of the encoder at each level; the decoder has as many at each
-            but the deepest.
-        squares: pixels to the side of the squares that become one place of many channels before
-            the first level, and pixels again after it (FFDNet, TIP 2018); 1 for none.
+        in_channels: image channels, plus one for the mask channel.
+        out_channels: image channels.
+        widths: features at each level, finest first; each level halves the resolution.
+        blocks: residual blocks in the encoder at each level. The decoder has the same number,
+            without the deepest level.
+        unshuffle: pixel-unshuffle factor at the input, undone at the output (FFDNet, Zhang et
+            al., TIP 2018); 1 for none.
     """
 
     in_channels: int = 4
     out_channels: int = 3
     widths: tuple[int, ...] = (32, 64, 128, 160)
     blocks: tuple[int, ...] = (1, 1, 1, 2)
-    squares: int = 1
+    unshuffle: int = 1
 
 
-LIGHT = CompactUNetConfig(widths=(48, 96, 160), blocks=(1, 1, 2), squares=2)
-"""The shape of the default weights, and of fits from scratch."""
+LIGHT = CompactUNetConfig(widths=(48, 96, 160), blocks=(1, 1, 2), unshuffle=2)
+"""Configuration of the default weights, and of fits from scratch."""
 
 
 class ResidualBlock(nn.Module):
@@ -47,17 +47,17 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, width, H, W) to the same shape."""
-        correction: Tensor = self.second(F.leaky_relu_(self.first(x), 0.1))
-        return correction.add_(x)
+        residual: Tensor = self.second(F.leaky_relu_(self.first(x), 0.1))
+        return residual.add_(x)
 
 
 class CompactUNet(nn.Module):
     """A residual U-Net with additive skips and no normalisation.
 
-    Each level costs the same but the deepest, which is cheap and holds half of the parameters.
+    All levels cost the same, but the deepest: it is cheap and holds half of the parameters.
 
-    Multiply-adds a full-resolution pixel with the default configuration, mask channel
-    included (a level at 1/f resolution divides by f * f):
+    Multiply-adds for each full-resolution pixel with the default configuration, mask channel
+    included (a level at 1/f resolution counts 1/f^2):
 
     ================================  ==================================  =======
     head, 4 -> 32, 3x3                9 * 4 * 32                            1,152
@@ -73,8 +73,8 @@ class CompactUNet(nn.Module):
     total                                                                 137,760
     ================================  ==================================  =======
 
-    With `squares` nothing is computed at full resolution, where a processor takes longest for the
-    same number of them: the shape `LIGHT` has 63,120.
+    With `unshuffle` no layer runs at full resolution, where CPUs are slowest for the same number
+    of multiply-adds. `LIGHT` needs 63,120.
     """
 
     padding: Padding = "reflection"
@@ -84,24 +84,24 @@ class CompactUNet(nn.Module):
         super().__init__()
         self.config = config
         widths, blocks = config.widths, config.blocks
-        squares = config.squares
-        self.multiple = squares * 2 ** (len(widths) - 1)
-        # Two convolutions a block, two blocks a level but at the deepest; head and tail; and as
-        # the halvings fall.
+        factor = config.unshuffle
+        self.multiple = factor * 2 ** (len(widths) - 1)
+        # Receptive field: two convolutions in each block; encoder and decoder on all levels but
+        # the deepest; head and tail; and the worst alignment with the halvings.
         convolutions = [2 * n for n in blocks[-1:]] + [4 * n for n in blocks[-2::-1]]
-        steps = [squares * 2**level for level in reversed(range(len(widths)))]
+        steps = [factor * 2**level for level in reversed(range(len(widths)))]
         self.reach = sum(c * s for c, s in zip(convolutions, steps, strict=True))
-        self.reach += 2 * squares + self.multiple - 1
-        self.head = nn.Conv2d(config.in_channels * squares**2, widths[0], 3, padding=1)
+        self.reach += 2 * factor + self.multiple - 1
+        self.head = nn.Conv2d(config.in_channels * factor**2, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(_stack(w, n) for w, n in zip(widths, blocks, strict=True))
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.up = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairwise(widths))
         self.decoder = nn.ModuleList(
             _stack(w, n) for w, n in zip(widths[:-1], blocks[:-1], strict=True)
         )
-        self.tail = nn.Conv2d(widths[0], config.out_channels * squares**2, 3, padding=1)
-        # Begin near the identity: without normalisation, full-size corrections make the first
-        # thousand steps diverge.
+        self.tail = nn.Conv2d(widths[0], config.out_channels * factor**2, 3, padding=1)
+        # Start near the identity: without normalisation, full-size residuals make training
+        # diverge in the first thousand steps.
         with torch.no_grad():
             self.tail.weight.mul_(0.1)
             for module in self.modules():
@@ -109,19 +109,18 @@ class CompactUNet(nn.Module):
                     module.second.weight.mul_(0.3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Denoise a picture.
+        """Denoise a batch of images.
 
         Args:
             x: (B, in_channels, H, W) float32, sides multiples of `self.multiple`; the first
-                `out_channels` are the picture.
+                `out_channels` are the image.
 
         Returns:
-            (B, out_channels, H, W) float32: picture plus correction. The sum is taken in
-            float32 even where convolutions run in bfloat16, so that 16-bit photos keep their
-            depth.
+            (B, out_channels, H, W) float32: image plus residual. They are added in float32 even
+            if convolutions run in bfloat16, so that 16-bit photos keep their depth.
         """
-        picture = x[:, : self.config.out_channels]
-        x = self.head(F.pixel_unshuffle(x, self.config.squares))
+        image = x[:, : self.config.out_channels]
+        x = self.head(F.pixel_unshuffle(x, self.config.unshuffle))
         skips = []
         for encode, down in zip(self.encoder, self.down, strict=False):
             x = encode(x)
@@ -132,8 +131,8 @@ class CompactUNet(nn.Module):
             reversed(self.up), reversed(self.decoder), reversed(skips), strict=True
         ):
             x = decode(F.pixel_shuffle(up(x), 2).add_(skip))
-        correction = F.pixel_shuffle(self.tail(x), self.config.squares)
-        return picture + correction.float()
+        residual = F.pixel_shuffle(self.tail(x), self.config.unshuffle)
+        return image + residual.float()
 
 
 def _stack(width: int, blocks: int) -> nn.Sequential:

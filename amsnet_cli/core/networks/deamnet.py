@@ -11,7 +11,7 @@ from amsnet_cli.core.pixel_shuffle import Padding
 
 
 class FeatureTransform(nn.Module):
-    """From a picture to the features in which the iterations take place."""
+    """Map an image to the feature space of the iterations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class FeatureTransform(nn.Module):
 
 
 class InverseTransform(nn.Module):
-    """From features back to a picture."""
+    """Map features back to an image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,12 +35,12 @@ class InverseTransform(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, 64, H, W) to (B, 3, H, W)."""
-        picture: Tensor = self.ext(x + self.pre(x))
-        return picture
+        image: Tensor = self.ext(x + self.pre(x))
+        return image
 
 
 class Consistency(nn.Module):
-    """Step back from denoised features towards the noisy ones, as far as attention says."""
+    """Blend denoised features with the noisy ones; attention gives the weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,14 +49,14 @@ class Consistency(nn.Module):
         self.weight = nn.Sequential(OrderedDict(conv_du=_attention()))
 
     def forward(self, denoised: Tensor, noisy: Tensor) -> Tensor:
-        """Map twice (B, 64, H, W) to the same shape."""
-        seen = torch.cat([self.C(noisy), denoised], 1)
-        weight: Tensor = self.weight(self.cat(seen))
+        """Map two (B, 64, H, W) to the same shape."""
+        both = torch.cat([self.C(noisy), denoised], 1)  # (B, 128, H, W)
+        weight: Tensor = self.weight(self.cat(both))
         return torch.lerp(denoised, noisy, weight)
 
 
 class Encode(nn.Module):
-    """Two convolutions, whose result is the skip, and one that halves the resolution."""
+    """Two convolutions, which give the skip, and a third that halves the resolution."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Encode(nn.Module):
 
 
 class Gate(nn.Module):
-    """Blend a skip with what comes from the coarser level, as attention says."""
+    """Blend a skip with the coarser level; attention gives the weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Gate(nn.Module):
 
 
 class Merge(nn.Module):
-    """Concatenate a gated skip with what comes from the coarser level."""
+    """Concatenate a gated skip with the coarser level."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class Merge(nn.Module):
 
 
 class Decode(nn.Module):
-    """Merge, then two convolutions."""
+    """Merge two levels, then apply two convolutions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class FeatureDenoiser(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # These four are in the published state dict and are never used, so never trained.
+        # In the published state dict, but never used, so never trained.
         self.conv_dila1 = _conv(64, 64, 3).requires_grad_(False)
         self.conv_dila2 = _conv(64, 64, 5).requires_grad_(False)
         self.conv_dila3 = _conv(64, 64, 7).requires_grad_(False)
@@ -144,16 +144,16 @@ class FeatureDenoiser(nn.Module):
         below = self.de2(self.attention2(skip2, below), below)
         below = self.de1(self.attention1(skip1, below), below)
         below = self.de0(self.attention0(skip0, below), below)
-        correction: Tensor = self.final(below)
-        return x + correction
+        residual: Tensor = self.final(below)
+        return x + residual
 
 
 class DeamNet(nn.Module):
-    """Four passes of one denoiser in feature space (Ren et al., CVPR 2021).
+    """Four passes of one shared denoiser in feature space (Ren et al., CVPR 2021).
 
-    After each pass, attention puts some of the noisy features back, an unrolled iteration
-    with an adaptive consistency prior. The state dict has the names of the checkpoint that
-    the authors of AMSNet published.
+    After each pass, attention blends some of the noisy features back in: an unrolled iteration
+    with an adaptive consistency prior. The state dict has the keys of the checkpoint that the
+    authors of AMSNet published.
 
     Attributes:
         multiple, padding, reach, runs_in_bfloat16: see `Network`.
@@ -175,7 +175,7 @@ class DeamNet(nn.Module):
         self.net2 = FeatureDenoiser()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Denoise a picture.
+        """Denoise a batch of images.
 
         Args:
             x: (B, 3, H, W) float32 in [0, 1], sides multiples of 16.
@@ -187,8 +187,8 @@ class DeamNet(nn.Module):
         features = noisy
         for consistency in (self.line11, self.line22, self.line33, self.line44):
             features = consistency(self.net2(features), noisy)
-        picture: Tensor = self.inverse_transform_function(features)
-        return picture
+        image: Tensor = self.inverse_transform_function(features)
+        return image
 
 
 def _conv(inputs: int, outputs: int, size: int = 3) -> nn.Sequential:
@@ -206,5 +206,5 @@ def _up() -> nn.Sequential:
 
 
 def _attention() -> nn.Sequential:
-    """Weights in [0, 1] for each pixel and channel, with the shape of the input."""
+    """Attention weights in [0, 1], in the shape of the input."""
     return nn.Sequential(_conv(64, 4), nn.ReLU(inplace=True), _conv(4, 64), nn.Sigmoid())

@@ -1,4 +1,4 @@
-"""DnCNN, the plain network that started it: "Beyond a Gaussian Denoiser", TIP 2017."""
+"""DnCNN: "Beyond a Gaussian Denoiser", TIP 2017."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from amsnet_cli.core.pixel_shuffle import Padding
 class DnCNN(nn.Module):
     """17 convolutions of 3x3 that predict the noise (Zhang et al., arXiv 1608.03981).
 
-    The state dict has the names that the authors of AMSNet use, who published no weights.
+    The state dict has the keys of the AMSNet authors' code; they published no weights for it.
 
     Attributes:
         multiple, padding, reach, runs_in_bfloat16: see `Network`.
@@ -33,7 +33,7 @@ class DnCNN(nn.Module):
         self.model = nn.Sequential(*layers, nn.Conv2d(64, 3, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Denoise a picture.
+        """Denoise a batch of images.
 
         Args:
             x: (B, 3, H, W) float32 in [0, 1], any size.

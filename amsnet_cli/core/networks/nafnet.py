@@ -21,7 +21,7 @@ class BaselineBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        # Zeros: an untrained block is the identity.
+        # Zero, so that an untrained block is the identity.
         self.beta = nn.Parameter(torch.zeros(1, width, 1, 1))
         self.gamma = nn.Parameter(torch.zeros(1, width, 1, 1))
         self.conv1 = nn.Conv2d(width, width, 1)
@@ -48,7 +48,7 @@ class BaselineBlock(nn.Module):
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer norm of (B, width, H, W) over the channels of each pixel."""
+    """Layer norm over the channels of each pixel."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, width, H, W) to the same shape."""
@@ -59,7 +59,7 @@ class NAFNet(nn.Module):
     """A U-Net of `BaselineBlock`s, width 32 (Chen et al., arXiv 2204.04676).
 
     The paper's baseline with GELU and sigmoid, not its activation-free network. The state
-    dict has the names of the checkpoint that the authors of AMSNet published.
+    dict has the keys of the checkpoint that the authors of AMSNet published.
 
     Attributes:
         multiple, padding, reach, runs_in_bfloat16: see `Network`.
@@ -88,7 +88,7 @@ class NAFNet(nn.Module):
         self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(_WIDTHS))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Denoise a picture.
+        """Denoise a batch of images.
 
         Args:
             x: (B, 3, H, W) float32 in [0, 1], sides multiples of 16.
@@ -96,7 +96,7 @@ class NAFNet(nn.Module):
         Returns:
             (B, 3, H, W) float32, not clamped.
         """
-        picture = x
+        image = x
         x = self.intro(x)
         skips = []
         for encode, down in zip(self.encoders, self.downs, strict=True):
@@ -106,8 +106,8 @@ class NAFNet(nn.Module):
         x = self.middle_blks(x)
         for up, decode in zip(self.ups, self.decoders, strict=True):
             x = decode(up(x) + skips.pop())
-        correction: Tensor = self.ending(x)
-        return picture + correction
+        residual: Tensor = self.ending(x)
+        return image + residual
 
 
 def _stack(width: int, blocks: int) -> nn.Sequential:

@@ -12,7 +12,7 @@ from amsnet_cli.core.pixel_shuffle import Padding
 
 
 class ChannelScale(nn.Module):
-    """Divide each pixel by the standard deviation of its channels, without centring it."""
+    """Bias-free layer norm: divide each pixel by the standard deviation of its channels."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class ChannelScale(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Attention between channels rather than pixels, so linear in the picture's size (MDTA)."""
+    """Attention between channels, not pixels, so linear in the image size (MDTA)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class ChannelAttention(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """An MLP with a depthwise convolution whose one half gates the other (GDFN)."""
+    """An MLP with a depthwise convolution; one half gates the other (GDFN)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class GatedFeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then the feed-forward network, each normalised before and added to its input."""
+    """Attention, then the feed-forward network, each pre-normalised and residual."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -78,15 +78,15 @@ class TransformerBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, width, H, W) to the same shape."""
         x = x + self.attn(self.norm1(x))
-        correction: Tensor = self.ffn(self.norm2(x))
-        return x + correction
+        residual: Tensor = self.ffn(self.norm2(x))
+        return x + residual
 
 
 class Restormer(nn.Module):
     """A U-Net of transformer blocks, width 48 (Zamir et al., arXiv 2111.09881).
 
-    The published real-noise denoiser: no biases, four levels. At full resolution the decoder
-    keeps the concatenated skip's 96 channels. The state dict has the names of the checkpoint
+    The published real-noise denoiser: four levels, no biases. At full resolution the decoder
+    keeps the 96 channels of the concatenated skip. The state dict has the keys of the checkpoint
     that the authors of AMSNet published.
 
     Attributes:
@@ -120,7 +120,7 @@ class Restormer(nn.Module):
         self.output = _conv(96, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Denoise a picture.
+        """Denoise a batch of images.
 
         Args:
             x: (B, 3, H, W) float32 in [0, 1], sides multiples of 8.
@@ -138,8 +138,8 @@ class Restormer(nn.Module):
         level2 = self.decoder_level2(self.reduce_chan_level2(level2))
         level1 = torch.cat([self.up2_1(level2), level1], 1)
         level1 = self.refinement(self.decoder_level1(level1))
-        correction: Tensor = self.output(level1)
-        return x + correction
+        residual: Tensor = self.output(level1)
+        return x + residual
 
 
 def _stack(width: int, *, blocks: int, heads: int) -> nn.Sequential:
@@ -155,7 +155,7 @@ def _up(width: int) -> nn.Sequential:
 
 
 def _body(module: nn.Module) -> nn.Sequential:
-    """Nest a module under the name it has in the published state dict."""
+    """Nest a module under `body`, as in the published state dict."""
     return nn.Sequential(OrderedDict(body=module))
 
 

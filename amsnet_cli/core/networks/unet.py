@@ -1,4 +1,4 @@
-"""The U-Net of Noise2Noise, as Neighbor2Neighbor uses it (ICML 2018 and CVPR 2021)."""
+"""The U-Net of Noise2Noise (ICML 2018), as in Neighbor2Neighbor (CVPR 2021)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from amsnet_cli.core.pixel_shuffle import Padding
 
 
 class UNet(nn.Module):
-    """A U-Net with five poolings and concatenated skips, the picture itself being the last.
+    """A U-Net with five poolings and concatenated skips; the last skip is the input image.
 
-    Lehtinen et al., arXiv 1803.04189; Huang et al., arXiv 2101.02824. It has no residual:
-    the last convolution gives the picture. The state dict has the names of the checkpoint
-    that the authors of AMSNet published.
+    Lehtinen et al., arXiv 1803.04189; Huang et al., arXiv 2101.02824. It predicts the image, not
+    a residual. The state dict has the keys of the checkpoint that the authors of AMSNet published.
 
     Attributes:
         multiple, padding, reach, runs_in_bfloat16: see `Network`.
@@ -56,7 +55,7 @@ class UNet(nn.Module):
         self.nin_c = nn.Conv2d(96, 3, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Denoise a picture.
+        """Denoise a batch of images.
 
         Args:
             x: (B, 3, H, W) float32 in [0, 1], sides multiples of 32.
@@ -81,8 +80,8 @@ class UNet(nn.Module):
             x = torch.cat([up(x), skips.pop()], 1)
             x = _activate(second(_activate(first(x))))
         x = _activate(self.nin_b(_activate(self.nin_a(x))))
-        picture: Tensor = self.nin_c(x)
-        return picture
+        image: Tensor = self.nin_c(x)
+        return image
 
 
 def _conv(inputs: int, outputs: int) -> nn.Conv2d:

@@ -1,4 +1,4 @@
-"""`fit --recipe paper`: the paper's training, its variants, and several processes."""
+"""`fit --preset paper`: the paper's training, its variants, and several processes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ import torch
 from amsnet_cli.core.losses import prior_smoothing
 from amsnet_cli.core.networks import LIGHT, Restormer
 from amsnet_cli.errors import PhotoError, UsageError
-from amsnet_cli.fitting.distributed import Crew
-from amsnet_cli.fitting.fit import FitOptions, fit
-from amsnet_cli.fitting.images import MOST_PHOTOS
+from amsnet_cli.fitting.distributed import DistributedContext
+from amsnet_cli.fitting.fit import fit
+from amsnet_cli.fitting.images import MAX_IMAGES
+from amsnet_cli.fitting.options import FitOptions
 from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.model import Inference, Model, build_network, load_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
 
-PAPER = FitOptions(recipe="paper", steps=3, patch=40, batch=2)
+PAPER = FitOptions(preset="paper", steps=3, patch_size=40, batch=2)
 
 
 @pytest.fixture
@@ -38,8 +39,8 @@ def folder(tmp_path: Path, noisy_crop: np.ndarray) -> Path:
 
 @pytest.fixture
 def start(tmp_path: Path, folder: Path) -> Model:
-    """Fitted for some steps by the paper's recipe."""
-    options = dataclasses.replace(PAPER, steps=8, rate=3e-4)
+    """Fitted for some steps by the paper's preset."""
+    options = dataclasses.replace(PAPER, steps=8, learning_rate=3e-4)
     return load_model(fit(folder, tmp_path / "start.safetensors", options).model)
 
 
@@ -49,21 +50,21 @@ def test_a_fresh_model_runs_as_in_the_paper(tmp_path, folder):
     assert model.config.fill == "zeros" and not model.config.mask_channel
     assert model.config.network == dataclasses.replace(LIGHT, in_channels=3)
     assert model.config.inference == Inference(
-        passes="multi", n_masks=2, stride=2, repeats=1, refine=0.16, refine_repeats=8
+        passes="multi", n_masks=2, pd_stride=2, repeats=1, refine=0.16, refine_repeats=8
     )
 
 
 def test_all_photos_of_a_dataset_are_seen(tmp_path, noisy_crop):
     folder = tmp_path / "many"
     folder.mkdir()
-    for i in range(MOST_PHOTOS + 9):
+    for i in range(MAX_IMAGES + 9):
         write_photo(Photo(pixels=noisy_crop[:8, :8]), folder / f"{i}.png")
     options = dataclasses.replace(PAPER, steps=1)
-    assert fit(folder, tmp_path / "m.safetensors", options).photos == MOST_PHOTOS + 9
+    assert fit(folder, tmp_path / "m.safetensors", options).photos == MAX_IMAGES + 9
 
 
 def test_any_share_and_strides_besides(tmp_path, folder):
-    options = dataclasses.replace(PAPER, hidden_share=0.25, stride=4, infer_stride=3)
+    options = dataclasses.replace(PAPER, mask_ratio=0.25, pd_stride=4, pd_stride_test=3)
     model = load_model(fit(folder, tmp_path / "m.safetensors", options).model)
     assert model.config.inference.n_masks == 4 and model.config.inference.stride == 3
 
@@ -94,15 +95,15 @@ def test_rate_and_batch_are_the_paper_s(tmp_path, folder, monkeypatch):
 def test_only_photos_of_a_name(tmp_path, folder, noisy_crop):
     for name in ("0001_NOISY_SRGB_010.png", "0001_GT_SRGB_010.png"):
         write_photo(Photo(pixels=noisy_crop), folder / name)
-    options = dataclasses.replace(PAPER, steps=1, match="*NOISY*")
+    options = dataclasses.replace(PAPER, steps=1, include="*NOISY*")
     assert fit(folder, tmp_path / "m.safetensors", options).photos == 1
-    with pytest.raises(PhotoError, match=r"no photo in it is named like \*noisy\*"):
-        fit(folder, tmp_path / "n.safetensors", dataclasses.replace(options, match="*noisy*"))
+    with pytest.raises(PhotoError, match=r"no photo matches \*noisy\*"):
+        fit(folder, tmp_path / "n.safetensors", dataclasses.replace(options, include="*noisy*"))
 
 
 @pytest.mark.parametrize("network", ["dncnn", "deamnet"])
 def test_the_paper_s_networks_train_and_denoise(tmp_path, folder, noisy_crop, network):
-    options = dataclasses.replace(PAPER, network=network, steps=2, stride=2, patch=32)
+    options = dataclasses.replace(PAPER, network=network, steps=2, pd_stride=2, patch_size=32)
     model = load_model(fit(folder, tmp_path / "m.safetensors", options).model)
     assert model.config.network == network
     torch.manual_seed(0)
@@ -112,7 +113,7 @@ def test_the_paper_s_networks_train_and_denoise(tmp_path, folder, noisy_crop, ne
     for key, tensor in trained.items():
         # Running statistics of batch normalisation are kept as well.
         assert any(word in key for word in idle) or not torch.equal(tensor, fresh[key]), key
-    after = denoise(Photo(pixels=noisy_crop[:40, :50]), model).pixels
+    after = denoise(Photo(pixels=noisy_crop[:40, :50]), model).photo.pixels
     assert after.shape == (40, 50, 3)
 
 
@@ -123,41 +124,42 @@ class TestSmoothing:
         """At a weight that shows in a few steps."""
         strong = partial(prior_smoothing, weight=10.0)
         monkeypatch.setattr("amsnet_cli.fitting.objectives.prior_smoothing", strong)
-        options = dataclasses.replace(PAPER, steps=8, rate=1e-3, smooth=True)
+        options = dataclasses.replace(PAPER, steps=8, learning_rate=1e-3, smooth=True)
         smoothed = load_model(fit(folder, tmp_path / "p.safetensors", options, start=start).model)
-        assert smoothed.config.provenance["smoothed"]
+        assert smoothed.config.provenance["smooth"]
         assert smoothed.config.inference == start.config.inference
 
         def variation(model: Model) -> float:
             bare = DenoiseOptions(strength=1)
-            after = denoise(Photo(pixels=noisy_crop), model, bare).pixels.astype(float)
+            after = denoise(Photo(pixels=noisy_crop), model, bare).photo.pixels.astype(float)
             return np.abs(np.diff(after, axis=0)).mean() + np.abs(np.diff(after, axis=1)).mean()
 
         assert variation(smoothed) < 0.8 * variation(start)
 
     def test_needs_a_model(self, tmp_path, folder):
-        with pytest.raises(UsageError, match="second half of a fit"):
+        with pytest.raises(UsageError, match="fine-tunes a fitted model"):
             fit(folder, tmp_path / "m.safetensors", dataclasses.replace(PAPER, smooth=True))
 
 
-@pytest.mark.parametrize("smooth", [False, True])
-def test_an_interrupted_fit_goes_on_to_the_same_bytes(tmp_path, folder, start, smooth):
-    options = dataclasses.replace(PAPER, smooth=smooth)
-    begin = start if smooth else None
+def test_an_interrupted_smoothing_resumes_to_the_same_bytes(tmp_path, folder, start):
+    options = dataclasses.replace(PAPER, smooth=True)
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
-    fit(folder, whole, options, start=begin)
+    fit(folder, whole, options, start=start)
     asked = iter([False, True])
-    assert fit(folder, parts, options, start=begin, stopped=lambda: next(asked)).interrupted
-    fit(folder, parts, options, start=begin, resume=True)
+    assert fit(folder, parts, options, start=start, stopped=lambda: next(asked)).interrupted
+    fit(folder, parts, options, start=start, resume=True)
     assert parts.read_bytes() == whole.read_bytes()
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"recipe": "masked", "network": "unet"}, "unet starts fresh by the paper's recipe"),
-        ({"batch": 0}, "begin at 1"),
-        ({"infer_stride": 0}, "begin at 1"),
+        (
+            {"preset": "masked", "network": "unet"},
+            "unet is trained from scratch",
+        ),
+        ({"batch": 0}, "must be at least 1"),
+        ({"pd_stride_test": 0}, "must be at least 1"),
     ],
 )
 def test_options_that_do_not_fit(tmp_path, folder, change, says):
@@ -173,13 +175,14 @@ def test_a_network_is_not_changed_under_weights(tmp_path, folder, start):
 
 def test_a_batch_must_be_shared_evenly(tmp_path, folder):
     with pytest.raises(UsageError, match="3 processes cannot share a batch of 2"):
-        fit(folder, tmp_path / "m.safetensors", PAPER, crew=Crew(0, 3))
+        fit(folder, tmp_path / "m.safetensors", PAPER, distributed=DistributedContext(0, 3))
 
 
+@pytest.mark.slow
 class TestProcesses:
     """Real processes, as torchrun starts them."""
 
-    CALL = ("fit", "--recipe", "paper", "--network", "compact", "--patch", "40",
+    CALL = ("fit", "--preset", "paper", "--network", "compact", "--patch-size", "40",
             "--precision", "float32")  # fmt: skip
 
     def start(self, count: int, *args: object) -> subprocess.Popen[str]:
@@ -219,9 +222,9 @@ class TestProcesses:
                 assert line, "ended before the first step"
             run.send_signal(signal.SIGINT)
             _, stderr = run.communicate(timeout=240)
-        assert run.returncode and "the model is saved. Go on with: amsnet fit" in stderr
+        assert run.returncode and "the model is saved. Resume with: amsnet fit" in stderr
         state = torch.load(f"{output}.resume", weights_only=True)
-        steps = state["numbers"]["step"] + 2
+        steps = state["trainer"]["steps"] + 2
         with self.start(2, folder, "-o", output, "--steps", steps, "--resume") as run:
             _, stderr = run.communicate(timeout=240)
         assert run.returncode == 0, stderr

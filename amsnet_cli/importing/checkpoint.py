@@ -1,9 +1,10 @@
-"""Look into a PyTorch checkpoint without running anything of it.
+"""Check a PyTorch checkpoint without running anything in it.
 
-A checkpoint is a pickle, a program for a small stack machine that may call any function it can
-import, with raw tensor data beside it. `read_checkpoint` follows the pickle without executing it
-and lets through only what builds dictionaries of tensors; anything else is refused by name.
-`torch.load(weights_only=True)` is the second barrier, not the only one.
+A checkpoint is a pickle with raw tensor data beside it. A pickle is a program for a small stack
+machine, which may call any function it can import. `read_checkpoint` simulates the machine and
+accepts only what builds dictionaries of tensors. `torch.load(weights_only=True)`, which loads what
+is returned, is a second barrier against code; but it hashes any key, and allocates any storage, so
+a small file could still take unbounded time or memory there.
 """
 
 from __future__ import annotations
@@ -19,25 +20,27 @@ from typing import Any, NamedTuple
 from amsnet_cli.errors import WeightsError
 
 SIZE_LIMIT = 1 << 30
+"""Bytes of the largest file that is read; the largest known checkpoint has 117 million."""
 PICKLE_LIMIT = 16 << 20
+"""Bytes of the largest pickle in an archive; a known one has less than a million."""
 
 _ORDERED_DICT = "collections.OrderedDict"
 _REBUILD = "torch._utils._rebuild_tensor_v2"
-_ELEMENT = {
+_ITEM_SIZE = {
     "torch.DoubleStorage": 8, "torch.FloatStorage": 4, "torch.HalfStorage": 2,
     "torch.BFloat16Storage": 2, "torch.LongStorage": 8, "torch.IntStorage": 4,
     "torch.ShortStorage": 2, "torch.CharStorage": 1, "torch.ByteStorage": 1,
     "torch.BoolStorage": 1,
 }  # fmt: skip
-_GLOBALS = {_ORDERED_DICT, _REBUILD, *_ELEMENT}
+_GLOBALS = {_ORDERED_DICT, _REBUILD, *_ITEM_SIZE}
 
-# What torch.save writes: one folder; the pickle, one record for each storage, a few notes.
+# What torch.save writes in its one folder.
 _RECORD = re.compile(
     r"(?P<folder>[^/\\]+)/(data\.pkl|data/\d+|version|byteorder"
     r"|\.format_version|\.storage_alignment|\.data/serialization_id)"
 )
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""How files begin that torch wrote before 1.6: five pickles, then the storages."""
+"""First bytes of files by torch before 1.6: five pickles, then the storages."""
 
 
 class _Global(NamedTuple):
@@ -48,23 +51,22 @@ class _Storage(NamedTuple):
     key: str
 
 
-class _Made:
-    """What a call that is allowed would give."""
+class _Tensor:
+    """Stands for a tensor."""
 
 
 def read_checkpoint(path: Path) -> io.BytesIO:
-    """Read a checkpoint if it can hold nothing but tensors, numbers and text in dictionaries.
+    """Read a checkpoint that holds only dictionaries and lists of tensors, numbers and text.
 
     Args:
-        path: written by `torch.save`, as a zip archive or in the older format.
+        path: written by `torch.save`, as a zip archive or in the format before torch 1.6.
 
     Returns:
-        The checked content for `torch.load`, which never sees the file itself: an archive is
-        packed anew from the records that were checked, so that a file that two readers
-        understand differently deceives neither.
+        The checked content, for `torch.load`. An archive is packed anew from the checked records:
+        torch's zip reader may understand a crafted file differently than Python's.
 
     Raises:
-        WeightsError: it is not a checkpoint, is damaged, or would run something.
+        WeightsError: it is not a checkpoint, is damaged, or would run code.
     """
     if not path.is_file():
         what = "not a regular file" if path.exists() else "no such file"
@@ -72,29 +74,29 @@ def read_checkpoint(path: Path) -> io.BytesIO:
     try:
         if path.stat().st_size > SIZE_LIMIT:
             raise _RefusedError(
-                f"more than {SIZE_LIMIT >> 20} MB, no known checkpoint is that large"
+                f"more than {SIZE_LIMIT >> 20} MB, larger than any known checkpoint"
             )
         content = path.read_bytes()
         if content.startswith(b"PK\x03\x04"):
-            return _repacked(content)
+            return _repack(content)
         if content.startswith(_LEGACY):
             stream = io.BytesIO(content)
             for _ in range(5):
-                _follow(stream, len(content))
+                _check_pickle(stream, len(content))
             stream.seek(0)
             return stream
         raise _RefusedError(f"not a checkpoint: it begins with {content[:8]!r}")
     except _RefusedError as error:
-        raise WeightsError(f"{path}: refused: {error}", "nothing of it was run") from error
+        raise WeightsError(f"{path}: refused: {error}", "nothing in it was run") from error
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 class _RefusedError(Exception):
-    """What is wrong with a file."""
+    """What is wrong with the file."""
 
 
-def _repacked(content: bytes) -> io.BytesIO:
+def _repack(content: bytes) -> io.BytesIO:
     packed = io.BytesIO()
     try:
         with (
@@ -104,10 +106,10 @@ def _repacked(content: bytes) -> io.BytesIO:
             records = archive.infolist()
             _check_records(records, len(content))
             for record in records:
-                data = archive.read(record)  # compares the CRC
+                data = archive.read(record)  # and compare the CRC
                 if record.filename.endswith("/data.pkl"):
                     stream = io.BytesIO(data)
-                    _follow(stream, len(content))
+                    _check_pickle(stream, len(content))
                     if stream.read(1):
                         raise _RefusedError("bytes after the end of its pickle")
                 again.writestr(zipfile.ZipInfo(record.filename), data)
@@ -123,16 +125,14 @@ def _check_records(records: list[zipfile.ZipInfo], size: int) -> None:
     for record in records:
         match = _RECORD.fullmatch(record.filename)
         if not match:
-            raise _RefusedError(f"its record {record.filename!r} has no place in a checkpoint")
+            raise _RefusedError(f"its record {record.filename!r} does not belong in a checkpoint")
         folders.add(match["folder"])
         if record.compress_type != zipfile.ZIP_STORED or record.file_size != record.compress_size:
             raise _RefusedError(
-                f"its record {record.filename!r} is compressed, which torch never does"
+                f"its record {record.filename!r} is compressed; torch.save never compresses"
             )
         if record.filename.endswith("/data.pkl") and record.file_size > PICKLE_LIMIT:
-            raise _RefusedError(
-                f"its pickle has {record.file_size} bytes, more than any checkpoint's"
-            )
+            raise _RefusedError(f"its pickle has {record.file_size} bytes, more than any known one")
     if len(folders) > 1 or len(set(names)) < len(names):
         raise _RefusedError("several records of one name, or several folders")
     if not any(name.endswith("/data.pkl") for name in names):
@@ -141,20 +141,20 @@ def _check_records(records: list[zipfile.ZipInfo], size: int) -> None:
         raise _RefusedError("its records overlap")
 
 
-def _follow(stream: io.BytesIO, size: int) -> None:
-    """Follow one pickle to its end.
+def _check_pickle(stream: io.BytesIO, size: int) -> None:
+    """Simulate one pickle; leaves the stream at its end.
 
     Args:
-        stream: is left behind the pickle.
-        size: of the whole file in bytes; no storage has more.
+        stream: at the start of a pickle.
+        size: of the whole file in bytes; its storages cannot have more.
 
     Raises:
-        _RefusedError: it does anything beyond building dictionaries of tensors.
+        _RefusedError: it does anything but build dictionaries of tensors.
     """
     machine = _Machine(size)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of strings of senseless escapes
+            warnings.simplefilter("ignore", DeprecationWarning)  # invalid escapes
             for op, argument, _ in pickletools.genops(stream):
                 machine.step(op.name, argument)
     except (ValueError, IndexError, KeyError, TypeError, RecursionError) as error:
@@ -162,20 +162,17 @@ def _follow(stream: io.BytesIO, size: int) -> None:
 
 
 class _Machine:
-    """The pickle machine, restricted to what `torch.save` needs; calls make stand-ins.
-
-    Attributes:
-        size: of the file in bytes.
-    """
+    """The pickle machine, restricted to the opcodes of `torch.save`; nothing is called."""
 
     def __init__(self, size: int) -> None:
-        self.size = size
+        self._free = size  # bytes of the file that no storage has claimed yet
+        self._storages: set[str] = set()
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
 
-    def step(self, name: str, argument: Any) -> None:  # noqa: PLR0912  one a group of opcodes
-        """Do what one opcode says."""
+    def step(self, name: str, argument: Any) -> None:  # noqa: PLR0912  one case for each kind of opcode
+        """Execute one opcode."""
         stack = self._stack
         match name:
             case "PROTO" | "FRAME":
@@ -183,7 +180,7 @@ class _Machine:
             case "STOP":
                 stack.pop()
                 if stack or self._marks:
-                    raise ValueError("ends amid its work")
+                    raise ValueError("ends too early")
             case "NONE" | "BINFLOAT" | "BINUNICODE" | "SHORT_BINSTRING" | "BINSTRING":
                 stack.append(argument)
             case "BININT" | "BININT1" | "BININT2" | "LONG1":
@@ -217,14 +214,14 @@ class _Machine:
             case "GLOBAL":
                 stack.append(_global(argument))
             case "REDUCE":
-                stack.append(_called(*self._pop_tuple(2)))
+                stack.append(_call(*self._pop_tuple(2)))
             case "BUILD":
                 state = stack.pop()
                 _check_state(stack[-1], state)
             case "BINPERSID":
                 stack.append(self._storage(stack.pop()))
             case _:
-                raise _RefusedError(f"its pickle uses {name}, which no checkpoint of tensors needs")
+                raise _RefusedError(f"its pickle uses {name}, which no checkpoint needs")
 
     def _to_mark(self) -> list[Any]:
         start = self._marks.pop()
@@ -235,54 +232,55 @@ class _Machine:
     def _pop_tuple(self, count: int) -> tuple[Any, ...]:
         items = tuple(self._stack[-count:])
         if len(items) < count:
-            raise ValueError("nothing to take")
+            raise ValueError("empty stack")
         del self._stack[-count:]
         return items
 
     def _put(self, items: list[Any], into: type) -> None:
-        """Add items to the list or dictionary on top of the stack."""
+        """Add items to the list or dictionary at the top of the stack."""
         owner = self._stack[-1]
         if into is list and isinstance(owner, list):
             owner.extend(items)
             return
         if not (into is dict and isinstance(owner, dict)) or len(items) % 2:
-            raise ValueError("puts items where none belong")
+            raise ValueError("adds items to something else than a list or dictionary")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # Other keys have no place here, and hashing them can take for ever.
+            # Hashing a nested tuple can take exponential time.
             if not isinstance(key, str | int):
-                raise _RefusedError("a dictionary has keys that are neither text nor numbers")
+                raise _RefusedError("it has a dictionary key that is neither text nor a number")
             owner[key] = value
 
     def _storage(self, reference: Any) -> _Storage:
         match reference:
             case ("storage", _Global(kind), str(key), str(), int(count), *rest) if (
-                kind in _ELEMENT and key.isdigit() and rest in ([], [None])
+                kind in _ITEM_SIZE and key.isdigit() and rest in ([], [None])
             ):
-                if not 0 <= count * _ELEMENT[kind] <= self.size:
-                    raise _RefusedError(
-                        f"a storage of {count} numbers in a file of {self.size} bytes"
-                    )
+                needed = 0 if key in self._storages else count * _ITEM_SIZE[kind]
+                if not 0 <= needed <= self._free:
+                    raise _RefusedError(f"a storage of {count} numbers, more than the file has")
+                self._storages.add(key)
+                self._free -= needed
                 return _Storage(key)
-        raise _RefusedError("it refers to something other than a storage of numbers")
+        raise _RefusedError("it refers to something other than a tensor's storage")
 
 
 def _global(argument: str) -> _Global:
     name = ".".join(argument.split(" "))
     if name not in _GLOBALS:
-        raise _RefusedError(f"its pickle names {name}, which no known checkpoint needs")
+        raise _RefusedError(f"its pickle imports {name}, which no known checkpoint needs")
     return _Global(name)
 
 
-def _called(function: Any, arguments: Any) -> _Made | dict[Any, Any]:
+def _call(function: Any, arguments: Any) -> _Tensor | dict[Any, Any]:
     match function, arguments:
         case _Global(name), () if name == _ORDERED_DICT:
             return {}
         case _Global(name), (_Storage(), *_) if name == _REBUILD:
-            return _Made()
-    raise _RefusedError("its pickle calls something in a way that no checkpoint of tensors needs")
+            return _Tensor()
+    raise _RefusedError("its pickle makes a call that no checkpoint needs")
 
 
 def _check_state(owner: Any, state: Any) -> None:
-    # torch notes versions of modules in an attribute of the state dict.
+    # torch stores the versions of modules in an attribute of the state dict.
     if not isinstance(owner, dict) or not isinstance(state, dict) or set(state) - {"_metadata"}:
         raise _RefusedError("its pickle sets the state of an object, which no checkpoint needs")

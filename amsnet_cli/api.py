@@ -1,0 +1,116 @@
+"""The Python interface: the functions of `import amsnet_cli as amsnet`, documented in docs/api.md.
+
+Thin wrappers that take names and paths, and write files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from amsnet_cli.batch.software_tag import tag_software
+from amsnet_cli.device import choose_device
+from amsnet_cli.errors import OutputError
+from amsnet_cli.fitting.events import FitEvent
+from amsnet_cli.fitting.fit import FitResult
+from amsnet_cli.fitting.fit import fit as fit_model
+from amsnet_cli.fitting.options import FitOptions
+from amsnet_cli.inference.denoise import Denoised, DenoiseOptions
+from amsnet_cli.inference.denoise import denoise as denoise_photo
+from amsnet_cli.model import Model, load_model
+from amsnet_cli.photos.photo import Photo
+from amsnet_cli.photos.read import read_photo
+from amsnet_cli.photos.write import check_depth, check_output, write_photo
+
+
+def denoise(
+    photo: str | Path | Photo,
+    output: str | Path | None = None,
+    *,
+    weights: str | Path | Model | None = None,
+    device: str = "auto",
+    force: bool = False,
+    progress: Callable[[float], None] = lambda fraction: None,
+    **options: Any,
+) -> Denoised:
+    """Denoise a photo, and write it if there is an output.
+
+    Args:
+        photo: a file or a photo in memory.
+        output: the file to write; its suffix sets the format.
+        weights: the name of published weights or of a fitted model, a model file, or a model; None
+            for the bundled weights.
+        device: auto, cpu, cuda, cuda:N or mps.
+        force: overwrite `output` if it exists.
+        progress: called with the fraction done.
+        **options: fields of `DenoiseOptions`.
+
+    Returns:
+        The photo, whose Software tag names the model, the model that was used, and the noise
+        levels before and after.
+
+    Raises:
+        AmsnetError: see `amsnet_cli.errors`. An output that could not be written is an error
+            before any work.
+    """
+    target = None if output is None else Path(output)
+    if target is not None:
+        check_output(target, force=force)
+    noisy = photo if isinstance(photo, Photo) else read_photo(Path(photo))
+    if target is not None:
+        check_depth(noisy, target)
+    model = weights if isinstance(weights, Model) else load_model(weights)
+    denoise_options = DenoiseOptions(**options)
+    denoised = denoise_photo(
+        noisy, model, denoise_options, device=choose_device(device), progress=progress
+    )
+    denoised = replace(denoised, photo=tag_software(denoised, denoise_options))
+    if target is not None:
+        write_photo(denoised.photo, target)
+    return denoised
+
+
+def fit(
+    folder: str | Path,
+    output: str | Path,
+    *,
+    weights: str | Path | Model | None = None,
+    from_scratch: bool = False,
+    device: str = "auto",
+    resume: bool = False,
+    force: bool = False,
+    on_event: Callable[[FitEvent], None] = lambda event: None,
+    **options: Any,
+) -> FitResult:
+    """Fit a model to a folder of noisy photos; no clean images needed.
+
+    Args:
+        folder: searched for photos recursively.
+        output: the model file to write, a .safetensors file.
+        weights: what to start from, as for `denoise`.
+        from_scratch: start from a fresh network instead.
+        device: auto, cpu, cuda, cuda:N or mps.
+        resume: continue an interrupted fit with the same options.
+        force: overwrite `output` if it exists.
+        on_event: called with each event of `fitting.events`.
+        **options: fields of `FitOptions`.
+
+    Returns:
+        The result; its `model` is None and its `reason` set if the fit brought no significant
+        improvement, and then nothing was written.
+
+    Raises:
+        AmsnetError: see `amsnet_cli.errors`.
+    """
+    target = Path(output)
+    if target.exists() and not (force or resume):
+        raise OutputError(f"{target}: already exists", "pass force=True to overwrite it")
+    start = None
+    if not from_scratch:
+        start = weights if isinstance(weights, Model) else load_model(weights)
+    return fit_model(
+        Path(folder), target, FitOptions(**options),
+        start=start, resume=resume, device=choose_device(device), on_event=on_event,
+    )  # fmt: skip

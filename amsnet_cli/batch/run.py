@@ -1,0 +1,153 @@
+"""Run a batch: photos are read ahead and written behind, beside the denoising."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Generic, Literal, ParamSpec, TypeVar
+
+from amsnet_cli.atomic import clear_leftovers
+from amsnet_cli.batch.plan import Job
+from amsnet_cli.errors import AmsnetError, DeviceError, OutputError, UsageError
+from amsnet_cli.photos.photo import Photo
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Info = TypeVar("Info")
+
+_FATAL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT})
+"""Write errors that the next photo would meet as well: the disk is full or gone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome(Generic[Info]):
+    """What became of a photo.
+
+    Attributes:
+        job: the photo and its result.
+        status: "not_run" if the batch was stopped before it.
+        error: why it failed.
+        size: width and height of the written photo, in pixels.
+        depth: bits per channel of the photo.
+        seconds: reading, denoising and writing together.
+        info: what `work` returned beside the photo; None if it did not come so far.
+    """
+
+    job: Job
+    status: Literal["done", "skipped", "failed", "not_run"]
+    error: AmsnetError | None = None
+    size: tuple[int, int] | None = None
+    depth: int | None = None
+    seconds: float = 0.0
+    info: Info | None = None
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    *,
+    read: Callable[[Job], Photo],
+    work: Callable[[Job, Photo], tuple[Photo, Info]],
+    write: Callable[[Job, Photo], None],
+    threads: int = 1,
+    fail_fast: bool = False,
+) -> Generator[Outcome[Info], None, None]:
+    """Run jobs in order; one that fails does not stop the others.
+
+    Threads read and write photos while `work` runs in the calling thread. At most `threads` photos
+    wait on either side, so memory is bounded.
+
+    Args:
+        jobs: as from `plan_jobs`.
+        read: reads the photo; in a thread.
+        work: denoises it and returns the result, with whatever the outcome shall hold of it; in
+            the calling thread, one photo at a time.
+        write: writes the result; in a thread.
+        threads: photos read ahead, and photos being written; 0 for one step after another.
+        fail_fast: stop after the first failure. A full or missing disk stops the batch in any case.
+
+    Yields:
+        An outcome for each job, in order.
+
+    Raises:
+        UsageError: from `read` or `work`, since it would be the same for all.
+    """
+    for folder in sorted({job.target.parent for job in jobs}):
+        clear_leftovers(folder)
+    to_read = iter([job for job in jobs if not job.skip])
+    readers, writers = (ThreadPoolExecutor(max(1, threads)) for _ in range(2))
+    reads: deque[Future[tuple[Photo, float]]] = deque()
+    writes: deque[Future[Outcome[Info]]] = deque()
+    stopped = False
+
+    def read_ahead(count: int) -> None:
+        for job in islice(to_read, count - len(reads)):
+            reads.append(readers.submit(_timed, read, job))
+
+    def write_result(
+        job: Job, photo: Photo, info: Info, depth: int, seconds: float
+    ) -> Outcome[Info]:
+        try:
+            _, write_seconds = _timed(write, job, photo)
+        except AmsnetError as error:
+            return Outcome(job=job, status="failed", error=error, info=info)
+        height, width = photo.pixels.shape[:2]
+        return Outcome(
+            job=job, status="done", size=(width, height), depth=depth,
+            seconds=seconds + write_seconds, info=info,
+        )  # fmt: skip
+
+    def start(job: Job) -> Future[Outcome[Info]]:
+        """Denoise a photo and start to write it."""
+        finished: Future[Outcome[Info]] = Future()
+        if job.skip or stopped:
+            finished.set_result(Outcome(job=job, status="skipped" if job.skip else "not_run"))
+            return finished
+        read_ahead(max(1, threads))
+        reading = reads.popleft()
+        read_ahead(threads)
+        try:
+            noisy, read_seconds = reading.result()
+            (denoised, info), work_seconds = _timed(work, job, noisy)
+        except UsageError:
+            raise
+        except AmsnetError as error:
+            finished.set_result(Outcome(job=job, status="failed", error=error))
+            return finished
+        seconds = read_seconds + work_seconds
+        return writers.submit(write_result, job, denoised, info, noisy.depth, seconds)
+
+    try:
+        for job in jobs:
+            writes.append(start(job))
+            while writes and (len(writes) > threads or writes[0].done()):
+                outcome = writes.popleft().result()
+                stopped = stopped or _stops_batch(outcome, fail_fast=fail_fast)
+                yield outcome
+        while writes:
+            yield writes.popleft().result()
+    finally:
+        readers.shutdown(cancel_futures=True)
+        writers.shutdown(cancel_futures=True)
+
+
+def _timed(step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, float]:
+    """Return a step's result and its seconds."""
+    started = time.monotonic()
+    try:
+        result = step(*args, **kwargs)
+    except MemoryError as error:
+        raise DeviceError("out of memory", "try --jobs 0, or a smaller photo") from error
+    return result, time.monotonic() - started
+
+
+def _stops_batch(outcome: Outcome[Info], *, fail_fast: bool) -> bool:
+    error = outcome.error
+    if fail_fast or error is None:
+        return error is not None
+    cause = error.__cause__
+    return isinstance(error, OutputError) and isinstance(cause, OSError) and cause.errno in _FATAL

@@ -1,0 +1,24 @@
+"""The Software tag in a result's EXIF: which model denoised it, and how strongly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from amsnet_cli import __version__
+from amsnet_cli.inference.denoise import Denoised, DenoiseOptions
+from amsnet_cli.photos.exif import with_software
+from amsnet_cli.photos.photo import Photo
+from amsnet_cli.weights.manifest import SUFFIX
+
+
+def tag_software(denoised: Denoised, options: DenoiseOptions) -> Photo:
+    """Return the photo with the version, the model's name and the strengths in its Software tag."""
+    strengths = {
+        "strength": options.strength, "luma": options.luma, "chroma": options.chroma,
+        "detail": options.detail or None,
+    }  # fmt: skip
+    settings = [f"{name} {value:g}" for name, value in strengths.items() if value is not None]
+    model = Path(denoised.model.name).name.removesuffix(SUFFIX)
+    tag = f"amsnet {__version__} ({', '.join([model, *settings])})"
+    return replace(denoised.photo, exif=with_software(denoised.photo.exif, tag))

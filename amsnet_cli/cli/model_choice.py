@@ -1,0 +1,59 @@
+"""Which model denoises a photo: the one asked for, or with auto the one fitted to its camera."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from amsnet_cli.cli.console import camera_and_speeds
+from amsnet_cli.model import Model, load_model
+from amsnet_cli.weights.store import AUTO, find_weights, fitted_models, model_for
+
+
+class ModelChooser:
+    """Chooses the model of each photo and loads each model once.
+
+    Attributes:
+        name: of the weights, as asked for.
+
+    Args:
+        weights: a name, a file or auto; None for the bundled weights.
+
+    Raises:
+        WeightsError: there are no such weights, or they are damaged.
+    """
+
+    def __init__(self, weights: str | None) -> None:
+        self._auto = weights == AUTO
+        self._default = find_weights(None if self._auto else weights)
+        self._models: dict[Path, Model] = {}
+        self.name = weights or self._default.stem
+        if self._auto:
+            fitted_models()  # An unreadable folder is reported before any photo is read.
+        self._load(self._default)
+
+    def choose(self, camera: str | None, iso: int | None) -> tuple[Model, str]:
+        """Return the model of a photo and why it was chosen, if there was a choice.
+
+        Args:
+            camera: of the photo, None if unknown.
+            iso: of the photo, None if unknown.
+
+        Raises:
+            WeightsError: the model is damaged.
+        """
+        if not self._auto:
+            return self._load(self._default), ""
+        if camera is None:
+            return self._load(self._default), "the photo names no camera"
+        path = model_for(camera, iso)
+        if path is None:
+            described = camera_and_speeds(camera, [iso] if iso else [])
+            return self._load(self._default), f"no model is fitted to {described}"
+        model = self._load(path)
+        speeds = model.config.cameras.get(camera, [])
+        return model, f"fitted to {camera_and_speeds(camera, speeds)}"
+
+    def _load(self, path: Path) -> Model:
+        if path not in self._models:
+            self._models[path] = load_model(path, path.stem if self._auto else self.name)
+        return self._models[path]

@@ -1,0 +1,138 @@
+"""What `amsnet denoise` does with each photo: read, denoise, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from amsnet_cli.batch.destination import Destination
+from amsnet_cli.batch.plan import Job
+from amsnet_cli.batch.software_tag import tag_software
+from amsnet_cli.cli.console import progress_bar, say
+from amsnet_cli.cli.model_choice import ModelChooser
+from amsnet_cli.errors import OutputError
+from amsnet_cli.inference.denoise import Denoised, DenoiseOptions, denoise
+from amsnet_cli.photos.exif import camera_of
+from amsnet_cli.photos.formats.raw import RawOptions
+from amsnet_cli.photos.photo import Photo, without_metadata
+from amsnet_cli.photos.read import read_photo
+from amsnet_cli.photos.write import check_depth, check_output, not_kept, write_photo
+from amsnet_cli.report.comparison import Comparison, compare
+from amsnet_cli.report.html import MAX_SHOWN
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoInfo:
+    """What is known of a photo once it is denoised.
+
+    Attributes:
+        weights: name of the model that denoised it.
+        reason: why that model, if there was a choice.
+        noise: estimated noise level before and after, on a scale of 255; None if not asked for.
+        comparison: for the report; None without one.
+    """
+
+    weights: str
+    reason: str
+    noise: tuple[float, float] | None
+    comparison: Comparison | None
+
+
+@dataclass(kw_only=True)
+class PhotoSteps:
+    """The steps of `run_jobs`.
+
+    Attributes:
+        models: choose the model of each photo.
+        options: of the denoising.
+        device: where to compute.
+        raw: how RAW files are developed.
+        destination: of the results.
+        depth: bits per channel to write; None for as many as the photo has.
+        strip_metadata: write no EXIF, XMP and IPTC.
+        keep_time: give the result the photo's time of modification.
+        force: overwrite.
+        report: compare each photo with its result.
+        measure_noise: estimate the noise before and after.
+        label: names a photo in the progress bar.
+        quiet: no notes, no progress bar.
+    """
+
+    models: ModelChooser
+    options: DenoiseOptions
+    device: torch.device
+    raw: RawOptions
+    destination: Destination
+    depth: int | None
+    strip_metadata: bool
+    keep_time: bool
+    force: bool
+    report: bool
+    measure_noise: bool
+    label: Callable[[Job], str]
+    quiet: bool
+    _cameras: dict[Job, tuple[str | None, int | None]] = field(default_factory=dict)
+    _modified_ns: dict[Job, int] = field(default_factory=dict)
+    _shown: int = 0
+
+    def read(self, job: Job) -> Photo:
+        """Read a photo; anything that would prevent writing its result is an error now.
+
+        Raises:
+            PhotoError: it cannot be read.
+            OutputError: the result could not be written.
+        """
+        self.destination.make_subfolder(job.target.parent)
+        try:
+            check_output(job.target, force=self.force)
+        except OSError as error:
+            raise OutputError(f"{job.target}: {error.strerror}", "choose another OUT") from error
+        photo = read_photo(job.source, self.raw)
+        if self.keep_time:
+            self._modified_ns[job] = job.source.stat().st_mtime_ns
+        self._cameras[job] = camera_of(photo.exif)
+        if self.depth:
+            photo = replace(photo, bits=self.depth)
+        if self.strip_metadata:
+            photo = without_metadata(photo)
+        check_depth(photo, job.target)
+        return photo
+
+    def denoise(self, job: Job, photo: Photo) -> tuple[Photo, PhotoInfo]:
+        """Denoise a photo.
+
+        Raises:
+            AmsnetError: see `inference.denoise.denoise`.
+        """
+        if not self.quiet:
+            for note in (*photo.notes, *not_kept(photo, job.target)):
+                say(f"{job.source}: {note}")
+        model, reason = self.models.choose(*self._cameras.pop(job))
+        with progress_bar(self.label(job), quiet=self.quiet) as progress:
+            denoised = denoise(photo, model, self.options, device=self.device, progress=progress)
+        if denoised.model is not model:
+            reason = "its noise is white"
+        noise = None
+        if self.measure_noise or self.report:
+            noise = denoised.noise_before, denoised.noise_after
+        info = PhotoInfo(
+            weights=denoised.model.name, reason=reason, noise=noise,
+            comparison=self._compare(denoised, noise) if self.report else None,
+        )  # fmt: skip
+        clean = denoised.photo if self.strip_metadata else tag_software(denoised, self.options)
+        return clean, info
+
+    def write(self, job: Job, photo: Photo) -> None:
+        """Write a result.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        write_photo(photo, job.target, modified_ns=self._modified_ns.get(job))
+
+    def _compare(self, denoised: Denoised, noise: tuple[float, float] | None) -> Comparison:
+        pictures = self._shown < MAX_SHOWN
+        self._shown += pictures
+        return compare(denoised.noisy, denoised.photo, noise=noise, pictures=pictures)

@@ -1,0 +1,31 @@
+"""From a network's name or configuration to the network."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from amsnet_cli.core.networks.compact import CompactUNet, CompactUNetConfig
+from amsnet_cli.core.networks.deamnet import DeamNet
+from amsnet_cli.core.networks.dncnn import DnCNN
+from amsnet_cli.core.networks.masked import Network
+from amsnet_cli.core.networks.nafnet import NAFNet
+from amsnet_cli.core.networks.restormer import Restormer
+from amsnet_cli.core.networks.unet import UNet
+
+PaperNetwork = Literal["restormer", "deamnet", "nafnet", "unet", "dncnn"]
+"""The denoisers that the AMSNet paper trains."""
+
+_CLASSES: dict[PaperNetwork, type[Network]] = {
+    "restormer": Restormer,
+    "deamnet": DeamNet,
+    "nafnet": NAFNet,
+    "unet": UNet,
+    "dncnn": DnCNN,
+}
+
+
+def make_network(network: CompactUNetConfig | PaperNetwork) -> Network:
+    """Make a network with fresh weights, drawn from torch's global generator."""
+    if isinstance(network, CompactUNetConfig):
+        return CompactUNet(network)
+    return _CLASSES[network]()

@@ -1,0 +1,69 @@
+"""The wrapper that lets any denoising network predict masked pixels."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from amsnet_cli.core.masks import Fill, fill_hidden
+from amsnet_cli.core.pixel_shuffle import Padding, pad_to_multiple
+
+
+class Network(Protocol):
+    """What a denoising network offers beside being an `nn.Module`.
+
+    Attributes:
+        multiple: height and width of the input must be multiples of this.
+        padding: how an image is padded to such a size.
+        reach: radius of the receptive field in pixels; None if it is the whole image.
+        runs_in_bfloat16: whether its convolutions may run in bfloat16 without banding in
+            16-bit photos. True for networks that predict a residual.
+    """
+
+    multiple: int
+    padding: Padding
+    reach: int | None
+    runs_in_bfloat16: bool
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Map (B, C, H, W), or (B, C + 1, H, W) with a mask channel, to (B, C, H, W) float32."""
+        ...
+
+
+class MaskedNetwork(nn.Module):
+    """Fill the masked pixels, append the mask, pad, run the network, crop.
+
+    An instance is a `core.multi_mask.Predictor`.
+
+    Args:
+        network: maps (B, C, H, W), or (B, C + 1, H, W) with the mask as its last channel, to
+            (B, C, H, W), for sides that are multiples of `network.multiple`.
+        fill: what replaces masked pixels, see `core.masks.fill_hidden`.
+        mask_channel: whether the network gets the mask as an extra channel.
+    """
+
+    def __init__(self, network: Network, *, fill: Fill, mask_channel: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.fill: Fill = fill
+        self.mask_channel = mask_channel
+
+    def forward(self, noisy: Tensor, hidden: Tensor) -> Tensor:
+        """Predict every pixel from the visible ones.
+
+        Args:
+            noisy: (B, C, H, W) float32 in [0, 1], any size.
+            hidden: (B, 1, H, W) bool, True where masked.
+
+        Returns:
+            (B, C, H, W) float32, not clamped.
+        """
+        x = fill_hidden(noisy, hidden, self.fill)
+        if self.mask_channel:
+            x = torch.cat([x, hidden.to(x.dtype)], 1)  # (B, C + 1, H, W)
+        height, width = noisy.shape[-2:]
+        x = pad_to_multiple(x, self.network.multiple, self.network.padding)  # (B, _, H', W')
+        denoised: Tensor = self.network(x.contiguous(memory_format=torch.channels_last))
+        return denoised[..., :height, :width].float()

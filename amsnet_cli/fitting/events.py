@@ -1,0 +1,74 @@
+"""What a fit reports while it runs, one dataclass an event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from amsnet_cli.fitting.noise_profile import FolderProfile
+from amsnet_cli.report.curve import CurvePoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageProgress:
+    """Progress of a stage before or after training.
+
+    Attributes:
+        stage: "read" loads the images, "measure" profiles their noise, "compare" evaluates the
+            start and the fitted model on the final validation patches.
+        done: items done.
+        total: items in all, about.
+    """
+
+    stage: Literal["read", "measure", "compare"]
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSkipped:
+    """A photo could not be read; `reason` names the file."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderProfiled:
+    """The cameras and the noise of the folder are known."""
+
+    profile: FolderProfile
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepDone:
+    """An optimizer step was taken.
+
+    Attributes:
+        step: how many were taken.
+        progress: fraction of the budget used, in [0, 1].
+        loss: exponential moving average of the training loss.
+        steps_per_second: over the whole fit.
+        seconds_left: estimate.
+    """
+
+    step: int
+    progress: float
+    loss: float
+    steps_per_second: float
+    seconds_left: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validated:
+    """The validation loss was measured.
+
+    Attributes:
+        point: of the weights of now.
+        best: of the weights that would be kept now.
+    """
+
+    point: CurvePoint
+    best: CurvePoint
+
+
+FitEvent = StageProgress | ImageSkipped | FolderProfiled | StepDone | Validated

@@ -1,0 +1,168 @@
+"""The training loop of a fit, and its state: what a step changes and a checkpoint restores."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from amsnet_cli.core.networks import LIGHT, MaskedNetwork
+from amsnet_cli.errors import TrainingError
+from amsnet_cli.fitting import checkpoint
+from amsnet_cli.fitting.distributed import DistributedContext
+from amsnet_cli.fitting.events import FitEvent, StageProgress, StepDone, Validated
+from amsnet_cli.fitting.images import ImageFolder
+from amsnet_cli.fitting.objectives import Objective
+from amsnet_cli.fitting.options import PRESETS, AdaptSettings, FitSettings, MaskedSettings
+from amsnet_cli.fitting.trainer import Trainer, TrainerConfig
+from amsnet_cli.fitting.validation import FINAL_VALIDATION_FACTOR, Validator
+from amsnet_cli.model import Model, ModelConfig, build_network
+
+SCRATCH = "scratch"
+
+
+def train(
+    run: FitRun,
+    path: Path,
+    on_event: Callable[[FitEvent], None],
+    stopped: Callable[[], bool],
+) -> bool:
+    """Train until the budget is used; return whether it was interrupted before."""
+    validator = run.validator
+    saved, save_seconds = time.monotonic(), 0.0
+    if run.distributed.is_main:
+        on_event(Validated(point=validator.curve[-1], best=validator.best))
+    while (progress := run.progress_unless(stopped)) < 1:
+        run.step(progress)
+        if not run.distributed.is_main:
+            continue
+        on_event(run.step_event())
+        if validator.is_due(run.progress()):
+            on_event(run.validate())
+        if time.monotonic() - saved > max(checkpoint.CHECKPOINT_SECONDS, 30 * save_seconds):
+            before = time.monotonic()
+            run.save(path)
+            saved = time.monotonic()
+            save_seconds = saved - before
+    if run.distributed.is_main:
+        # Before the last validation, which a fit that goes on would not make; and the comparison
+        # that follows may be interrupted as well.
+        run.save(path)
+        on_event(run.validate())
+    return math.isinf(progress)
+
+
+class FitRun:
+    """A fit in progress: the trainer, the validator, and the time it took."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        images: ImageFolder,
+        settings: AdaptSettings | MaskedSettings,
+        start: Model | None,
+        device: torch.device,
+        distributed: DistributedContext,
+    ) -> None:
+        self.objective, self.settings = objective, settings
+        self.device, self.distributed = device, distributed
+        self.started_from = start.name if start else SCRATCH
+        self.identity = checkpoint.fit_identity(settings, self.started_from, images.fingerprint())
+        preset = PRESETS[settings.preset]
+        torch.manual_seed(settings.seed)
+        self.config = start.config if start else fresh_config(settings)
+        network = copy.deepcopy(start.network) if start else build_network(self.config)
+        bfloat16 = network.network.runs_in_bfloat16 and settings.precision == "auto"
+        self.trainer: Trainer[MaskedNetwork] = Trainer(
+            network,
+            TrainerConfig(
+                learning_rate=settings.learning_rate, warmup_steps=preset.warmup_steps,
+                beta2=preset.beta2, grad_clip=preset.grad_clip, ema_decay=preset.ema_decay,
+                bfloat16=bfloat16,
+            ),
+            device=device, distributed=distributed,
+        )  # fmt: skip
+        self.loss = math.nan
+        self.earlier_seconds, self.started = 0.0, time.monotonic()
+        self.validator = Validator(
+            objective, self.trainer.ema, checks=preset.validations, keep=preset.keep,
+            device=device, bfloat16=bfloat16,
+        )  # fmt: skip
+
+    def seconds(self) -> float:
+        """Return how long the fit took so far, before an interruption included."""
+        return self.earlier_seconds + time.monotonic() - self.started
+
+    def progress(self) -> float:
+        """Return the fraction of the budget used."""
+        return self.settings.progress(self.trainer.steps, self.seconds())
+
+    def progress_unless(self, stopped: Callable[[], bool]) -> float:
+        """Return the fraction used, or infinity to stop; the same in all processes."""
+        progress = self.progress()
+        return self.distributed.broadcast(math.inf if progress < 1 and stopped() else progress)
+
+    def step(self, progress: float) -> None:
+        """Take an optimizer step."""
+        step = self.trainer.steps
+        loss = self.trainer.step(lambda network: self.objective.loss(network, step), progress)
+        value = self.distributed.mean(loss.item())
+        if not math.isfinite(value):
+            raise TrainingError("the loss is no longer a number", "try a lower --lr")
+        self.loss = value if math.isnan(self.loss) else 0.95 * self.loss + 0.05 * value
+
+    def step_event(self) -> StepDone:
+        """Return the event of the latest step."""
+        seconds, progress = self.seconds(), self.progress()
+        return StepDone(
+            step=self.trainer.steps, progress=progress, loss=self.loss,
+            steps_per_second=self.trainer.steps / seconds,
+            seconds_left=seconds * (1 - progress) / progress if progress else math.inf,
+        )  # fmt: skip
+
+    def validate(self) -> Validated:
+        """Measure the validation loss of the moving average."""
+        point = self.validator.check(
+            self.trainer.ema, step=self.trainer.steps, progress=self.progress()
+        )
+        return Validated(point=point, best=self.validator.best)
+
+    def improves_on(self, start: Model, on_event: Callable[[FitEvent], None]) -> bool:
+        """Compare the weights kept with the start on more patches than during training."""
+        losses = []
+        networks = (copy.deepcopy(start.network).to(self.device), self.validator.best_network)
+        for i, network in enumerate(networks):
+            on_event(StageProgress(stage="compare", done=i, total=len(networks)))
+            losses.append(self.validator.losses(network, FINAL_VALIDATION_FACTOR))
+        return self.validator.compare(*losses)
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint."""
+        checkpoint.save_checkpoint(path, {
+            "identity": self.identity, "trainer": self.trainer.state_dict(),
+            "validator": self.validator.state_dict(), "loss": self.loss, "seconds": self.seconds(),
+        })  # fmt: skip
+
+    def restore(self, path: Path) -> None:
+        """Continue from a checkpoint; see `checkpoint` for the errors."""
+        state = checkpoint.load_checkpoint(path, self.device)
+        checkpoint.check_same_fit(state["identity"], self.identity)
+        self.trainer.load_state_dict(state["trainer"])
+        self.validator.load_state_dict(state["validator"])
+        self.loss = state["loss"]
+        self.earlier_seconds, self.started = state["seconds"], time.monotonic()
+
+
+def fresh_config(settings: FitSettings) -> ModelConfig:
+    """Return the config of the network that a fit from scratch trains."""
+    preset = PRESETS[settings.preset]
+    compact = dataclasses.replace(LIGHT, in_channels=3 + preset.mask_channel)
+    return ModelConfig(
+        network=compact if settings.network == "compact" else settings.network,
+        fill=preset.fill, mask_channel=preset.mask_channel,
+    )  # fmt: skip

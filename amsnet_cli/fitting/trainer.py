@@ -1,0 +1,130 @@
+"""The training step: learning-rate schedule, AdamW, gradient clipping and an EMA of the weights.
+
+Shared by `fit` and by the pretraining of the shipped weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from amsnet_cli.device import fast_precision
+from amsnet_cli.fitting.distributed import DistributedContext
+
+Network = TypeVar("Network", bound=nn.Module)
+_Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """Hyper-parameters of the optimizer.
+
+    Attributes:
+        learning_rate: peak, after the warm-up; it decays to 0 along a cosine.
+        warmup_steps: steps of linear warm-up.
+        beta2: AdamW's decay of the mean squared gradient.
+        weight_decay: AdamW's.
+        grad_clip: maximum norm of the gradient.
+        ema_decay: of the exponential moving average of the weights; smaller in the first steps.
+        bfloat16: whether convolutions may run in bfloat16 where that is faster.
+        fused: whether AdamW updates all weights in one kernel.
+    """
+
+    learning_rate: float
+    warmup_steps: int
+    beta2: float
+    grad_clip: float
+    ema_decay: float
+    weight_decay: float = 0.0
+    bfloat16: bool = True
+    fused: bool = False
+
+
+class Trainer(Generic[Network]):
+    """A network, its optimizer, and the moving average of its weights.
+
+    Args:
+        network: moved to `device` and trained in place.
+        config: see `TrainerConfig`.
+        device: where to train.
+        distributed: the processes that share each batch.
+
+    Attributes:
+        model: the network in training.
+        steps: optimizer steps taken.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        config: TrainerConfig,
+        *,
+        device: torch.device,
+        distributed: DistributedContext = DistributedContext(),
+    ) -> None:
+        self.config, self.device, self.distributed = config, device, distributed
+        self.model = network.to(device).train()
+        self.average = AveragedModel(self.model, multi_avg_fn=self._update_ema)
+        self.average.eval()
+        self.average.update_parameters(self.model)  # its first update copies the weights
+        self.ddp_model = distributed.wrap_ddp(self.model)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), config.learning_rate, betas=(0.9, config.beta2),
+            weight_decay=config.weight_decay, fused=config.fused or None,
+        )  # fmt: skip
+        self.steps = 0
+
+    @property
+    def ema(self) -> Network:
+        """The network with the moving average of the weights, in evaluation mode."""
+        return cast(Network, self.average.module)
+
+    def step(self, loss_of: Callable[[nn.Module], Tensor], progress: float) -> Tensor:
+        """Take an optimizer step and return the loss, a scalar.
+
+        Args:
+            loss_of: computes this process's part of the loss with the network it is given.
+            progress: fraction of the training done, in [0, 1]; sets the learning rate.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(progress)
+        with fast_precision(self.device, self.config.bfloat16):
+            loss = loss_of(self.ddp_model)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
+        self.optimizer.step()
+        self.steps += 1
+        self.average.update_parameters(self.model)
+        return loss.detach()
+
+    def learning_rate(self, progress: float) -> float:
+        """Linear warm-up times cosine decay to 0."""
+        warmup = min(1.0, (self.steps + 1) / self.config.warmup_steps)
+        return self.config.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def _update_ema(self, ema: _Tensors, weights: _Tensors, n_averaged: Tensor | int) -> None:
+        decay = min(self.config.ema_decay, (self.steps + 1) / (self.steps + 20))
+        torch._foreach_lerp_(ema, weights, 1 - decay)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that `load_state_dict` needs to continue as if never interrupted."""
+        return {
+            "model": self.model.state_dict(),
+            "ema": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.steps = state["steps"]

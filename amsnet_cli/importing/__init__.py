@@ -1,0 +1,1 @@
+"""Import checkpoints that others have published, without running anything in them."""

@@ -1,0 +1,203 @@
+"""Stream the stored rows of a photo through the network and through the post-processing.
+
+The photo, and what the network makes of it, are only held as they are stored: in 8 or 16 bits, or
+as float32 where the photo is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from amsnet_cli.inference.memory import release_memory
+from amsnet_cli.inference.run import MemoryPlan, run_network
+from amsnet_cli.inference.tiles import Tile
+from amsnet_cli.model import Inference, Model
+from amsnet_cli.photos.jpeg_history import estimate_quantisation_step
+from amsnet_cli.photos.photo import Photo, Pixels
+from amsnet_cli.photos.pixel_codec import PixelCodec
+from amsnet_cli.postprocess.block_stats import BlockStats
+from amsnet_cli.postprocess.confidence import is_weak
+from amsnet_cli.postprocess.config import PostprocessConfig
+from amsnet_cli.postprocess.pipeline import (
+    BlendSettings,
+    Corrector,
+    ImageStatistics,
+    Statistics,
+    memory_needed,
+    row_parts,
+)
+
+_LARGE_PHOTO = 1 << 20
+"""Pixels above which freed memory is given back to the system, as it is worth the time."""
+
+
+def run_photo(
+    photo: Photo,
+    box: Tile,
+    codec: PixelCodec,
+    model: Model,
+    inference: Inference,
+    *,
+    tile: int = 0,
+    max_memory: int | None = None,
+    device: torch.device = torch.device("cpu"),
+    seed: int = 0,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Pixels:
+    """Run a network over a part of a photo.
+
+    Args:
+        photo: any depth, grey or RGB.
+        box: the part, in stored pixels.
+        codec: of the photo.
+        model: moved to `device`.
+        inference: how it is run.
+        tile: longest side of a tile in pixels; 0 chooses by the free memory.
+        max_memory: memory budget of this process on the device, in bytes; None for no limit.
+        device: where to compute.
+        seed: of the masks.
+        progress: called with the share done, in (0, 1].
+
+    Returns:
+        The raw output, (H, W, C) stored by `intermediate(codec)`.
+
+    Raises:
+        WeightsError: the network gives NaN.
+        DeviceError: the memory budget is too small for any tile.
+    """
+    wide = intermediate(codec)
+    (height, width), channels = box.size, photo.pixels.shape[2]
+
+    def noisy(part: Tile) -> Tensor:
+        stored = photo.pixels[part.top : part.bottom, part.left : part.right]
+        return _decode(codec, stored)[None].expand(-1, 3, -1, -1)  # (1, 3, h, w)
+
+    output: Pixels = np.empty((height, width, channels), wide.dtype)
+    narrowed = 0 if codec.dtype == wide.dtype else output.nbytes // 2
+    rows = run_network(
+        noisy, (photo.pixels.shape[0], photo.pixels.shape[1]), box, model, inference,
+        memory=MemoryPlan(
+            tile=tile, max_memory=max_memory, reserve=output.nbytes,
+            afterwards=memory_needed(height, width) + narrowed,
+        ),
+        device=device, seed=seed, progress=progress,
+    )  # fmt: skip
+    for top, band in rows:
+        colours = band[0] if channels == 3 else band[0].mean(0, keepdim=True)
+        for start, end in row_parts(colours.shape[1], width):
+            output[top + start : top + end] = _encode(wide, colours[:, start:end])
+        del band, colours
+        _release_heap(output)
+    return output
+
+
+def postprocess_photo(
+    noisy: Photo,
+    output: Pixels,
+    codec: PixelCodec,
+    blend: BlendSettings,
+    *,
+    white_noise: bool,
+    config: PostprocessConfig = PostprocessConfig(),
+) -> Photo:
+    """Blend the network's output with the noisy photo and correct it; see `postprocess.pipeline`.
+
+    Args:
+        noisy: the part of the photo that the network was run over.
+        output: from `run_photo`; overwritten, but for 8-bit photos.
+        codec: of the whole photo.
+        blend: how much of the residual is removed.
+        white_noise: whether the noise is white and the network was made for that.
+        config: stages and numbers.
+
+    Returns:
+        The photo with denoised pixels.
+    """
+    statistics = photo_statistics(noisy, output, codec, config)
+    step = None if white_noise else quantisation_step(noisy, statistics.blocks, config)
+    corrector = Corrector(
+        statistics, blend, quantisation_step=step, white_noise=white_noise, config=config
+    )
+    _release_heap(output)
+    return correct_photo(noisy, output, codec, corrector)
+
+
+def photo_statistics(
+    noisy: Photo,
+    output: Pixels,
+    codec: PixelCodec,
+    config: PostprocessConfig = PostprocessConfig(),
+) -> ImageStatistics:
+    """Collect the statistics of a photo and its residual; arguments as for `postprocess_photo`."""
+    wide = intermediate(codec)
+    height, width, channels = noisy.pixels.shape
+    statistics = Statistics(height, width, channels, config)
+    for top, end in row_parts(height, width):
+        above, below = int(top > 0), int(end < height)
+        rows = slice(top - above, end + below)
+        statistics.add(
+            _decode(codec, noisy.pixels[rows]), _decode(wide, output[rows]),
+            above=above, below=below,
+        )  # fmt: skip
+    return statistics.finish()
+
+
+def correct_photo(noisy: Photo, output: Pixels, codec: PixelCodec, corrector: Corrector) -> Photo:
+    """Correct the rows of a photo; arguments as for `postprocess_photo`."""
+    wide = intermediate(codec)
+    height, width = output.shape[:2]
+    # Each row of the output is read before it is overwritten.
+    pixels = output if codec.dtype == wide.dtype else np.empty(output.shape, codec.dtype)
+    for top, end in row_parts(height, width):
+        below = int(end < height)
+        denoised = _decode(wide, output[top : end + below])
+        corrected = corrector.apply(_decode(codec, noisy.pixels[top:end]), denoised)
+        pixels[top:end] = _encode(codec, corrected)
+    _release_heap(output)
+    return replace(noisy, pixels=pixels)
+
+
+def quantisation_step(
+    photo: Photo, stats: BlockStats, config: PostprocessConfig = PostprocessConfig()
+) -> float | None:
+    """Quantisation step of a photo's lossy compression, as its file or its pixels show it.
+
+    Args:
+        photo: any depth.
+        stats: of the photo; pixels are only searched where the residual `is_weak`.
+        config: its `jpeg_history` and `confidence` count.
+
+    Returns:
+        See `Photo.quantisation_step`.
+    """
+    integers = photo.pixels.dtype != np.float32
+    if photo.quantisation_step is None and integers and is_weak(stats, config):
+        return estimate_quantisation_step(photo.pixels, config.jpeg_history)
+    return photo.quantisation_step
+
+
+def intermediate(codec: PixelCodec) -> PixelCodec:
+    """Return the codec of the network's output: at least 16 bits, as it is rounded once more."""
+    return replace(codec, dtype=np.uint16) if codec.dtype == np.uint8 else codec
+
+
+def _decode(codec: PixelCodec, stored: Pixels) -> Tensor:
+    """Decode (h, w, C) stored values to (C, h, w) in [0, 1]."""
+    return torch.from_numpy(codec.decode(stored)).permute(2, 0, 1)
+
+
+def _encode(codec: PixelCodec, unit: Tensor) -> Pixels:
+    """Encode (C, h, w) in [0, 1] as (h, w, C) stored values."""
+    return codec.encode(unit.permute(1, 2, 0).contiguous().numpy())
+
+
+def _release_heap(pixels: Pixels) -> None:
+    """Give freed memory back to the system, for a large photo."""
+    if math.prod(pixels.shape[:2]) > _LARGE_PHOTO:
+        release_memory(torch.device("cpu"))

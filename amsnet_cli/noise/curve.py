@@ -1,0 +1,26 @@
+"""Read a curve that is sampled at evenly spaced points, such as noise level by brightness."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def interpolate(samples: Tensor, position: Tensor) -> Tensor:
+    """Interpolate a sampled curve linearly.
+
+    Args:
+        samples: (N,) float; NaN where the curve is not known, at least one value is.
+        position: any shape, in units of samples: 0 is the first, N - 1 the last.
+
+    Returns:
+        The curve at each position, of its shape. NaNs are bridged by the known samples around
+        them; beyond the first and the last known sample the curve is constant.
+    """
+    known = torch.nonzero(samples.isfinite()).flatten()
+    if len(known) == 1:
+        return samples[known].expand_as(position)
+    after = torch.searchsorted(known.float(), position.contiguous()).clamp(1, len(known) - 1)
+    low, high = known[after - 1], known[after]
+    share = ((position - low) / (high - low)).clamp(0, 1)
+    return torch.lerp(samples[low], samples[high], share)

@@ -1,0 +1,56 @@
+"""Draw noise as a noise model says."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from amsnet_cli.noise.curve import interpolate
+from amsnet_cli.noise.model import MAX_LAG, NoiseModel, gaussian_blur
+
+EDGE_NOISE_GAIN = 0.4
+"""How fast the power of noise grows beside structure, where a camera's noise reduction preserves
+edges: per unit of structure relative to the noise of flat areas. About as in `training.camera`."""
+
+
+class NoiseSampler:
+    """Draws noise of a noise model's level, correlation and edge preservation.
+
+    Args:
+        model: see `NoiseModel`.
+        side: S, of the square images that noise is drawn for.
+    """
+
+    def __init__(self, model: NoiseModel, side: int) -> None:
+        self.levels, self.edge_preservation = model.levels, model.edge_preservation
+        self.side = side
+        kernel = torch.zeros(side, side, 3, 3)
+        for i in range(-MAX_LAG, MAX_LAG + 1):
+            for j in range(-MAX_LAG, MAX_LAG + 1):
+                kernel[i % side, j % side] += model.covariance[MAX_LAG + i, MAX_LAG + j]
+        spectrum = torch.fft.fft2(kernel, dim=(0, 1))  # (S, S, 3, 3), Hermitian but for rounding
+        values, vectors = torch.linalg.eigh(0.5 * (spectrum + spectrum.mH))
+        self._root = vectors * values.clamp_min(0).sqrt()[..., None, :]
+
+    def draw(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw noise for an image.
+
+        Args:
+            clean: (3, S, S) float32 in [0, 1]; gives the brightness, and the structure beside
+                which edge-preserving noise reduction leaves more noise.
+            generator: a CPU generator.
+
+        Returns:
+            (3, S, S) float32.
+        """
+        white = torch.randn(self.side, self.side, 3, generator=generator)
+        coloured = (self._root @ torch.fft.fft2(white, dim=(0, 1))[..., None])[..., 0]
+        noise: Tensor = torch.fft.ifft2(coloured, dim=(0, 1)).real.permute(2, 0, 1)
+        brightness = clean.mean(0).clamp(0, 1)
+        sigma = interpolate(self.levels, brightness * (len(self.levels) - 1))
+        if self.edge_preservation:
+            fine = (clean - gaussian_blur(clean)).mean(0, keepdim=True)
+            structure = gaussian_blur(fine.square())[0].sqrt()
+            edge_power = EDGE_NOISE_GAIN * self.edge_preservation * sigma * structure
+            sigma = (sigma.square() + edge_power).sqrt()
+        return noise * sigma

@@ -1,0 +1,71 @@
+"""Confidence that a weak residual is noise, and not fine texture, film grain or dither.
+
+Demosaicking and what follows it correlate the noise of neighbouring pixels. Faint differences that
+neighbours do not share are texture just as often: in the quiet blocks, the residual is correlated
+in camera photos (DND, SIDD, RENOIR, PolyU), and hardly in noiseless ones (Kodak). What also speaks
+for noise is a floor of the same height under a good part of the blocks: above it less correlation
+is asked for, and if the floor is high, none. What rounding to 8 bits would make says nothing.
+
+Lossy compression correlates whatever it keeps, so there more correlation is asked for, but less of
+the residual is taken for faint. Where its steps are coarse, faint texture is gone, and what looks
+like it is the compression's own noise.
+"""
+
+from __future__ import annotations
+
+from amsnet_cli.postprocess.block_stats import (
+    BlockStats,
+    quantile,
+    quiet_correlation,
+    quiet_power,
+)
+from amsnet_cli.postprocess.config import PostprocessConfig, ramp
+
+
+def is_weak(stats: BlockStats, config: PostprocessConfig = PostprocessConfig()) -> bool:
+    """Return whether the residual is so weak that `noise_confidence` uses the quantisation step."""
+    return quiet_power(stats, config) < config.confidence.strong_noise[1] ** 2
+
+
+def noise_confidence(
+    stats: BlockStats,
+    quantisation_step: float | None,
+    config: PostprocessConfig = PostprocessConfig(),
+) -> float:
+    """Confidence that a weak residual is noise rather than fine texture.
+
+    Args:
+        stats: of the whole image.
+        quantisation_step: mean step of the luma in lossy compression, in [0, 1] units (JPEG:
+            2/255 at quality 98, 9/255 at 92, 29/255 at 75), 0 if it is not known; None if there
+            was no such compression. Counts only if `is_weak`.
+        config: its `confidence` counts.
+
+    Returns:
+        1 for camera noise and for all noise that is plainly there, less in doubt, at least
+        `ConfidenceConfig.least`.
+    """
+    numbers = config.confidence
+    if not stats.unclipped.any():
+        return 1.0
+    level = quiet_power(stats, config) ** 0.5
+    correlation = quiet_correlation(stats, config)
+    sigma = stats.noise_variance[stats.unclipped & ~stats.uniform].sqrt()
+    floor, quiet = (
+        float(quantile(sigma, share)) if len(sigma) else 0.0
+        for share in (numbers.floor_quantile, config.block_stats.quietest)
+    )
+    lossless = quantisation_step is None
+    wanted = numbers.correlation if lossless else numbers.lossy_correlation
+    strong = numbers.strong_noise if lossless else numbers.lossy_strong_noise
+
+    even = 1 - ramp(quiet / max(floor, 1e-6), numbers.evenness)
+    even_and_high = even * ramp(floor, numbers.floor)
+    even_and_correlated = (
+        even * ramp(floor, numbers.rounding) * ramp(correlation, numbers.even_correlation)
+    )
+    correlated = max(even_and_correlated, ramp(correlation, wanted)) * ramp(level, numbers.rounding)
+    doubt = (1 - correlated) * (1 - even_and_high)
+    doubt *= 1 - ramp(level, strong)
+    doubt *= 1 - ramp(quantisation_step or 0.0, numbers.coarse_step)
+    return 1 - (1 - numbers.least) * doubt

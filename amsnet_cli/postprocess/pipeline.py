@@ -1,0 +1,192 @@
+"""Post-processing in two streamed steps: collect statistics, then correct rows.
+
+    statistics = Statistics(height, width, channels)
+    for rows in image: statistics.add(noisy, denoised, above=..., below=...)
+    corrector = Corrector(statistics.finish(), ...)
+    for rows in image: corrector.apply(noisy, denoised, below=...)
+
+So an image is never held as floats; parts are whole blocks high, see `row_parts`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from amsnet_cli.postprocess.block_stats import BlockStats, block_stats
+from amsnet_cli.postprocess.blocks import BLOCK_SIZE, BlockStack, upsample_blocks
+from amsnet_cli.postprocess.brightness import ResidualHistogram, correct_brightness, sampling
+from amsnet_cli.postprocess.confidence import noise_confidence
+from amsnet_cli.postprocess.config import PostprocessConfig
+from amsnet_cli.postprocess.residual_noise import smooth_residual_noise, smoothing_weights
+from amsnet_cli.postprocess.sharpness import clip_radius, limit_sharpness
+from amsnet_cli.postprocess.texture import blend_residual, blend_weights
+
+PIXELS_AT_A_TIME = 1 << 18
+"""Pixels of a part, about."""
+
+Strength = float | Literal["auto"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlendSettings:
+    """How much of the residual is removed.
+
+    Attributes:
+        luma: share of its luma, in [0, 1]; "auto" removes all but what surely is texture.
+        chroma: the same of its chroma.
+        detail: how much of the luma that is likely texture comes back, in [0, 1].
+        corrections: whether brightness, residual noise and sharpness are corrected as well.
+    """
+
+    luma: Strength = "auto"
+    chroma: Strength = "auto"
+    detail: float = 0.0
+    corrections: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageStatistics:
+    """What is known of an image and its residual.
+
+    Attributes:
+        blocks: per-block statistics.
+        residuals: histograms of the residual.
+    """
+
+    blocks: BlockStats
+    residuals: ResidualHistogram
+
+
+class Statistics:
+    """Collects the statistics of an image, some rows at a time.
+
+    Args:
+        height: of the image.
+        width: of the image.
+        channels: C, 1 or 3.
+        config: see `PostprocessConfig`.
+    """
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        channels: int,
+        config: PostprocessConfig = PostprocessConfig(),
+    ) -> None:
+        self._config = config
+        self._blocks: BlockStack[BlockStats] = BlockStack(height)
+        self._residuals = ResidualHistogram(channels, config)
+        self._rows_apart, self._columns_apart = sampling(height, width, config.brightness)
+        self._top = 0
+
+    def add(self, noisy: Tensor, denoised: Tensor, *, above: int, below: int) -> None:
+        """Add the next rows.
+
+        Args:
+            noisy: (C, above + H + below, W) float32 in [0, 1]; H as from `row_parts`.
+            denoised: the same shape.
+            above: 1 where the row above is given as well, for gradients, else 0.
+            below: the same of the row below.
+        """
+        height = noisy.shape[1] - above - below
+        first = above + -self._top % self._rows_apart
+        sampled = np.s_[:, first : above + height : self._rows_apart, :: self._columns_apart]
+        self._residuals.add(noisy[sampled], denoised[sampled])
+        stats = block_stats(noisy, denoised, above=above, below=below, config=self._config)
+        self._blocks.add(stats)
+        self._top += height
+
+    def finish(self) -> ImageStatistics:
+        """Return the statistics of all rows; at least some were added."""
+        return ImageStatistics(blocks=self._blocks.whole(), residuals=self._residuals)
+
+
+class Corrector:
+    """Corrects an image, some rows at a time, from the top down.
+
+    Args:
+        statistics: of the whole image.
+        settings: how much of the residual is removed.
+        quantisation_step: see `confidence.noise_confidence`.
+        white_noise: whether the noise is white and the network was made for that: then it surely
+            is noise, and only a tone curve can bias its brightness.
+        config: see `PostprocessConfig`.
+    """
+
+    def __init__(
+        self,
+        statistics: ImageStatistics,
+        settings: BlendSettings,
+        *,
+        quantisation_step: float | None,
+        white_noise: bool,
+        config: PostprocessConfig = PostprocessConfig(),
+    ) -> None:
+        blocks, self._config = statistics.blocks, config
+        corrections = settings.corrections
+        self._smooth = corrections and config.smooth_residual_noise
+        self._limit = corrections and config.limit_sharpness
+        self._bias = None
+        if corrections and config.correct_brightness:
+            self._bias = statistics.residuals.bias(only_tone_curve=white_noise)
+        confidence = 1.0
+        if config.use_confidence and not white_noise:
+            confidence = noise_confidence(blocks, quantisation_step, config)
+        luma, chroma = (
+            None if share == "auto" else share for share in (settings.luma, settings.chroma)
+        )
+        maps = [blend_weights(blocks, luma, chroma, settings.detail, confidence, config)]
+        if corrections:
+            maps += [clip_radius(blocks, config), smoothing_weights(blocks, config)]
+        self._maps = torch.cat(maps)  # (2, h, w): luma, chroma; and 1 + 3 + C for the corrections
+        self._top = 0
+        self._row_above: Tensor | None = None
+
+    def apply(self, noisy: Tensor, denoised: Tensor) -> Tensor:
+        """Correct the next rows.
+
+        Args:
+            noisy: (C, H, W) float32 in [0, 1]; H as from `row_parts`.
+            denoised: (C, H + below, W), with the row below, but for the last rows of the image.
+
+        Returns:
+            (C, H, W).
+        """
+        height, width = noisy.shape[1:]
+        fine = upsample_blocks(self._maps, self._top, denoised.shape[1], width)
+        within = np.s_[:, :height]
+        if self._smooth:
+            denoised = smooth_residual_noise(denoised, fine[3:])
+        if self._bias is not None:
+            denoised = correct_brightness(denoised, self._bias)
+        if self._limit:
+            denoised = self._limit_sharpness(denoised, fine[2:3][within], height)
+        self._top += height
+        return blend_residual(noisy, denoised[within], fine[:1][within], fine[1:2][within])
+
+    def _limit_sharpness(self, denoised: Tensor, radius: Tensor, height: int) -> Tensor:
+        """Limit the sharpness of `height` rows, with the row above as it was before."""
+        below = denoised.shape[1] - height
+        above = 0 if self._row_above is None else 1
+        rows = denoised if self._row_above is None else torch.cat([self._row_above, denoised], 1)
+        self._row_above = denoised[:, height - 1 : height].clone()
+        return limit_sharpness(rows, radius, above=above, below=below, config=self._config)
+
+
+def row_parts(height: int, width: int) -> list[tuple[int, int]]:
+    """Cut an image into parts that are whole blocks high: first and end row of each."""
+    rows = BLOCK_SIZE * max(1, PIXELS_AT_A_TIME // (BLOCK_SIZE * width))
+    return [(top, min(top + rows, height)) for top in range(0, height, rows)]
+
+
+def memory_needed(height: int, width: int) -> int:
+    """Bytes that the post-processing takes besides the stored pixels, as it was measured."""
+    per_part = 24 * 3 * 4 * max(PIXELS_AT_A_TIME, BLOCK_SIZE * width)
+    blocks = 3 * height * width
+    return per_part + blocks

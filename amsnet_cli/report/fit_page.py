@@ -1,0 +1,51 @@
+"""The page a fit ends with: its curve, its settings, and photos before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from amsnet_cli.report.comparison import Comparison
+from amsnet_cli.report.curve import CURVE_COLUMNS, CurvePoint, curve_figure, curve_rows
+from amsnet_cli.report.html import NOISE_NOTE, escape, section, table, write_page
+
+
+def write_fit_page(
+    path: Path,
+    *,
+    title: str,
+    about: Sequence[str],
+    settings: Sequence[tuple[str, str]],
+    curve: Sequence[CurvePoint],
+    comparisons: Sequence[tuple[str, Comparison]],
+) -> None:
+    """Write the page of a fit, whole or not at all.
+
+    Args:
+        path: of the page.
+        title: plain text.
+        about: paragraphs: what the photos are, what came of the fit.
+        settings: names and values.
+        curve: in the order of the steps.
+        comparisons: photos before and after with their names; those without pictures are only
+            listed.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    rows = [
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
+        for name, value in settings
+    ]
+    parts = [f"<p>{escape(paragraph)}</p>" for paragraph in about]
+    parts += [
+        curve_figure(curve),
+        "<details><summary>The curve in numbers</summary>",
+        table(CURVE_COLUMNS, curve_rows(curve)), "</details>",
+        "<h2>Settings</h2>", f'<div class="settings">{table((), rows)}</div>',
+    ]  # fmt: skip
+    if comparisons:
+        parts += ["<h2>Before and after</h2>", NOISE_NOTE]
+    for number, (name, comparison) in enumerate(comparisons):
+        parts.append(section(number, escape(name), "", comparison))
+    write_page(path, title, parts)

@@ -1,0 +1,296 @@
+"""What each stage and each number of the post-processing is worth.
+
+    python -m benchmarks.postprocess DATA --sets sidd10 polyu100 --kinds KODAK MCMASTER
+    python -m benchmarks.postprocess DATA --sets sidd10 --without limit_sharpness keep_graphics
+    python -m benchmarks.postprocess DATA --sets sidd10 polyu100 --sweep
+
+DATA holds one folder a set with `noisy/` and `clean/` of the same names; --kinds takes folders of
+clean pictures, whose noise is drawn as `benchmarks.kinds` draws it. The network runs once a
+picture, with the weights that `amsnet denoise` would take; only the post-processing is repeated.
+
+The first table has a line for each set: what auto gains in dB over the noisy picture, what the
+network's own output does (`--strength 1`), and what each stage is worth, which is the gain with it
+less that without it. Each cell is the mean, and after the slash the picture with the least.
+
+--sweep moves each number by a fifth up and down, one at a time, and prints the larger change of
+each set's mean. Ends of a range stop short of one another; odd whole numbers stay odd.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from amsnet_cli import DenoiseOptions, Model, Photo, __version__, find_weights, load_model
+from amsnet_cli.inference.denoise import ResolvedOptions, resolve_options
+from amsnet_cli.inference.photo_rows import (
+    correct_photo,
+    photo_statistics,
+    quantisation_step,
+    run_photo,
+)
+from amsnet_cli.photos.find import find_photos
+from amsnet_cli.photos.read import read_photo
+from amsnet_cli.postprocess.config import PostprocessConfig
+from amsnet_cli.postprocess.pipeline import Corrector, ImageStatistics
+from amsnet_cli.research.datasets import pair_photos
+from amsnet_cli.research.evaluation import PROTOCOL, psnr
+from amsnet_cli.weights.manifest import bundled_path, own_manifest
+from benchmarks.kinds import KINDS, SIDE, middle
+from benchmarks.quality import machine
+
+STAGES = [f.name for f in fields(PostprocessConfig) if f.type == "bool"]
+NO_STAGE = replace(PostprocessConfig(), **dict.fromkeys(STAGES, False))
+FACTORS = (0.8, 1.2)
+NOTHING = 0.01
+"""Change in dB of a set's mean up to which a number is listed as without effect."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A picture with the network's output, and what is kept of the default post-processing.
+
+    Attributes:
+        noisy: 8 bits.
+        clean: (H, W, 3) uint8.
+        before: PSNR of the noisy picture, in dB.
+        resolved: how it is denoised.
+        output: of the network.
+        statistics: by the default configuration.
+        step: quantisation step by the default configuration.
+    """
+
+    noisy: Photo
+    clean: NDArray[np.uint8]
+    before: float
+    resolved: ResolvedOptions
+    output: NDArray[np.uint16]
+    statistics: ImageStatistics
+    step: float | None
+
+    @classmethod
+    def of(cls, noisy: Photo, clean: NDArray[np.uint8], model: Model) -> Case:
+        """Run the network over a picture."""
+        resolved = resolve_options(noisy, model, DenoiseOptions())
+        output = run_photo(
+            noisy, resolved.box, resolved.codec, resolved.model, resolved.inference
+        )  # fmt: skip
+        statistics = photo_statistics(noisy, output, resolved.codec)
+        return cls(
+            noisy=noisy, clean=clean, before=psnr(noisy.pixels, clean), resolved=resolved,
+            output=output, statistics=statistics,
+            step=quantisation_step(noisy, statistics.blocks),
+        )  # fmt: skip
+
+    def gain(self, config: PostprocessConfig) -> float:
+        """Gain in dB over the noisy picture."""
+        default, statistics, step = PostprocessConfig(), self.statistics, self.step
+        codec, white = self.resolved.codec, self.resolved.white_noise
+        if (config.block_stats, config.brightness) != (default.block_stats, default.brightness):
+            statistics = photo_statistics(self.noisy, self.output, codec, config)
+        deciding = ("block_stats", "confidence", "jpeg_history")
+        if any(getattr(config, name) != getattr(default, name) for name in deciding):
+            step = quantisation_step(self.noisy, statistics.blocks, config)
+        corrector = Corrector(
+            statistics, self.resolved.blend,
+            quantisation_step=step, white_noise=white, config=config,
+        )  # fmt: skip
+        result = correct_photo(self.noisy, self.output, codec, corrector)
+        return psnr(result.pixels, self.clean) - self.before
+
+
+def gains(cases: list[Case], config: PostprocessConfig) -> NDArray[np.float64]:
+    """Gain of each picture in dB."""
+    return np.array([case.gain(config) for case in cases])
+
+
+def numbers_of(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
+    """All numbers of a configuration.
+
+    Yields:
+        The name, the value and a function that gives the configuration with another value; both
+        ends of a range, and both columns of a table, are numbers of their own.
+    """
+    for field in fields(config):
+        value, name = getattr(config, field.name), f"{prefix}{field.name}"
+        put = partial(_replaced, config, field.name)
+        if isinstance(value, bool):
+            continue
+        if is_dataclass(value):
+            for inner, number, put_inner in numbers_of(value, f"{name}."):
+                yield inner, number, lambda x, put=put, inner=put_inner: put(inner(x))
+        elif isinstance(value, tuple) and isinstance(value[0], tuple):
+            for i in range(len(value[0])):
+                column = tuple(row[i] for row in value)
+                yield (
+                    f"{name}[:, {i}]",
+                    column,
+                    lambda x, put=put, value=value, i=i: put(
+                        tuple((*r[:i], y, *r[i + 1 :]) for r, y in zip(value, x, strict=True))
+                    ),
+                )
+        elif isinstance(value, tuple):
+            for i, number in enumerate(value):
+                yield (
+                    f"{name}[{i}]",
+                    number,
+                    lambda x, put=put, value=value, i=i: put(
+                        (*value[:i], _between(x, value, i), *value[i + 1 :])
+                    ),
+                )
+        else:
+            yield name, value, put
+
+
+def moved(value: Any, factor: float) -> Any:
+    """A number, or a column of them, times a factor; whole ones change by at least 1."""
+    if isinstance(value, tuple):
+        return tuple(moved(x, factor) for x in value)
+    if isinstance(value, float):
+        return value * factor
+    away = 1 if factor > 1 else -1
+    result = away * max(away * round(value * factor), away * value + 1)
+    return result + away * (value % 2 and result % 2 == 0)
+
+
+def _replaced(config: Any, name: str, value: Any) -> Any:
+    return replace(config, **{name: value})
+
+
+def _between(x: float, ends: tuple[float, ...], i: int) -> float:
+    """Keep the ends of a range apart; whole numbers are no range."""
+    if len(ends) != 2 or isinstance(x, int):
+        return x
+    return min(x, 0.99 * ends[1]) if i == 0 else max(x, 1.01 * ends[0])
+
+
+def load_set(folder: Path, every: int, model: Model) -> list[Case]:
+    """Run the network over each n-th picture of a set."""
+    pairs = pair_photos(folder / "noisy", folder / "clean")[::every]
+    return [Case.of(read_photo(a), read_photo(b).pixels, model) for a, b in pairs]
+
+
+def load_kinds(folders: list[Path], every: int, model: Model) -> Iterator[tuple[str, list[Case]]]:
+    """Run the network over each kind of noise, as `benchmarks.kinds` draws it."""
+    paths = [path for folder in folders for path in find_photos(folder)[::every]]
+    pictures = [middle(read_photo(path).pixels) for path in paths]
+    pictures = [picture for picture in pictures if picture.shape == (SIDE, SIDE, 3)]
+    for name, kind in KINDS.items():
+        pairs = [kind.pair(x, np.random.default_rng(i)) for i, x in enumerate(pictures)]
+        yield name, [Case.of(Photo(pixels=noisy), clean, model) for noisy, clean in pairs]
+
+
+def print_stages(name: str, cases: list[Case], stages: list[str]) -> None:
+    """Print the line of a set."""
+    default = PostprocessConfig()
+    auto, bare = gains(cases, default), gains(cases, NO_STAGE)
+    cells = [f"{np.mean([case.before for case in cases]):.2f}", _cell(auto), _cell(bare)]
+    for stage in stages:
+        cells.append(_cell(auto - gains(cases, replace(default, **{stage: False}))))
+    print(f"| {name} ({len(cases)}) |", " | ".join(cells), "|", flush=True)
+
+
+def print_sweep(sets: dict[str, list[Case]], only: list[str]) -> None:
+    """Print a line for each number."""
+    default = PostprocessConfig()
+    auto = {name: gains(cases, default).mean() for name, cases in sets.items()}
+    print("\n| number | default | largest |", " | ".join(sets), "|")
+    print("|---|---:|---:|" + "---:|" * len(sets))
+    without_effect = []
+    for number, value, put in numbers_of(default):
+        if not number.startswith(tuple(only)):
+            continue
+        configs = [put(moved(value, factor)) for factor in FACTORS]
+        changes = []
+        for name, cases in sets.items():
+            both = [gains(cases, config).mean() - auto[name] for config in configs]
+            changes.append(max(both, key=abs))
+        largest = max(changes, key=abs)
+        if abs(largest) <= NOTHING:
+            without_effect.append(number)
+        cells = " | ".join(f"{change:+.3f}" for change in changes)
+        print(f"| {number} | {_shown(value)} | {largest:+.3f} | {cells} |", flush=True)
+    print(f"\nNo set moves by more than {NOTHING} dB: {', '.join(without_effect) or 'none'}.")
+
+
+def digests(model: Model, path: Path) -> str:
+    """Name the weights and the beginnings of their SHA-256."""
+    files = {model.name: path}
+    if model.white:
+        files[model.white.name] = bundled_path(own_manifest().entry(model.config.white))
+    found = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
+    return ", ".join(f"{name} {digest[:12]}" for name, digest in found.items())
+
+
+def _cell(values: NDArray[np.float64]) -> str:
+    return f"{values.mean():+.3f} / {values.min():+.2f}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(_shown(x) for x in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def main() -> None:
+    """Parse, run the networks once, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, help="holds one folder a set")
+    parser.add_argument("--sets", nargs="+", default=[], metavar="SET")
+    parser.add_argument("--kinds", nargs="+", type=Path, default=[], metavar="CLEAN_FOLDER")
+    parser.add_argument("--every", type=int, default=1, help="take each n-th picture of a folder")
+    parser.add_argument("--weights", default="photo")
+    parser.add_argument("--without", nargs="+", choices=STAGES, default=STAGES, metavar="STAGE")
+    parser.add_argument("--sweep", action="store_true", help="move each number by a fifth")
+    parser.add_argument(
+        "--numbers",
+        nargs="+",
+        default=[""],
+        metavar="START",
+        help="of the sweep: those that begin so",
+    )
+    args = parser.parse_args()
+    if not args.sets and not args.kinds:
+        parser.error("name --sets, --kinds or both")
+
+    weights = find_weights(args.weights)
+    model = load_model(weights, args.weights)
+    print(
+        f"amsnet {__version__}, torch {torch.__version__}; {machine()}; weights "
+        f"{digests(model, weights)}; seed 0; each {args.every}. picture. {PROTOCOL}; gains in dB "
+        f"over the noisy picture, mean / least.\n"
+    )
+    stages = list(args.without)
+    if not args.sweep:
+        print("| set | noisy | auto | strength 1 |", " | ".join(stages), "|")
+        print("|---|---:|---:|---:|" + "---:|" * len(stages))
+    sets: dict[str, list[Case]] = {}
+
+    def found(name: str, cases: list[Case]) -> None:
+        if args.sweep:
+            sets[name] = cases
+        else:
+            print_stages(name, cases, stages)
+
+    for name in args.sets:
+        found(name, load_set(args.data / name, args.every, model))
+    if args.kinds:
+        for name, cases in load_kinds(args.kinds, args.every, model):
+            found(name, cases)
+    if args.sweep:
+        print_sweep(sets, args.numbers)
+
+
+if __name__ == "__main__":
+    main()

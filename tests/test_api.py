@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import amsnet_cli
+from amsnet_cli import Photo, denoise, fit, load_model, read_photo
+from amsnet_cli.errors import OutputError
+from amsnet_cli.photos.exif import SOFTWARE
+from amsnet_cli.photos.write import write_photo
+
+PAGE = (Path(__file__).parents[1] / "docs" / "api.md").read_text("utf-8")
+
+
+def test_the_examples_of_the_page_run(tmp_path, monkeypatch, noisy_crop, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("my_shots").mkdir()
+    write_photo(Photo(pixels=noisy_crop), Path("a.jpg"))
+    write_photo(Photo(pixels=noisy_crop), Path("my_shots/1.png"))
+    names: dict[str, object] = {}
+    for example in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+        exec(compile(example, "docs/api.md", "exec"), names)
+    made = {p.as_posix() for p in Path().rglob("*") if p.is_file()}
+    assert {"b.jpg", "b.png", "my_shots/1_clean.png", "copy.tif"} <= made
+    printed = capsys.readouterr().out
+    assert "(160, 192, 3)" in printed and "inf 1.0" in printed
+    assert "b.jpg: exists already" in printed
+
+
+def test_the_page_names_all_of_the_interface_and_its_signatures():
+    for name in amsnet_cli.__all__:
+        assert f"`{name}" in PAGE or f"amsnet.{name}" in PAGE, name
+        assert getattr(amsnet_cli, name).__name__ == name
+    for function in (denoise, fit):
+        documented = re.search(rf"`{function.__name__}\((.*?)\)`", PAGE)[1]
+        parameters = re.findall(r"(\w+)(?:=|,|$)", re.sub(r"=[^,]*", "=", documented))
+        assert parameters == list(inspect.signature(function).parameters)
+    with pytest.raises(AttributeError):
+        amsnet_cli.nothing  # noqa: B018
+
+
+def test_the_file_is_that_of_the_command(amsnet, noisy_png, tiny_model, tmp_path):
+    by_command, by_python = tmp_path / "a.png", tmp_path / "b.png"
+    call = ["denoise", noisy_png, "-o", by_command, "-w", tiny_model, "--luma", 0.5]
+    assert amsnet(*call).exit_code == 0
+    denoised = denoise(str(noisy_png), str(by_python), weights=str(tiny_model), luma=0.5)
+    assert by_python.read_bytes() == by_command.read_bytes()
+    with Image.open(by_python) as image:
+        assert "(tiny, luma 0.5)" in image.getexif()[SOFTWARE]
+    assert np.array_equal(denoised.photo.pixels, read_photo(by_python).pixels)
+    assert denoised.model.name == str(tiny_model)
+    assert denoised.noise_after < denoised.noise_before
+
+
+def test_nothing_is_overwritten_unless_forced(noisy_png, tiny_model, tmp_path):
+    before, model = noisy_png.read_bytes(), load_model(tiny_model)
+    with pytest.raises(OutputError, match="exists already"):
+        denoise(noisy_png, noisy_png, weights=model)
+    assert noisy_png.read_bytes() == before
+    denoise(noisy_png, noisy_png, weights=model, force=True)
+    assert noisy_png.read_bytes() != before
+    with pytest.raises(OutputError, match="already exists"):
+        fit(tmp_path, tiny_model)
+
+
+def test_the_import_loads_neither_torch_nor_numpy():
+    code = (
+        "import sys, amsnet_cli; amsnet_cli.AmsnetError\n"
+        "assert not {'torch', 'numpy', 'pyvips', 'typer'} & set(sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
