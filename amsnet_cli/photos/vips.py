@@ -94,7 +94,7 @@ def decode(path: Path, image: pyvips.Image) -> Photo:
         image: from `open_image`.
 
     Raises:
-        PhotoError: damaged or cut short, CMYK without a usable profile, NaN or infinite pixels.
+        PhotoError: damaged or cut short, CMYK without a usable profile.
     """
     notes = []
     if image.interpretation == "cmyk":
@@ -112,8 +112,6 @@ def decode(path: Path, image: pyvips.Image) -> Photo:
     if array.dtype != dtype:
         notes.append(f"{array.dtype} pixels turned into {np.dtype(dtype)}")
         array = array.astype(dtype)
-    if array.dtype == np.float32 and not np.isfinite(array).all():
-        raise PhotoError(f"{path}: holds NaN or infinite pixels", "replace them first")
     fields = image.get_fields()
     if "palette" in fields:
         notes.append("palette turned into RGB")

@@ -47,7 +47,8 @@ _FLOAT = 3
 _ASSOCIATED = 1
 _MALFORMED = (
     *(ValueError, RuntimeError, OSError, EOFError, MemoryError, OverflowError),
-    *(LookupError, TypeError, AttributeError, struct.error, zlib.error, ImportError),
+    *(LookupError, TypeError, AttributeError, ArithmeticError),
+    *(struct.error, zlib.error, ImportError),
 )
 """What tifffile and imagecodecs raise on malformed files."""
 
@@ -172,7 +173,7 @@ def _segments(tags: Directory, order: str, end: int) -> list[_Segment]:
     tiled = 322 in tags
     across, down = number(322, 0) if tiled else width, number(323, 0) if tiled else number(278, 0)
     down = min(down or height, height) if not tiled else down
-    if min(width, height, across, down, planes, samples, bits) < 1:
+    if number(284, 1) not in (1, 2) or min(width, height, across, down, planes, samples, bits) < 1:
         raise MalformedError("impossible sizes")
     rows = -(-height // down)
     count = rows * -(-width // across)
@@ -275,8 +276,6 @@ def _photo_of(path: Path, array: Pixels, *, inverted: bool) -> Photo:
     if target != dtype:
         notes = (f"{dtype} pixels turned into float32",)
     array = array.astype(target)
-    if target == np.float32 and not np.isfinite(array).all():
-        raise PhotoError(f"{path}: holds NaN or infinite pixels", "replace them first")
     colours = 3 if samples >= 3 else 1
     return Photo(
         pixels=np.ascontiguousarray(array[..., :colours]),
