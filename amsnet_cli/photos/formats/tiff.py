@@ -57,7 +57,7 @@ def read(path: Path, content: bytes) -> Photo:
             f"{path}: not a picture, or damaged ({error})", "copy it again from its source"
         ) from error
     page = _full_picture(path, pages, order)
-    photo = tiff_pixels.decode(path, content, page)
+    photo = tiff_pixels.decode(path, content, page, alone=len(pages) == 1)
     tags = {**pages[0], **page}
     if len(pages) > 1:
         note = "thumbnails and masks in the file are left out"

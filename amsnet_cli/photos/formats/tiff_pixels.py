@@ -64,13 +64,14 @@ class _Segment:
     decoded: int
 
 
-def decode(path: Path, content: bytes, page: Directory) -> Photo:
+def decode(path: Path, content: bytes, page: Directory, *, alone: bool) -> Photo:
     """Decode the pixels of one directory.
 
     Args:
         path: for messages.
         content: the file.
         page: the directory of the picture.
+        alone: whether the file has no other.
 
     Returns:
         Pixels and transparency; a profile only where CMYK became sRGB.
@@ -96,19 +97,22 @@ def decode(path: Path, content: bytes, page: Directory) -> Photo:
     kind = ifd.first_number(tags.get(338), order, 0)
     if kind == _ASSOCIATED:  # libvips would divide the colours by it.
         tags[338] = Entry(type=ifd.SHORT, count=1, value=struct.pack(order + "H", 0))
-    single = _with_one_directory(content, tags, order)
     planar_tiles = 322 in tags and ifd.first_number(tags.get(284), order, 1) == 2
     bits = ifd.first_number(tags.get(258), order, 1)
     if compression not in _LIBTIFF or planar_tiles or bits not in (1, 2, 4, 8, 16, 32):
+        single = _with_one_directory(content, tags, order)
         shown = _BLACK_IS_ZERO if inverted else photometric
         photo = _with_tifffile(path, single, compression, shown)
+    elif alone and not inverted and kind != _ASSOCIATED:
+        try:  # Large files are not copied without need.
+            photo = _with_libvips(path, content)
+        except PhotoError:  # It may only be warned of unknown tags.
+            photo = _with_libvips(path, _with_one_directory(content, tags, order))
     else:
-        image = vips.open_image(
-            path, single, pyvips.Image.tiffload_buffer, fail_on="warning", unlimited=True
-        )
-        photo = replace(vips.decode(path, image), dpi=None, orientation=1, exif=None, xmp=None)
-        if photometric != _CMYK:
-            photo = replace(photo, icc=None)
+        photo = _with_libvips(path, _with_one_directory(content, tags, order))
+    photo = replace(photo, dpi=None, orientation=1, exif=None, xmp=None)
+    if photometric != _CMYK:
+        photo = replace(photo, icc=None)
     if photometric == _PALETTE:
         photo = replace(photo, notes=(*photo.notes, "palette turned into RGB"))
     if inverted:
@@ -231,6 +235,13 @@ def _with_one_directory(content: bytes, tags: Directory, order: str) -> bytes:
             narrow[tag] = item
     header = content[:2] + struct.pack(order + "HI", 42, 0)
     return ifd.append_tree(header + content[8:], narrow)
+
+
+def _with_libvips(path: Path, content: bytes) -> Photo:
+    image = vips.open_image(
+        path, content, pyvips.Image.tiffload_buffer, fail_on="warning", unlimited=True
+    )
+    return vips.decode(path, image)
 
 
 def _with_tifffile(path: Path, content: bytes, compression: int, photometric: int) -> Photo:
