@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from amsnet_cli.batch.software_tag import tag_software
 from amsnet_cli.device import choose_device
 from amsnet_cli.errors import OutputError
 from amsnet_cli.fitting.events import FitEvent
@@ -23,6 +22,7 @@ from amsnet_cli.model import Model, load_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import check_depth, check_output, write_photo
+from amsnet_cli.software_tag import tag_software
 
 
 def denoise(

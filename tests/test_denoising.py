@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import psutil
@@ -17,6 +17,7 @@ from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_
 from amsnet_cli.photos.geometry import upright
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
+from amsnet_cli.postprocess.config import PostprocessConfig
 from amsnet_cli.research.evaluation import psnr
 from amsnet_cli.weights.store import find_weights
 
@@ -170,6 +171,35 @@ def test_parts_of_the_post_processing_leave_no_seam(default, dtype, monkeypatch)
     whole = denoise(photo, default).photo.pixels.astype(int)
     monkeypatch.setattr("amsnet_cli.postprocess.pipeline.PIXELS_AT_A_TIME", 16 * 96)
     assert np.abs(denoise(photo, default).photo.pixels - whole).max() <= (dtype == np.uint16)
+
+
+STAGES = [field.name for field in fields(PostprocessConfig) if field.type == "bool"]
+
+
+class TestStages:
+    """Each stage of the post-processing can be switched off."""
+
+    def after(self, model, **switches: bool) -> np.ndarray:
+        options = DenoiseOptions(postprocess=replace(PostprocessConfig(), **switches))
+        return denoise(self.photo(), model, options).photo.pixels
+
+    def photo(self) -> Photo:
+        """With a square that is too rough to be noise."""
+        pixels = noise_that_pixels_share(np.uint16).pixels
+        rough = np.random.default_rng(1).normal(0, 5000, (40, 40, 3))
+        pixels[48:88, 24:64] = (pixels[48:88, 24:64] + rough).clip(0, 65535)
+        return Photo(pixels=pixels)
+
+    def test_without_any_auto_is_the_output_of_the_network(self, default):
+        bare = denoise(self.photo(), default, DenoiseOptions(strength=1)).photo.pixels
+        assert np.array_equal(self.after(default, **dict.fromkeys(STAGES, False)), bare)
+
+    @pytest.mark.parametrize(
+        "stage",
+        ["restore_texture", "smooth_residual_noise", "limit_sharpness", "correct_brightness"],
+    )
+    def test_without_one_the_result_is_another(self, default, stage):
+        assert not np.array_equal(self.after(default, **{stage: False}), self.after(default))
 
 
 @pytest.mark.parametrize("part", ["luma", "chroma"])

@@ -139,7 +139,7 @@ class TestHowToRun:
         torch.save(dncnn.state_dict(), path)
         assert amsnet("weights", "import", path, "--single-pass").exit_code == 0
         out = tmp_path / "out.png"
-        for option in (("--masks", 2), ("--stride", 2), ("--repeats", 2), ("--refine", 0.16)):
+        for option in (("--masks", 2), ("--pd-stride", 2), ("--repeats", 2), ("--refine", 0.16)):
             done = amsnet("denoise", noisy_png, "-o", out, "-w", "net", *option)
             assert done.exit_code == 2 and "knows no hidden pixels" in done.stderr
             assert done.stderr.count("\n") == 1 and not out.exists()

@@ -160,7 +160,7 @@ def kill_and_go_on(card: Card, kills: int, seed: int) -> None:
 
 
 def test_killed_at_random_moments(card):
-    kill_and_go_on(card, 30, seed=0)
+    kill_and_go_on(card, 12, seed=0)
 
 
 @pytest.mark.realdata

@@ -68,16 +68,13 @@ def test_clean_photos_hardly_change(photo_weights, name):
     ("suffix", "options"),
     [
         (".jpg", {"quality": 75, "subsampling": "4:2:0"}),
-        (".jpg", {"quality": 92, "subsampling": "4:2:0"}),
         (".jpg", {"quality": 95, "subsampling": "4:4:4"}),
         (".webp", {"quality": 75}),
-        (".webp", {"quality": 92}),
-        (".avif", {"quality": 65}),
         (".avif", {"quality": 80}),
         (".heic", {"quality": 80}),
     ],
 )
-@pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])
+@pytest.mark.parametrize("name", ["astronaut", "chelsea"])
 def test_lossy_files_of_clean_photos_get_no_worse(photo_weights, tmp_path, name, suffix, options):
     clean = getattr(skimage.data, name)()
     file = tmp_path / f"a{suffix}"

@@ -66,9 +66,9 @@ def drawn(name: str, sigma: float, softness: float = 0.0, *, grey: bool = False)
 
 
 class TestWhiteness:
-    @pytest.mark.parametrize("sigma", [4, 10, 25, 60])
+    @pytest.mark.parametrize("sigma", [4, 60])
     @pytest.mark.parametrize("name", PICTURES)
-    def test_white_noise_is_told_from_any_picture(self, name, sigma):
+    def test_white_noise_is_detected_in_any_picture(self, name, sigma):
         assert is_white(drawn(name, sigma))
 
     @pytest.mark.parametrize("name", PICTURES)
@@ -77,13 +77,13 @@ class TestWhiteness:
         assert is_white(one)
         assert is_white(one.expand(3, -1, -1))
 
-    @pytest.mark.parametrize("sigma", [0, 1, 4, 10, 25, 60])
-    @pytest.mark.parametrize("softness", [0.5, 0.8, 1.5])
+    @pytest.mark.parametrize("sigma", [0, 4, 60])
+    @pytest.mark.parametrize("softness", [0.5, 1.5])
     @pytest.mark.parametrize("name", PICTURES)
     def test_noise_that_neighbours_share_is_not_white(self, name, sigma, softness):
         assert not is_white(drawn(name, sigma, softness))
 
-    @pytest.mark.parametrize("sigma", [4, 10, 25])
+    @pytest.mark.parametrize("sigma", [4, 25])
     @pytest.mark.parametrize("name", PICTURES)
     def test_nor_is_noise_that_went_through_a_mosaic(self, name, sigma):
         picture = drawn(name, sigma)

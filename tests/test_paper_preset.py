@@ -50,7 +50,7 @@ def test_a_fresh_model_runs_as_in_the_paper(tmp_path, folder):
     assert model.config.fill == "zeros" and not model.config.mask_channel
     assert model.config.network == dataclasses.replace(LIGHT, in_channels=3)
     assert model.config.inference == Inference(
-        passes="multi", n_masks=2, pd_stride=2, repeats=1, refine=0.16, refine_repeats=8
+        passes="multi", n_masks=2, stride=2, repeats=1, refine=0.16, refine_repeats=8
     )
 
 

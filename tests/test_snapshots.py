@@ -304,7 +304,7 @@ CASES = {
         make=strong, clean=lambda: astronaut()[16:88, 8:104], args="--crop 8,16,96,72"
     ),
     "strong, tiles": Case(make=strong, clean=astronaut, args="--tile 64"),
-    "strong, masks": Case(make=strong, clean=astronaut, args="--masks 4 --stride 2 --repeats 1"),
+    "strong, masks": Case(make=strong, clean=astronaut, args="--masks 4 --pd-stride 2 --repeats 1"),
     "strong, masks in tiles, seed": Case(
         make=strong, clean=astronaut, args="--masks 2 --repeats 1 --tile 80 --seed 7"
     ),

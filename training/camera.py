@@ -1,11 +1,11 @@
-"""Simulated camera noise: clean photos in, pairs of noisy and clean photos out.
+"""Simulate camera noise: turn clean photos into pairs of a noisy photo and its target.
 
-A photo is taken back to what a sensor would have recorded through a lens, gets the sensor's noise,
-and is developed again as a camera would: Bayer mosaic, demosaicking, white balance, colour matrix,
-tone curve, noise reduction, resampling, sharpening, JPEG. Others get white noise, or film's grain.
-The noise-free twin is developed alike, but for noise reduction and the blocks of JPEG, and is the
-target once its brightness follows the noisy one's. Every parameter is drawn anew for each patch,
-over a wide range, so that many cameras, phones and converters lie inside it.
+Each patch is converted back to sensor values as seen through a lens, gets shot and read noise, and
+is developed again: Bayer mosaic, demosaicking, white balance, colour matrix, tone curve, noise
+reduction, resampling, sharpening, JPEG. Some patches get white noise or film grain instead. The
+target is the noise-free patch, developed in the same way but without noise reduction and JPEG
+blocks, with its brightness corrected to the noisy one's. All parameters are drawn anew for each
+patch, from ranges wide enough for many cameras, phones and converters.
 
 Sources for the ranges: shot and read noise after Brooks et al., "Unprocessing Images for
 Learned Raw Denoising" (CVPR 2019), widened at both ends.
@@ -25,37 +25,35 @@ from PIL import Image
 from torch import Tensor
 
 MARGIN = 16
-"""Pixels that `develop` spoils at the borders; draw patches this much larger on each side."""
+"""Pixels that filters spoil at each border; patches are drawn that much larger."""
 
-
-_STEP = 0.02
-_SHADES = 16
-_FEWEST = 64
-"""Pixels of one shade from which a median is taken."""
-_STRAIGHT = 0.3
-"""Share of photos that leave the converter as they were demosaicked and toned: no noise reduction,
-no resampling, no sharpening, no JPEG. RAW files are read like that, here and by most converters'
-neutral settings."""
-_FOCUS = (0.3, 1.6)
-"""Standard deviation in pixels of a lens, its low-pass filter and a pixel's own width together."""
+_SLOPE_STEP = 0.02
+_BINS = 16
+_MIN_PIXELS = 64
+"""Pixels of an intensity bin from which on its median is used."""
+_UNPROCESSED = 0.3
+"""Fraction of photos without noise reduction, resampling, sharpening and JPEG, as RAW files are
+developed here and by the neutral settings of most converters."""
+_LENS_SIGMA = (0.3, 1.6)
+"""Range of the point spread in pixels: lens, low-pass filter and pixel width together."""
 _REC_601 = (0.299, 0.587, 0.114)
-"""Luma of JPEG."""
+"""Luma weights of JPEG."""
 
 
 def simulate(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Photograph clean patches with random cameras.
+    """Simulate random cameras on clean patches.
 
     Args:
         clean: (B, 3, H + 2 * MARGIN, W + 2 * MARGIN) float32 sRGB in [0, 1], even sides.
         generator: CPU generator; the same state gives the same pairs, on the same device.
 
     Returns:
-        noisy and target, each (B, 3, H, W) float32 in [0, 1] on the grid of 8-bit values
-        (noisy) or not (target), where `clean` is.
+        noisy and target, each (B, 3, H, W) float32 in [0, 1] on the device of `clean`; noisy is
+        rounded to 8 bits, target is not.
     """
-    draw = _Draw(generator, clean.shape[0], clean.device)
+    draw = _Rand(generator, clean.shape[0], clean.device)
     clean = _through_lens(clean, draw)
-    added, processed = draw.chance(0.2), ~draw.chance(_STRAIGHT)
+    added, processed = draw.chance(0.2), ~draw.chance(_UNPROCESSED)
     noisy, target = _photograph(clean, processed, draw)
     sigma = draw.log_uniform(0.5 / 255, 60 / 255)
     noise = torch.where(draw.chance(0.6), draw.normal_like(clean), _grain(clean, draw))
@@ -68,29 +66,29 @@ def simulate(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]
     grey = draw.chance(0.06)
     noisy, target = (torch.where(grey, x.mean(1, keepdim=True), x) for x in (noisy, target))
     noisy, target = (x[..., MARGIN:-MARGIN, MARGIN:-MARGIN].clamp(0, 1) for x in (noisy, target))
-    target = _with_centre_of(noisy, target)
-    noisy = torch.where(draw.chance(0.05), target, noisy)  # and what is clean is to stay so
+    target = _match_brightness(noisy, target)
+    noisy = torch.where(draw.chance(0.05), target, noisy)  # clean photos must stay as they are
     return _quantise(noisy, target, (processed & draw.chance(0.9)).flatten(), draw)
 
 
 def with_white_noise(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Add noise that neighbouring pixels do not share, even or growing with the light.
+    """Add white noise, uniform or growing with the light.
 
-    So it is in photos that were made small, of sensors without a mosaic, and in simulations.
+    Photos have it after downscaling, from sensors without a mosaic, and in simulations.
 
     Args:
-        clean: as of `simulate`.
-        generator: as of `simulate`.
+        clean: as for `simulate`.
+        generator: as for `simulate`.
 
     Returns:
-        As `simulate`, but the target is the clean patch itself.
+        As `simulate`; the target is the clean patch itself.
     """
-    draw = _Draw(generator, clean.shape[0], clean.device)
+    draw = _Rand(generator, clean.shape[0], clean.device)
     clean = torch.where(draw.chance(0.3), _blur(clean, draw.uniform(0.3, 1.0)), clean)
     grey = draw.chance(0.15)
     clean = torch.where(grey, clean.mean(1, keepdim=True), clean)
-    shared = draw.uniform(-0.4, 0.4, 3, 3) * draw.chance(0.3)[..., 0]  # by channels, (B, 3, 3)
-    mixing = torch.eye(3, device=draw.device) + shared
+    crosstalk = draw.uniform(-0.4, 0.4, 3, 3) * draw.chance(0.3)[..., 0]  # (B, 3, 3)
+    mixing = torch.eye(3, device=draw.device) + crosstalk
     noise = torch.einsum("bij,bjhw->bihw", mixing, draw.normal_like(clean))
     noise = torch.where(grey, noise[:, :1], noise)
     light = (clean / clean.mean((1, 2, 3), keepdim=True).clamp_min(1e-3)).sqrt()
@@ -104,40 +102,40 @@ def with_white_noise(clean: Tensor, generator: torch.Generator) -> tuple[Tensor,
     return (noisy * 255).round() / 255, clean
 
 
-def _with_centre_of(noisy: Tensor, target: Tensor) -> Tensor:
-    """Shift each brightness of `target` to the centre of the noisy pixels there, by channel.
+def _match_brightness(noisy: Tensor, target: Tensor) -> Tensor:
+    """Shift each intensity of `target` to the centre of the noisy pixels there, per channel.
 
-    Clipping at black lifts the mean of noise and drags its median down; a concave tone curve lowers
-    the mean and leaves the median. How far depends on the camera and can only be guessed from a
-    picture; networks that guess darken the shadows of real photos. So the target is what can be
-    seen: the larger of mean and median. (SIDD's phones: 3.0/255 rms from the clean brightness with
-    the mean, 1.1 with the median but far too dark in the shadows, where the mean is right.)
+    Clipping at black raises the mean of the noise and lowers its median; a concave tone curve
+    lowers the mean and keeps the median. By how much depends on the camera and can only be guessed
+    from an image; networks that guess darken the shadows of real photos. So the target is what is
+    observable: the larger of mean and median. (SIDD's phones: 3.0/255 rms from the clean brightness
+    with the mean, 1.1 with the median but far too dark in the shadows, where the mean is right.)
     """
     batch, channels = target.shape[:2]
     clean, residual = target.flatten(2), (noisy - target).flatten(2)  # (B, 3, H*W)
-    place = clean * _SHADES
-    shade = place.long().clamp_max(_SHADES - 1)
-    counts = clean.new_zeros(batch, channels, _SHADES)
-    counts.scatter_add_(2, shade, torch.ones_like(clean))
-    sums = torch.zeros_like(counts).scatter_add_(2, shade, residual)
+    position = clean * _BINS
+    bin_index = position.long().clamp_max(_BINS - 1)
+    counts = clean.new_zeros(batch, channels, _BINS)
+    counts.scatter_add_(2, bin_index, torch.ones_like(clean))
+    sums = torch.zeros_like(counts).scatter_add_(2, bin_index, residual)
     mean = sums / counts.clamp_min(1)
-    # Sorted by shade first and residual second, the median is in the middle of each shade's run.
-    order = (shade + 0.25 * residual.clamp(-1, 1) + 0.5).argsort(2)
+    # Sorted by bin and then by residual, the median is in the middle of each bin's run.
+    order = (bin_index + 0.25 * residual.clamp(-1, 1) + 0.5).argsort(2)
     middle = (counts.cumsum(2) - 0.5 * counts).long().clamp_max(clean.shape[2] - 1)
     median = residual.gather(2, order.gather(2, middle))
-    shift = torch.where(counts >= _FEWEST, torch.maximum(mean, median), mean)
-    # Shades without a pixel are never read alone, and next to nothing between others.
-    lower = (place - 0.5).floor().clamp(0, _SHADES - 2).long()
-    share = (place - 0.5 - lower).clamp(0, 1)
-    there = (counts > 0).float()
+    shift = torch.where(counts >= _MIN_PIXELS, torch.maximum(mean, median), mean)
+    # Interpolated between the centres of bins; empty bins get no weight.
+    lower = (position - 0.5).floor().clamp(0, _BINS - 2).long()
+    fraction = (position - 0.5 - lower).clamp(0, 1)
+    occupied = (counts > 0).float()
     low, high = shift.gather(2, lower), shift.gather(2, lower + 1)
-    low_weight = (1 - share) * there.gather(2, lower)
-    high_weight = share * there.gather(2, lower + 1)
+    low_weight = (1 - fraction) * occupied.gather(2, lower)
+    high_weight = fraction * occupied.gather(2, lower + 1)
     shift = (low * low_weight + high * high_weight) / (low_weight + high_weight).clamp_min(1e-6)
     return (target + shift.reshape(target.shape)).clamp(0, 1)
 
 
-class _Draw:
+class _Rand:
     """Random parameters, one for each patch, shaped (B, 1, 1, 1) to broadcast."""
 
     def __init__(self, generator: torch.Generator, batch: int, device: torch.device) -> None:
@@ -162,25 +160,27 @@ class _Draw:
         return torch.randn(x.shape, generator=self.grain, device=self.device)
 
 
-def _grain(clean: Tensor, draw: _Draw) -> Tensor:
-    """Film's, of a deviation of about 1: soft, mostly strongest in mid-tones, coloured or not."""
-    own, shared = draw.normal_like(clean), draw.normal_like(clean[:, :1])
-    colour = draw.uniform(0, 1) * draw.chance(0.5)
-    grain = _blur((1 - colour).sqrt() * shared + colour.sqrt() * own, draw.uniform(0.2, 1.5))
+def _grain(clean: Tensor, draw: _Rand) -> Tensor:
+    """Film grain of standard deviation about 1: soft, mostly strongest in mid-tones."""
+    colour, grey = draw.normal_like(clean), draw.normal_like(clean[:, :1])
+    saturation = draw.uniform(0, 1) * draw.chance(0.5)
+    grain = _blur(
+        (1 - saturation).sqrt() * grey + saturation.sqrt() * colour, draw.uniform(0.2, 1.5)
+    )
     grain = grain / grain.std((1, 2, 3), keepdim=True)
     mid_tones = 0.4 + 1.2 * (clean * (1 - clean)).clamp_min(0).sqrt()
     return torch.where(draw.chance(0.7), grain * mid_tones, grain)
 
 
-def _through_lens(clean: Tensor, draw: _Draw) -> Tensor:
-    """Soften most patches, as photos are at full resolution; those to learn from were reduced."""
-    return torch.where(draw.chance(0.7), _blur(clean, draw.uniform(*_FOCUS)), clean)
+def _through_lens(clean: Tensor, draw: _Rand) -> Tensor:
+    """Blur most patches: the training photos were downscaled, real ones are at full resolution."""
+    return torch.where(draw.chance(0.7), _blur(clean, draw.uniform(*_LENS_SIGMA)), clean)
 
 
-def _photograph(clean: Tensor, processed: Tensor, draw: _Draw) -> tuple[Tensor, Tensor]:
-    """Expose, add sensor noise, develop; the noise-free twin takes the same road.
+def _photograph(clean: Tensor, processed: Tensor, draw: _Rand) -> tuple[Tensor, Tensor]:
+    """Expose, add sensor noise and develop; return the noisy and the noise-free result.
 
-    In-camera noise reduction goes to those that are `processed`, (B, 1, 1, 1) bool.
+    Where `processed`, (B, 1, 1, 1) bool, in-camera noise reduction follows.
     """
     gamma = draw.uniform(1.8, 2.6)
     exposure = 2 ** draw.uniform(-2.0, 0.4)
@@ -205,30 +205,30 @@ def _photograph(clean: Tensor, processed: Tensor, draw: _Draw) -> tuple[Tensor, 
     noisy = torch.where(processed, reduced, noisy)
     contrast = draw.uniform(0.0, 0.8)
     developed_target = _tone(target, gamma, contrast)
-    # The curve makes noise lopsided, which networks come to expect of all noise; RENOIR's is even.
-    # So for some cameras the curve is straight as far as the noise reaches.
-    slope = (_tone(target + _STEP, gamma, contrast) - developed_target) / _STEP
-    even = developed_target + slope * (noisy - target)
-    developed_noisy = torch.where(draw.chance(0.4), even, _tone(noisy, gamma, contrast))
+    # A tone curve skews the noise, and networks come to expect that of all noise; RENOIR's is not
+    # skewed. So for some cameras the curve is linear as far as the noise reaches.
+    slope = (_tone(target + _SLOPE_STEP, gamma, contrast) - developed_target) / _SLOPE_STEP
+    unskewed = developed_target + slope * (noisy - target)
+    developed_noisy = torch.where(draw.chance(0.4), unskewed, _tone(noisy, gamma, contrast))
     chosen = processed & draw.chance(0.75)
-    return _smooth_flats(developed_noisy, developed_target, chosen, draw)
+    return _edge_preserving_reduction(developed_noisy, developed_target, chosen, draw)
 
 
 def _tone(linear: Tensor, gamma: Tensor, contrast: Tensor) -> Tensor:
-    """Gamma, and some of an S-curve."""
+    """Apply gamma and part of an S-curve."""
     encoded = linear.clamp(0, 1) ** (1 / gamma)
     return torch.lerp(encoded, encoded * encoded * (3 - 2 * encoded), contrast)
 
 
-def _colour_matrix(draw: _Draw) -> Tensor:
-    """Camera to sRGB: rows sum to one, as white stays white; (B, 3, 3)."""
+def _colour_matrix(draw: _Rand) -> Tensor:
+    """Random matrices from camera to sRGB, (B, 3, 3); rows sum to 1, as white stays white."""
     off = draw.uniform(-0.55, 0.05, 3, 3) * draw.uniform(0, 1, 1, 1)
     off = off * (1 - torch.eye(3, device=draw.device))
     return off + torch.diag_embed(1 - off.sum(2))
 
 
 def _mosaic(rgb: Tensor) -> Tensor:
-    """Keep one colour a pixel, RGGB; (B, 3, H, W) -> (B, 1, H, W)."""
+    """Keep one colour per pixel, RGGB; (B, 3, H, W) -> (B, 1, H, W)."""
     bayer = rgb[:, 1:2].clone()
     bayer[..., 0::2, 0::2] = rgb[:, 0:1, 0::2, 0::2]
     bayer[..., 1::2, 1::2] = rgb[:, 2:3, 1::2, 1::2]
@@ -250,7 +250,7 @@ def _demosaic(bayer: Tensor, kind: Tensor) -> Tensor:
 
 
 def _sites(bayer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Where red, green and blue were measured, (1, 1, H, W) each."""
+    """Masks of the red, green and blue pixels, (1, 1, H, W) each."""
     red = torch.zeros_like(bayer[:1])
     red[..., 0::2, 0::2] = 1
     blue = torch.zeros_like(red)
@@ -308,11 +308,11 @@ def _malvar(bayer: Tensor) -> Tensor:
     return torch.cat([r, g, b], 1)
 
 
-def _reduce_noise(noise: Tensor, draw: _Draw) -> Tensor:
-    """What in-camera noise reduction leaves: softer and coarser, colour more so than brightness."""
+def _reduce_noise(noise: Tensor, draw: _Rand) -> Tensor:
+    """Noise after in-camera noise reduction: blurred and coarse, chroma more than luma."""
     luma = noise.mean(1, keepdim=True)
     chroma = noise - luma
-    # Coring takes small deviations away and leaves large ones: long tails.
+    # Coring removes small deviations and keeps large ones: heavy tails.
     power = luma.square().mean((1, 2, 3), keepdim=True)
     cored = luma * luma.square() / (luma.square() + power * draw.uniform(0.0, 2.0)).clamp_min(1e-12)
     luma = torch.where(draw.chance(0.5), cored, luma)
@@ -322,53 +322,54 @@ def _reduce_noise(noise: Tensor, draw: _Draw) -> Tensor:
     return noise + noise.std((1, 2, 3), keepdim=True) * _blotches(noise, draw)
 
 
-def _blotches(like: Tensor, draw: _Draw) -> Tensor:
-    """What is too coarse to be smoothed away, of some patches: mostly colour, of unit noise."""
+def _blotches(like: Tensor, draw: _Rand) -> Tensor:
+    """Low-frequency noise that noise reduction leaves in some patches, mostly chroma."""
     size = like.shape[-2:]
-    across = draw.log_uniform(2, 10).flatten().tolist()
+    scale = draw.log_uniform(2, 10).flatten().tolist()
     luma, chroma = draw.uniform(0.0, 0.4), draw.uniform(0.1, 0.6)
     grain = torch.zeros_like(like)
     for i in torch.nonzero(draw.chance(0.45).flatten()).flatten().tolist():
-        cells = [math.ceil(side / across[i]) for side in size]
-        few = torch.randn((1, 3, *cells), generator=draw.generator).to(draw.device)
-        grain[i] = F.interpolate(few, size, mode="bicubic")[0]
+        coarse_size = [math.ceil(side / scale[i]) for side in size]
+        coarse = torch.randn((1, 3, *coarse_size), generator=draw.generator).to(draw.device)
+        grain[i] = F.interpolate(coarse, size, mode="bicubic")[0]
     brightness = grain.mean(1, keepdim=True)
     return 1.7 * luma * brightness + chroma * (grain - brightness)
 
 
-def _smooth_flats(
-    noisy: Tensor, target: Tensor, chosen: Tensor, draw: _Draw
+def _edge_preserving_reduction(
+    noisy: Tensor, target: Tensor, chosen: Tensor, draw: _Rand
 ) -> tuple[Tensor, Tensor]:
-    """What noise reduction that spares edges leaves: hardly any noise in flats, all of it at edges.
+    """Apply edge-preserving noise reduction: almost no noise in flat areas, all of it at edges.
 
-    So a network must not take the noise of edges and texture to be as faint as that of flats: in
-    JPEGs of DSLRs it is several times as strong (`training.statistics`, PolyU). Of the fine
-    structure each place keeps the share that noise has not made, by the variance around it. The
-    target is treated alike: texture that the camera took is not to be guessed.
+    So a network must not assume that noise at edges and in texture is as faint as in flat areas: in
+    JPEGs of DSLRs it is several times as strong (`training.statistics`, PolyU). Of the fine detail
+    of each place it keeps the fraction that noise does not explain, by the local variance. The
+    target is filtered in the same way: texture that the camera removed is not to be guessed.
     """
-    reach = draw.uniform(0.7, 2.0)
+    sigma = draw.uniform(0.7, 2.0)
     luma = noisy.mean(1, keepdim=True)
-    variance = _blur(luma.square(), reach) - _blur(luma, reach).square()
+    variance = _blur(luma.square(), sigma) - _blur(luma, sigma).square()
     power = (noisy - target).mean(1, keepdim=True).square().mean((1, 2, 3), keepdim=True)
 
-    def share(strength: Tensor) -> Tensor:
+    def gain(strength: Tensor) -> Tensor:
         kept = variance.clamp_min(0) / (variance + strength * power).clamp_min(1e-9)
-        return _blur(kept, reach)
+        return _blur(kept, sigma)
 
-    brightness, colour = (share(draw.log_uniform(0.7, 15.0)) for _ in range(2))
-    wide = draw.uniform(0.7, 2.2)
+    luma_gain, chroma_gain = (gain(draw.log_uniform(0.7, 15.0)) for _ in range(2))
+    chroma_sigma = draw.uniform(0.7, 2.2)
 
-    def spared(x: Tensor) -> Tensor:
-        fine = x.mean(1, keepdim=True)
-        tint = x - fine
-        smooth, soft = _blur(fine, reach), _blur(tint, wide)
-        return smooth + brightness * (fine - smooth) + soft + colour * (tint - soft)
+    def reduced(x: Tensor) -> Tensor:
+        y = x.mean(1, keepdim=True)
+        chroma = x - y
+        y_smooth, chroma_smooth = _blur(y, sigma), _blur(chroma, chroma_sigma)
+        y = y_smooth + luma_gain * (y - y_smooth)
+        return y + chroma_smooth + chroma_gain * (chroma - chroma_smooth)
 
-    return torch.where(chosen, spared(noisy), noisy), torch.where(chosen, spared(target), target)
+    return torch.where(chosen, reduced(noisy), noisy), torch.where(chosen, reduced(target), target)
 
 
 def _blur(x: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur with one sigma for each patch, (B, C, H, W)."""
+    """Gaussian blur of (B, C, H, W) with one sigma per patch."""
     batch, channels, height, width = x.shape
     taps = torch.arange(-5, 6, device=x.device)
     kernel = torch.exp(-(taps**2) / (2 * sigma.reshape(-1, 1) ** 2))
@@ -380,8 +381,8 @@ def _blur(x: Tensor, sigma: Tensor) -> Tensor:
     return x.reshape(batch, channels, height, width)
 
 
-def _resample(noisy: Tensor, target: Tensor, chosen: Tensor, draw: _Draw) -> tuple[Tensor, Tensor]:
-    """Scale some patches by 0.5 to 3 and cut them to size again (mirrored where smaller)."""
+def _resample(noisy: Tensor, target: Tensor, chosen: Tensor, draw: _Rand) -> tuple[Tensor, Tensor]:
+    """Resize some patches by 0.5 to 3 and crop them to size (mirrored where smaller)."""
     size = noisy.shape[-1]
     scale = draw.log_uniform(0.5, 3.0).flatten()
     noisy, target = noisy.clone(), target.clone()
@@ -402,17 +403,17 @@ def _sharpen(x: Tensor, amount: Tensor) -> Tensor:
     return x + amount * (x - _blur(x, torch.ones_like(amount)))
 
 
-def _quantise(noisy: Tensor, target: Tensor, as_jpeg: Tensor, draw: _Draw) -> tuple[Tensor, Tensor]:
-    """Round to 8 bit; some by way of JPEG at quality 55 to 99, 4:4:4 to 4:2:0, once or twice.
+def _quantise(noisy: Tensor, target: Tensor, as_jpeg: Tensor, draw: _Rand) -> tuple[Tensor, Tensor]:
+    """Round to 8 bits; compress some as JPEG, quality 55 to 99, 4:4:4 to 4:2:0, once or twice.
 
-    Photos often are cropped or turned between the first time and the second, or after the last: so
-    their blocks begin anywhere, but mostly, the last time, where the photo begins.
+    Photos are often cropped or rotated between the two compressions, or after the last: so the
+    block grid has a random offset, except for most last compressions.
 
-    The fine structure of its colour JPEG takes from every shot of a scene: the target goes without.
+    JPEG removes fine chroma from every shot of a scene, so the target loses it as well.
     """
     first, last = (draw.uniform(low, 100).flatten().int().tolist() for low in (80, 55))
     subsampling = draw.uniform(0, 4).flatten().int().clamp_max(2).tolist()
-    twice, anywhere = (draw.chance(share).flatten().tolist() for share in (0.3, 0.25))
+    twice, anywhere = (draw.chance(p).flatten().tolist() for p in (0.3, 0.25))
     places = draw.uniform(0, 8, 2, 2).int().tolist()
     pixels, target = (noisy * 255).round().to(torch.uint8).cpu(), target.clone()
     codings: list[tuple[int, list[tuple[int, int, list[int]]]]] = []
@@ -429,7 +430,7 @@ def _quantise(noisy: Tensor, target: Tensor, as_jpeg: Tensor, draw: _Draw) -> tu
         for time in times:
             pixels[i] = _as_jpeg(pixels[i], *time)
 
-    if noisy.device.type == "cpu":  # There, others draw at the same time.
+    if noisy.device.type == "cpu":  # Other workers use the cores.
         for coding in codings:
             code(coding)
     else:
@@ -439,7 +440,7 @@ def _quantise(noisy: Tensor, target: Tensor, as_jpeg: Tensor, draw: _Draw) -> tu
 
 
 def _as_jpeg(pixels: Tensor, quality: int, subsampling: int, place: list[int]) -> Tensor:
-    """Compress (3, H, W) uint8 as part of a larger photo, `place` pixels beyond a first block."""
+    """Compress (3, H, W) uint8 as JPEG, its block grid offset by `place` pixels."""
     top, left = place
     wider = np.pad(pixels.numpy(), ((0, 0), (top, 0), (left, 0)), mode="reflect")
     file = io.BytesIO()
@@ -451,7 +452,7 @@ def _as_jpeg(pixels: Tensor, quality: int, subsampling: int, place: list[int]) -
 
 
 def _coarse_colour(x: Tensor, subsampling: int, place: list[int]) -> Tensor:
-    """What JPEG's subsampling of colour alone leaves of (3, H, W); see `_as_jpeg`."""
+    """Apply only the chroma subsampling of JPEG to (3, H, W); see `_as_jpeg`."""
     if subsampling == 0:
         return x
     step, (top, left) = ((1, 2) if subsampling == 1 else (2, 2)), place

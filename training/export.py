@@ -1,14 +1,13 @@
-"""Turn what pretraining or a fit has made into weights that ship.
+"""Export a trained model as weights that ship with the package.
 
     python -m training.export photo.safetensors --name photo
-    python -m training.export first.safetensors second.safetensors --shares .3 .7
-    python -m training.export pretrained.safetensors fitted.safetensors --shares .6 .4
+    python -m training.export first.safetensors second.safetensors --weights .3 .7
 
-Writes the network in half precision into the package, and its size, sha256 and how to run it into
-the entry of `weights_manifest.json`. Several of one network, taken along different last stretches,
-or one and what was fitted from it, are averaged weight by weight (Wortsman et al., "Model soups",
-ICML 2022, and "Robust fine-tuning of zero-shot models", CVPR 2022). Scores, limits and what it was
-trained on are for people.
+Writes the network in half precision into the package, and its size, sha256 and inference settings
+into its entry of `weights_manifest.json`. Several models of one architecture are averaged weight by
+weight (Wortsman et al., "Model soups", ICML 2022, and "Robust fine-tuning of zero-shot models",
+CVPR 2022): different runs of the last stretch, or a model and its fine-tuned version. Scores,
+limits and training data of the entry are written by hand.
 """
 
 from __future__ import annotations
@@ -29,51 +28,51 @@ PACKAGE = Path(amsnet_cli.__file__).parent
 
 
 def main() -> None:
-    """Parse, convert, save, enter."""
+    """Parse, average, save, update the manifest."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", type=Path, nargs="+", help="by training.pretrain, fit or this")
-    parser.add_argument("--shares", type=float, nargs="+", help="of several; default: equal")
-    parser.add_argument("--name", default="photo", help="of the bundled entry to replace")
-    parser.add_argument("--noise", choices=("any", "white"), default="any", help="made for")
+    parser.add_argument("models", type=Path, nargs="+", help="of training.pretrain, fit or this")
+    parser.add_argument("--weights", type=float, nargs="+", help="of the average; default: equal")
+    parser.add_argument("--name", default="photo", help="bundled entry to replace")
+    parser.add_argument("--noise", choices=("any", "white"), default="any", help="kind of noise")
     parser.add_argument("--white", default="", help="bundled weights for white noise")
     args = parser.parse_args()
 
-    shares = args.shares or [1 / len(args.models)] * len(args.models)
-    if len(shares) != len(args.models):
-        parser.error("--shares needs as many numbers as there are files")
-    model = averaged(args.models, shares)
+    weights = args.weights or [1 / len(args.models)] * len(args.models)
+    if len(weights) != len(args.models):
+        parser.error("--weights needs one number per file")
+    model = average_models(args.models, weights)
     config = dataclasses.replace(model.config, noise=args.noise, white=args.white)
     path = PACKAGE / "weights" / "bundled" / f"{args.name}.safetensors"
     save_model(path, model.network, config, torch.float16)
-    enter(PACKAGE.parent / "weights_manifest.json", args.name, path, config)
+    update_manifest(PACKAGE.parent / "weights_manifest.json", args.name, path, config)
     print(f"{path}: {path.stat().st_size} bytes, sha256 {sha256_of(path)}")
 
 
-def averaged(paths: list[Path], shares: list[float]) -> Model:
-    """Make a model of several of the same network; the last says how it is run."""
+def average_models(paths: list[Path], weights: list[float]) -> Model:
+    """Average models of one architecture; inference settings are those of the last."""
     models = [load_model(path) for path in paths]
     if len(models) == 1:
         return models[0]
     origins = [model.config.provenance for model in models]
     config = dataclasses.replace(
         models[-1].config, cameras={},
-        provenance={"made_by": "training.export", "averaged": origins, "weights": shares},
+        provenance={"made_by": "training.export", "averaged": origins, "weights": weights},
     )  # fmt: skip
     network = build_network(config)
-    network.load_state_dict(weighted([m.network.state_dict() for m in models], shares))
+    network.load_state_dict(average_weights([m.network.state_dict() for m in models], weights))
     return Model(network=network, config=config, name=paths[0].stem)
 
 
-def weighted(states: list[dict[str, Tensor]], shares: list[float]) -> dict[str, Tensor]:
-    """Average weights by their shares."""
+def average_weights(states: list[dict[str, Tensor]], weights: list[float]) -> dict[str, Tensor]:
+    """Weighted average of state dicts."""
     return {
-        key: torch.stack([w * s[key] for w, s in zip(shares, states, strict=True)]).sum(0)
+        key: torch.stack([w * s[key] for w, s in zip(weights, states, strict=True)]).sum(0)
         for key in states[0]
     }
 
 
-def enter(manifest: Path, name: str, path: Path, config: ModelConfig) -> None:
-    """Write what a bundled file is into its entry."""
+def update_manifest(manifest: Path, name: str, path: Path, config: ModelConfig) -> None:
+    """Write size, sha256 and inference settings of a bundled file into its entry."""
     content = json.loads(manifest.read_text("utf-8"))
     [entry] = [e for e in content["weights"] if e["name"] == name and e["bundled"]]
     entry["file"] = {

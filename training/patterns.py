@@ -1,6 +1,6 @@
-"""Drawn patterns: fine structure that photos of nature lack and denoisers take for noise.
+"""Synthetic patterns: fine structure that few photos have and that denoisers take for noise.
 
-Meshes, gratings, halftone screens, checks, fur and lettering, in two colours, slightly bent, laid
+Meshes, gratings, halftone screens, checks, fur and text, in two colours, slightly warped, blended
 over part of a photo.
 """
 
@@ -17,20 +17,20 @@ _LETTERS = string.ascii_letters + string.digits
 
 
 def with_pattern(photo: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Lay a random pattern over a random part of a photo.
+    """Blend a random pattern over a random part of a photo.
 
     Args:
         photo: (H, W, 3) uint8.
-        rng: decides everything.
+        rng: of all random numbers.
 
     Returns:
         (H, W, 3) uint8.
     """
     height, width = photo.shape[:2]
-    draw = (_waves, _waves, _checks, _strands, _strands, _lettering)[rng.integers(6)]
+    draw = (_waves, _waves, _checks, _strands, _strands, _text)[rng.integers(6)]
     ink = draw(height, width, rng)[..., None]  # (H, W, 1) in [0, 1]
     under = photo.astype(np.float32)
-    if rng.random() < 0.5:  # as woven into the scene: darker and lighter by a factor
+    if rng.random() < 0.5:  # as part of the scene: a factor of its brightness
         patterned = under * (1 - rng.uniform(0.1, 0.9) * ink)
     else:
         paper, colour = rng.uniform(0, 255, (2, 3))
@@ -42,18 +42,18 @@ def with_pattern(photo: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 
 
-def _bent_grid(height: int, width: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates turned by any angle and bent a little, as on cloth or by perspective."""
+def _warp_grid(height: int, width: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel coordinates, rotated by any angle and slightly warped, as on cloth."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     angle = rng.choice([0.0, rng.uniform(0, np.pi)])
     u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-    bend = rng.uniform(-1e-3, 1e-3, 2) * (rng.random() < 0.5)
-    return u + bend[0] * v * v, v + bend[1] * u * u
+    warp = rng.uniform(-1e-3, 1e-3, 2) * (rng.random() < 0.5)
+    return u + warp[0] * v * v, v + warp[1] * u * u
 
 
 def _waves(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Stripes, meshes and screens of dots, soft or hard, from two pixels a period upwards."""
-    u, v = _bent_grid(height, width, rng)
+    """Gratings, meshes and halftone screens, soft or hard, with periods from 2.1 pixels."""
+    u, v = _warp_grid(height, width, rng)
     period = np.exp(rng.uniform(np.log(2.1), np.log(14), 2))
     phase = rng.uniform(0, 2 * np.pi, 2)
     first, second = (
@@ -66,14 +66,14 @@ def _waves(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _checks(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    u, v = _bent_grid(height, width, rng)
+    u, v = _warp_grid(height, width, rng)
     side = np.exp(rng.uniform(np.log(1.2), np.log(12)))
     squares = ((np.floor(u / side) + np.floor(v / side)) % 2).astype(np.float32)
     return cv2.GaussianBlur(squares, (0, 0), rng.uniform(0.3, 1.0))
 
 
 def _strands(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Fur, plush, grass and cloth: noise drawn out along directions that change slowly."""
+    """Fur, plush, grass and cloth: noise blurred along slowly changing directions."""
     white = rng.standard_normal((height, width)).astype(np.float32)
     length, thickness = np.exp(rng.uniform(np.log(1.5), np.log(6))), rng.uniform(0.4, 1.0)
     start, spread = rng.uniform(0, np.pi), rng.uniform(0.2, 1.2)
@@ -90,8 +90,8 @@ def _strands(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     return 0.5 + 0.5 * np.tanh(rng.uniform(0.4, 1.5) * strands / total)
 
 
-def _lettering(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Lines of print or of a plotter's strokes, level or turned, as sharp as drawn or softer."""
+def _text(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Lines of printed or stroke-font text, level or rotated, sharp or blurred."""
     size = float(np.exp(rng.uniform(np.log(7), np.log(40))))
     lines = [
         "".join(rng.choice(list(_LETTERS + "     "), 1 + int(2.5 * width / size)))
@@ -100,8 +100,8 @@ def _lettering(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.6:
         page = Image.new("L", (width, height))
         font = ImageFont.load_default(size)
-        text = "\n".join(lines)
-        ImageDraw.Draw(page).multiline_text((0, 0), text, fill=255, font=font, spacing=2)
+        content = "\n".join(lines)
+        ImageDraw.Draw(page).multiline_text((0, 0), content, fill=255, font=font, spacing=2)
         ink = np.asarray(page)
     else:
         ink = np.zeros((height, width), np.uint8)

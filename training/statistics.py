@@ -1,10 +1,10 @@
-"""Statistics of noise: of real sets, and of what the simulated cameras draw.
+"""Noise statistics of real sets and of the simulated cameras.
 
     python -m training.statistics --photos CLEAN_DIR SET_DIR ...
 
-Each SET_DIR holds `noisy/` and `clean/` pictures of the same names. Prints one Markdown table:
-for each quantity the 10 %, 50 % and 90 % quantile over pictures, of real sets and of simulated
-patches. A network can only learn noise that the simulation's range covers.
+Each SET_DIR holds `noisy/` and `clean/` pictures of the same names. Prints one Markdown table: the
+10 %, 50 % and 90 % quantile over pictures of each quantity, for real sets and for simulated
+patches. A network can only learn noise within the range of the simulation.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ Picture = NDArray[np.float32]
 
 
 def noise_statistics(noisy: Picture, clean: Picture) -> dict[str, float]:
-    """Measure the noise of one picture where the clean one is flat.
+    """Noise statistics of a picture, in the flat areas of the clean one.
 
     Args:
         noisy: (H, W, 3) float32 in [0, 1].
         clean: the same scene without noise.
 
     Returns:
-        Standard deviations of 255 overall and by brightness, autocorrelation of luma (mean of
-        the channels) at `LAGS` along rows and columns, luma's share of the noise power,
-        correlation of the channels, how much stronger the finest noise is where the picture is
-        roughest, kurtosis; NaN where too few pixels are flat.
+        Standard deviations on a scale of 255, overall and by brightness; autocorrelation of luma
+        (mean of the channels) at `LAGS` along rows and columns; fraction of the noise power in
+        luma; correlation of the channels; ratio of the finest noise at edges to flat areas;
+        kurtosis. NaN where too few pixels are flat.
     """
     noise = noisy - clean
     noise -= cv2.GaussianBlur(noise, (0, 0), 12)

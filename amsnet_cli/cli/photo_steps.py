@@ -9,7 +9,6 @@ import torch
 
 from amsnet_cli.batch.destination import Destination
 from amsnet_cli.batch.plan import Job
-from amsnet_cli.batch.software_tag import tag_software
 from amsnet_cli.cli.console import progress_bar, say
 from amsnet_cli.cli.model_choice import ModelChooser
 from amsnet_cli.errors import OutputError
@@ -21,6 +20,7 @@ from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import check_depth, check_output, not_kept, write_photo
 from amsnet_cli.report.comparison import Comparison, compare
 from amsnet_cli.report.html import MAX_SHOWN
+from amsnet_cli.software_tag import tag_software
 
 
 @dataclass(frozen=True, kw_only=True)

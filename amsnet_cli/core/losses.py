@@ -1,4 +1,4 @@
-"""What training minimises; no clean picture appears anywhere."""
+"""Self-supervised losses: no clean image appears anywhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def masked_l1(prediction: Tensor, noisy: Tensor, hidden: Tensor) -> Tensor:
     Args:
         prediction: (B, C, H, W), what the network made of the visible pixels.
         noisy: (B, C, H, W), the noisy image itself, the target.
-        hidden: (B, 1, H, W) bool; what is visible does not count.
+        hidden: (B, 1, H, W) bool, True where hidden; visible pixels do not count.
 
     Returns:
         Scalar; 0 where nothing is hidden.

@@ -32,12 +32,12 @@ def partition_masks(n_masks: int, size: tuple[int, int, int], generator: torch.G
 
 
 def random_mask(
-    hidden_share: Tensor, size: tuple[int, int, int], generator: torch.Generator
+    mask_ratio: Tensor, size: tuple[int, int, int], generator: torch.Generator
 ) -> Tensor:
     """Draw one training mask per image; each pixel is hidden independently.
 
     Args:
-        hidden_share: (B,) probabilities in [0, 1], one for each image.
+        mask_ratio: (B,) probabilities in [0, 1], one for each image.
         size: (B, H, W).
         generator: a CPU generator.
 
@@ -46,7 +46,7 @@ def random_mask(
     """
     batch, height, width = size
     draw = torch.rand((batch, 1, height, width), generator=generator)
-    return draw < hidden_share.reshape(-1, 1, 1, 1)
+    return draw < mask_ratio.reshape(-1, 1, 1, 1)
 
 
 def fill_hidden(noisy: Tensor, hidden: Tensor, fill: Fill) -> Tensor:

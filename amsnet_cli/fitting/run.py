@@ -50,8 +50,8 @@ def train(
             saved = time.monotonic()
             save_seconds = saved - before
     if run.distributed.is_main:
-        # Before the last validation, which a fit that goes on would not make; and the comparison
-        # that follows may be interrupted as well.
+        # Before the last validation, which a fit that resumes would not have made at this step; and
+        # the comparison that follows may be interrupted as well.
         run.save(path)
         on_event(run.validate())
     return math.isinf(progress)

@@ -202,7 +202,7 @@ def _resolve_inference(model: Model, options: DenoiseOptions) -> Inference:
         if inference.passes == "single" and not model.config.mask_channel:
             raise UsageError(
                 f"model {model.name} was trained without masking and cannot fill masked pixels",
-                "leave out --masks, --stride, --repeats and --refine",
+                "leave out --masks, --pd-stride, --repeats and --refine",
             )
         inference = replace(inference, passes="multi")
     if options.n_masks and options.n_masks > 1:

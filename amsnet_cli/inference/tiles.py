@@ -1,4 +1,4 @@
-"""Whole pictures in overlapped, blended tiles; knows nothing of masks or networks."""
+"""Cut images into overlapping tiles, and blend the results; knows nothing of networks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """A rectangle of a picture: rows [top, bottom), columns [left, right)."""
+    """A rectangle of an image: rows [top, bottom), columns [left, right)."""
 
     top: int
     bottom: int
@@ -24,14 +24,14 @@ class Tile:
         return x[..., self.top : self.bottom, self.left : self.right]
 
     def within(self, outer: Tile) -> Tile:
-        """Take this tile of a tile for one of the picture that `outer` is a tile of."""
+        """Return this tile of `outer` in the coordinates that `outer` has."""
         return Tile(
             top=outer.top + self.top, bottom=outer.top + self.bottom,
             left=outer.left + self.left, right=outer.left + self.right,
         )  # fmt: skip
 
     def relative_to(self, outer: Tile) -> Tile:
-        """Undo `within`."""
+        """Return this tile in coordinates from the corner of `outer`; undoes `within`."""
         return Tile(
             top=self.top - outer.top, bottom=self.bottom - outer.top,
             left=self.left - outer.left, right=self.right - outer.left,
@@ -44,18 +44,18 @@ class Tile:
 
 
 def plan_tiles(size: tuple[int, int], tile: int, overlap: int, align: int) -> list[Tile]:
-    """Cover a picture with tiles, row by row.
+    """Cover an image with tiles, row by row.
 
     Args:
-        size: (H, W) of the picture.
+        size: (H, W) of the image.
         tile: longest side of a tile; rounded to a multiple of `align`, and at least as much
             more than the overlap.
         overlap: by which neighbours overlap at least; rounded up to a multiple of `align`.
         align: tiles begin at multiples of this, so that strides and pooling fall as in the
-            whole picture.
+            whole image.
 
     Returns:
-        Tiles that together cover the picture; tiles of one row share top and bottom.
+        Tiles that together cover the image; tiles of one row share top and bottom.
     """
     overlap = -(-overlap // align) * align
     tile = max(tile // align * align, overlap + align)
@@ -77,9 +77,9 @@ def plan_tiles(size: tuple[int, int], tile: int, overlap: int, align: int) -> li
 def run_in_bands(
     compute: Callable[[Tile], Tensor], tiles: Iterable[Tile]
 ) -> Iterator[tuple[int, Tensor]]:
-    """Compute a picture tile by tile, blend the overlaps, and give rows as they are done.
+    """Compute an image tile by tile, blend the overlaps, and yield rows as they are done.
 
-    So no more of the picture than one row of tiles is held at a time. Where neighbours agree, the
+    No more of the image than one row of tiles is held at a time. Where neighbours agree, the
     result is exactly what they agree on.
 
     Args:
@@ -103,7 +103,7 @@ def run_in_bands(
             part = compute(tile).cpu()
             if band is None:
                 band = part.new_empty((*part.shape[:3], row[-1].right))
-            _lay(band, part, tile.left, done_right)
+            _blend_into(band, part, tile.left, done_right)
             done_right = tile.right
         assert band is not None
         if unfinished is not None:
@@ -119,12 +119,12 @@ def run_in_bands(
 def run_tiled(
     compute: Callable[[Tile], Tensor], tiles: Iterable[Tile], size: tuple[int, int]
 ) -> Tensor:
-    """Compute a whole picture by `run_in_bands`.
+    """Compute a whole image by `run_in_bands`.
 
     Args:
         compute: gives the (B, C, h, w) of a tile.
         tiles: as from `plan_tiles`.
-        size: (H, W) of the picture.
+        size: (H, W) of the image.
 
     Returns:
         (B, C, H, W) on the CPU.
@@ -141,7 +141,7 @@ def run_tiled(
     return canvas
 
 
-def _lay(band: Tensor, part: Tensor, left: int, done: int) -> None:
+def _blend_into(band: Tensor, part: Tensor, left: int, done: int) -> None:
     """Put `part` into `band`, fading over from what lies there up to the column `done`."""
     shared = max(0, done - left)
     if shared:

@@ -20,7 +20,10 @@ def interpolate(samples: Tensor, position: Tensor) -> Tensor:
     known = torch.nonzero(samples.isfinite()).flatten()
     if len(known) == 1:
         return samples[known].expand_as(position)
-    after = torch.searchsorted(known.float(), position.contiguous()).clamp(1, len(known) - 1)
+    last = len(samples) - 1
+    # The known samples around each interval between two samples, (N - 1,).
+    after = torch.searchsorted(known, torch.arange(last), right=True).clamp(1, len(known) - 1)
     low, high = known[after - 1], known[after]
-    share = ((position - low) / (high - low)).clamp(0, 1)
-    return torch.lerp(samples[low], samples[high], share)
+    interval = position.clamp(0, last).long().clamp_max(last - 1)
+    share = (position - low.float()[interval]) / (high - low).float()[interval]
+    return torch.lerp(samples[low][interval], samples[high][interval], share.clamp(0, 1))
