@@ -276,8 +276,8 @@ class TestWriting:
         check_output(there, force=True)
         with pytest.raises(OutputError, match="no such folder"):
             check_output(tmp_path / "missing" / "x.png", force=False)
-        with pytest.raises(OutputError, match="cannot write .bmp"):
-            check_output(tmp_path / "x.bmp", force=False)
+        with pytest.raises(OutputError, match="cannot write .gif"):
+            check_output(tmp_path / "x.gif", force=False)
 
 
 class TestFinding:

@@ -14,6 +14,18 @@ def nothing_lost(photo: Photo) -> list[str]:
     return []
 
 
+def all_metadata_lost(name: str) -> Callable[[Photo], list[str]]:
+    """Return the `losses` of a format that holds nothing beside the pixels."""
+
+    def losses(photo: Photo) -> list[str]:
+        blocks = {"EXIF": photo.exif, "XMP": photo.xmp, "IPTC record": photo.iptc}
+        blocks["colour profile"] = photo.icc
+        lost = [block for block, content in blocks.items() if content]
+        return [f"{name} has no place for its {', '.join(lost)}"] * bool(lost)
+
+    return losses
+
+
 @dataclass(frozen=True, kw_only=True)
 class Format:
     """How to recognise, read and write a file format, and what it can hold.
