@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +159,56 @@ class TestGif:
         (tmp_path / "x.gif").write_bytes(content[: int(len(content) * keep)])
         with pytest.raises(PhotoError, match=r"x\.gif"):
             read_photo(tmp_path / "x.gif")
+
+
+class TestDeepJpeg:
+    @pytest.mark.parametrize("bits", [12, 16])
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_more_than_8_bits(self, tmp_path, bits, channels):
+        imagecodecs = pytest.importorskip("imagecodecs", reason="the codecs extra")
+        pixels = smooth(np.uint16, channels) >> (16 - bits)
+        for lossless in (True,) if bits == 16 else (True, False):
+            content = imagecodecs.jpeg8_encode(
+                pixels.squeeze(),
+                level=100,
+                bitspersample=bits,
+                lossless=lossless,
+                subsampling="444",
+            )
+            Image.new("RGB", (8, 8)).save(tmp_path / "x.jpg", icc_profile=PROFILES["Display P3"])
+            tiny = (tmp_path / "x.jpg").read_bytes()
+            profile = tiny[20 : tiny.index(b"\xff\xdb")]
+            (tmp_path / "x.jpg").write_bytes(content[:2] + profile + content[2:])
+            read = read_photo(tmp_path / "x.jpg")
+            expected = pixels * (65535 / ((1 << bits) - 1))
+            assert read.pixels.dtype == np.uint16
+            assert np.abs(read.pixels - expected).max() <= (1 if lossless else 120)
+            assert read.icc == (PROFILES["Display P3"] if channels == 3 else None)
+            assert (read.quantisation_step is None) == lossless and read.jpeg is None
+
+    def test_without_the_extra_it_is_named(self, tmp_path, monkeypatch):
+        imagecodecs = pytest.importorskip("imagecodecs", reason="the codecs extra")
+        content = imagecodecs.jpeg8_encode(smooth(np.uint16, 3) >> 4, bitspersample=12)
+        (tmp_path / "x.jpg").write_bytes(content)
+        monkeypatch.setitem(sys.modules, "imagecodecs", None)
+        with pytest.raises(PhotoError, match=r'pip install "amsnet\[codecs\]"'):
+            read_photo(tmp_path / "x.jpg")
+
+    def test_cut_files_are_refused(self, tmp_path):
+        imagecodecs = pytest.importorskip("imagecodecs", reason="the codecs extra")
+        noise = np.random.default_rng(0).integers(0, 4096, (64, 64, 3), np.uint16)
+        content = imagecodecs.jpeg8_encode(noise, bitspersample=12)
+        for keep in (0.02, 0.5, 0.9):
+            (tmp_path / "x.jpg").write_bytes(content[: int(len(content) * keep)])
+            with pytest.raises(PhotoError, match=r"x\.jpg"):
+                read_photo(tmp_path / "x.jpg")
+
+    def test_8_bits_without_loss(self, tmp_path):
+        imagecodecs = pytest.importorskip("imagecodecs", reason="makes the file")
+        pixels = smooth(np.uint8, 3)
+        (tmp_path / "x.jpg").write_bytes(imagecodecs.jpeg8_encode(pixels, lossless=True))
+        read = read_photo(tmp_path / "x.jpg")
+        assert np.array_equal(read.pixels, pixels) and read.quantisation_step is None
 
 
 def test_every_format_has_suffixes_of_its_own():

@@ -8,27 +8,34 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyvips
 from PIL import ImageFile
 
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import pillow, vips
-from amsnet_cli.photos.exif import LONGEST, shortened, with_orientation
+from amsnet_cli.photos.exif import LONGEST, orientation_of, shortened, with_orientation
 from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.formats.jpeg_segments import (
     SEGMENT_LIMIT,
     coding_of,
     coding_of_quality,
     comments_of,
+    exif_of,
+    frame_of,
     has_further_pictures,
     has_profile,
     has_resolution,
     has_video,
     iptc_of,
     other_data,
+    profile_of,
+    size_of,
     with_comments,
     with_iptc,
+    xmp_of,
 )
+from amsnet_cli.photos.limits import check_size
 from amsnet_cli.photos.metadata import without_attachments
 from amsnet_cli.photos.photo import Photo, with_usable_profile
 
@@ -50,6 +57,8 @@ def read(path: Path, content: bytes) -> Photo:
     Raises:
         PhotoError: see `vips.open_image` and `vips.decode`.
     """
+    if frame_of(content)[0] > 8:
+        return with_usable_profile(_with_segments(_decode_deep(path, content), content))
     try:
         photo = _decode(path, content, "warning")
     except PhotoError:
@@ -126,7 +135,44 @@ def _decode_damaged(path: Path, content: bytes) -> Photo:
 
 def _decode(path: Path, content: bytes, fail_on: str) -> Photo:
     image = vips.open_image(path, content, pyvips.Image.jpegload_buffer, fail_on=fail_on)
-    photo = vips.decode(path, image)
+    return _with_segments(vips.decode(path, image), content)
+
+
+def _decode_deep(path: Path, content: bytes) -> Photo:
+    """Decode 9 to 16 bits a sample, scaled to the full range of 16 bits."""
+    try:
+        import imagecodecs
+    except ImportError as error:
+        raise PhotoError(
+            f"{path}: JPEG of more than 8 bits needs one more package",
+            'pip install "amsnet[codecs]"',
+        ) from error
+    check_size(path, content, size_of(content), 6)
+    if content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):  # imagecodecs fills up the rest.
+        raise PhotoError(f"{path}: the picture is cut short", "copy it again from its source")
+    try:
+        array = imagecodecs.jpeg8_decode(content)
+    except (imagecodecs.Jpeg8Error, ValueError, MemoryError) as error:
+        raise PhotoError(
+            f"{path}: the picture is damaged or cut short ({error})",
+            "copy it again from its source",
+        ) from error
+    if array.ndim == 3 and array.shape[2] != 3:
+        raise PhotoError(f"{path}: {array.shape[2]} channels", "convert it to RGB or grey first")
+    largest = (1 << frame_of(content)[0]) - 1
+    pixels = np.rint(array.astype(np.float32) * (65535 / largest)).clip(0, 65535)
+    block = exif_of(content)
+    return Photo(
+        pixels=pixels.astype(np.uint16).reshape(*array.shape[:2], -1),
+        icc=profile_of(content),
+        exif=block,
+        xmp=xmp_of(content),
+        orientation=orientation_of(block) if block else 1,
+    )
+
+
+def _with_segments(photo: Photo, content: bytes) -> Photo:
+    """Add what the segments of a file hold, and name what is left out."""
     notes = list(photo.notes)
     if has_further_pictures(content):
         notes.append("further pictures in the file, such as a preview or gain map, are left out")
@@ -142,14 +188,15 @@ def _decode(path: Path, content: bytes, fail_on: str) -> Photo:
     photo = without_attachments(photo)
     coding = coding_of(content)
     says_resolution = has_resolution(content) or photo.exif is not None
+    bits, lossless = frame_of(content)
     return replace(
         photo,
         iptc=iptc_of(content),
         texts=tuple((COMMENT, text) for text in comments_of(content)),
         # Where a file does not say, libvips takes 72 dots an inch.
         dpi=photo.dpi if says_resolution else None,
-        jpeg=coding,
-        quantisation_step=coding.step if coding else 0.0,
+        jpeg=coding if bits == 8 else None,
+        quantisation_step=None if lossless else coding.step / 2 ** (bits - 8) if coding else 0.0,
         notes=tuple(notes),
     )
 

@@ -16,6 +16,7 @@ SEGMENT_LIMIT = 65000
 """Bytes of XMP or IPTC that surely fit into one segment, of 65,535."""
 
 _SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
+_LOSSLESS = (0xC3, 0xC7, 0xCB, 0xCF)
 _DQT, _SOS, _COM = 0xDB, 0xDA, 0xFE
 _APP0, _APP1, _APP2, _APP12, _APP13, _APP14 = 0xE0, 0xE1, 0xE2, 0xEC, 0xED, 0xEE
 _PHOTOSHOP = b"Photoshop 3.0\0"
@@ -68,6 +69,14 @@ def coding_of(content: bytes) -> JpegCoding | None:
     luma, *chroma = (tables[number] for number in chosen)
     finest = tuple(map(min, *chroma)) if len(chroma) > 1 else (chroma or [luma])[0]
     return JpegCoding(luma=luma, chroma=finest, progressive=progressive)
+
+
+def frame_of(content: bytes) -> tuple[int, bool]:
+    """Return the bits of a sample, and whether the file is coded without loss (T.81, B.2.2)."""
+    for marker, _, payload in segments(content):
+        if marker in _SOF and payload:
+            return payload[0], marker in _LOSSLESS
+    return 8, False
 
 
 def has_resolution(content: bytes) -> bool:
@@ -149,6 +158,34 @@ def exif_of(content: bytes) -> bytes | None:
         if marker == _APP1 and payload.startswith(b"Exif\0\0"):
             return payload[6:]
     return None
+
+
+def xmp_of(content: bytes) -> bytes | None:
+    """Return the first part of the XMP packet."""
+    for marker, _, payload in segments(content):
+        if marker == _APP1 and payload.startswith(_ADOBE_XMP):
+            return payload.removeprefix(_ADOBE_XMP)
+    return None
+
+
+def profile_of(content: bytes) -> bytes | None:
+    """Join the parts of the colour profile (ICC.1, B.4); None where one is missing."""
+    parts = {
+        payload[12]: payload[14:]
+        for marker, _, payload in segments(content)
+        if marker == _APP2 and payload.startswith(b"ICC_PROFILE\0") and len(payload) > 14
+    }
+    whole = sorted(parts) == list(range(1, len(parts) + 1))
+    return b"".join(parts[number] for number in sorted(parts)) or None if whole else None
+
+
+def size_of(content: bytes) -> tuple[int, int]:
+    """Return width and height of the frame, 0 where there is none."""
+    for marker, _, payload in segments(content):
+        if marker in _SOF and len(payload) >= 5:
+            height, width = struct.unpack_from(">HH", payload, 1)
+            return width, height
+    return 0, 0
 
 
 def with_iptc(content: bytes, iptc: bytes) -> bytes:
