@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from amsnet_cli.errors import OutputError, PhotoError
-from amsnet_cli.photos.formats import FORMATS, pnm
+from amsnet_cli.photos.formats import FORMATS, heif, pnm
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import not_kept, write_photo
@@ -209,6 +210,63 @@ class TestDeepJpeg:
         (tmp_path / "x.jpg").write_bytes(imagecodecs.jpeg8_encode(pixels, lossless=True))
         read = read_photo(tmp_path / "x.jpg")
         assert np.array_equal(read.pixels, pixels) and read.quantisation_step is None
+
+
+class TestHeif:
+    def with_transfer(self, content: bytes, transfer: int, nth: int = 0) -> bytes:
+        at = -1
+        for _ in range(nth + 1):
+            at = content.index(b"colrnclx", at + 1)
+        return content[: at + 10] + bytes((0, transfer)) + content[at + 12 :]
+
+    @pytest.mark.parametrize("icc", [None, PROFILES["Display P3"]])
+    @pytest.mark.parametrize("transfer", [16, 18])
+    def test_hdr_avif_is_refused_beside_any_profile(self, tmp_path, icc, transfer):
+        path = tmp_path / "x.avif"
+        Image.fromarray(smooth(np.uint8, 3)).save(path, icc_profile=icc)
+        content = path.read_bytes()
+        assert read_photo(path).icc == icc
+        path.write_bytes(self.with_transfer(content, transfer))
+        with pytest.raises(PhotoError, match=r"x\.avif: HDR"):
+            read_photo(path)
+
+    def test_further_pictures_are_said(self, tmp_path):
+        pillow_heif = pytest.importorskip("pillow_heif", reason="the heic extra")
+        file = pillow_heif.from_pillow(Image.fromarray(smooth(np.uint8, 3)))
+        file.add_from_pillow(Image.new("RGB", (64, 64)))
+        file.save(tmp_path / "x.heic", quality=95)
+        photo = read_photo(tmp_path / "x.heic")
+        assert photo.notes == ("only the main one of 2 pictures is kept",)
+        assert photo.pixels.shape == (40, 56, 3)
+
+    @pytest.mark.parametrize(("main", "expected"), [(1, (9, 16)), (2, (1, 13)), (3, None)])
+    @pytest.mark.parametrize("wide", [False, True])
+    def test_only_the_main_picture_s_colours_count(self, main, expected, wide):
+        def box(kind: bytes, body: bytes) -> bytes:
+            return struct.pack(">I4s", 8 + len(body), kind) + body
+
+        colours = [box(b"colr", b"nclx" + struct.pack(">HHHB", *c)) for c in
+                   ((9, 16, 9, 128), (1, 13, 6, 128))]  # fmt: skip
+        properties = box(b"ipco", box(b"ispe", bytes(12)) + b"".join(colours))
+        head, item, number = (b"\1\0\0\1", ">I", ">H") if wide else (bytes(4), ">H", ">B")
+        links = b"".join(
+            struct.pack(item, i) + b"\2" + struct.pack(number, 1) + struct.pack(number, i + 1)
+            for i in (1, 2)
+        )
+        links = box(b"ipma", head + struct.pack(">I", 2) + links)
+        primary = box(b"pitm", head[:1] + bytes(3) + struct.pack(item, main))
+        meta = box(b"meta", bytes(4) + primary + box(b"iprp", properties + links))
+        content = box(b"ftyp", b"heic" + bytes(4)) + meta
+        assert heif.code_points_of(content) == expected
+
+    @given(st.binary(max_size=200))
+    def test_any_boxes_are_judged_without_a_crash(self, noise):
+        heif.code_points_of(noise)
+        meta = struct.pack(">I4s", 12 + len(noise), b"meta") + bytes(4) + noise
+        heif.code_points_of(meta)
+        for kind in (b"pitm", b"iprp"):
+            box = struct.pack(">I4s", 8 + len(noise), kind) + noise
+            heif.code_points_of(struct.pack(">I4s", 12 + len(box), b"meta") + bytes(4) + box)
 
 
 def test_every_format_has_suffixes_of_its_own():

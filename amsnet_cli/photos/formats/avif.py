@@ -13,7 +13,7 @@ from amsnet_cli.photos import exif, pillow, vips
 from amsnet_cli.photos.colour import suits
 from amsnet_cli.photos.formats import heif
 from amsnet_cli.photos.formats.format import Format
-from amsnet_cli.photos.metadata import marked_upright
+from amsnet_cli.photos.metadata import marked_upright, without_attachments
 from amsnet_cli.photos.photo import Photo
 
 QUALITY = 90
@@ -34,6 +34,7 @@ def read(path: Path, content: bytes) -> Photo:
         photo = replace(photo, pixels=np.ascontiguousarray(photo.pixels[..., :1]))
     block = photo.exif and exif.without_thumbnail(photo.exif)  # It may lie on its side.
     photo = marked_upright(replace(photo, exif=block, quantisation_step=0.0))
+    photo = without_attachments(photo)
     return heif.with_profile(path, content, photo)
 
 

@@ -12,7 +12,7 @@ from amsnet_cli.photos.exif import without_thumbnail
 from amsnet_cli.photos.formats import heif
 from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.limits import check_size
-from amsnet_cli.photos.metadata import marked_upright
+from amsnet_cli.photos.metadata import marked_upright, without_attachments
 from amsnet_cli.photos.photo import Photo
 
 _BRANDS = frozenset(
@@ -54,6 +54,9 @@ def read(path: Path, content: bytes) -> Photo:
             "copy it again from its source",
         ) from error
     array = array[..., None] if array.ndim == 2 else array
+    notes = []
+    if len(image) > 1:
+        notes.append(f"only the main one of {len(image)} pictures is kept")
     colours = 3 if array.shape[2] >= 3 else 1
     block = (image.info.get("exif") or b"").removeprefix(b"Exif\0\0")
     photo = Photo(
@@ -64,8 +67,10 @@ def read(path: Path, content: bytes) -> Photo:
         exif=without_thumbnail(block) if block else None,
         xmp=image.info.get("xmp") or None,
         quantisation_step=0.0,
+        notes=tuple(notes),
     )
-    return heif.with_profile(path, content, marked_upright(photo))
+    photo = without_attachments(marked_upright(photo))
+    return heif.with_profile(path, content, photo)
 
 
 FORMAT = Format(

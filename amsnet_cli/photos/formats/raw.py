@@ -32,8 +32,9 @@ _DESCRIPTIVE = frozenset(
 """Tags that describe the picture; the others are of the sensor or of a thumbnail."""
 _SIGNATURES = (
     *(b"FUJIFILMCCD-RAW", b"\0MRM", b"FOVb", b"IIU\0", b"IIRO", b"IIRS", b"MMOR"),
-    *(b"ARRI", b"DSC-Image", b"PWAD"),
+    b"II*\0\x10\0\0\0CR",
 )
+"""Of Fujifilm, Minolta, Sigma, Panasonic, Olympus, and Canon's CR2."""
 _RAW_TAGS = frozenset({50706, 33421, 33422, 34310, 33424, 50454})
 """DNGVersion, the mosaic's size and pattern, and tags of Leaf, Kodak and Sinar."""
 _PHOTOMETRIC = 262
@@ -140,7 +141,7 @@ def is_raw(content: bytes) -> bool:
     """
     if content.startswith(_SIGNATURES) or content[4:12] == b"ftypcrx ":
         return True
-    if content[6:14] == b"HEAPCCDR" or content[8:10] == b"CR" or content[8:12] == b"IIII":
+    if content[6:14] == b"HEAPCCDR":  # Canon's CRW
         return True
     try:
         order, pages = ifd.byte_order(content), ifd.read_directories(content)
