@@ -192,6 +192,14 @@ class TestPages:
                 file.write(pixels[::step, ::step], subfiletype=1, photometric="rgb", metadata=None)
         assert np.array_equal(read_photo(path).pixels, pixels)
 
+    def test_layers_and_clipping_paths_are_said(self, tmp_path):
+        resource = b"8BIM" + (2000).to_bytes(2, "big") + b"\0\0\0\0\0\2xy"
+        layers = b"Adobe Photoshop Document Data Block\0"
+        tags = [(37724, 7, len(layers), layers, True), (34377, 1, len(resource), resource, True)]
+        photo = read_photo(save(tmp_path / "x.tif", scene(), extratags=tags))
+        assert photo.notes == ("Photoshop's layers are left out", "clipping paths are left out")
+        assert layers not in (photo.exif or b"")
+
     def test_two_pictures_are_refused(self, tmp_path):
         path = tmp_path / "x.tif"
         with tifffile.TiffWriter(path) as file:

@@ -1,4 +1,4 @@
-"""IPTC-IIM records in blocks of Photoshop's image resources, as JPEG and TIFF hold them."""
+"""Blocks of Photoshop's image resources, in JPEG and TIFF: IPTC-IIM records, clipping paths."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 
 _IPTC_RESOURCE = 0x0404
+_CLIPPING_PATHS = range(2000, 2999)
 
 
 def iptc_in_resources(resources: bytes) -> bytes | None:
@@ -13,9 +14,9 @@ def iptc_in_resources(resources: bytes) -> bytes | None:
     return next((data for number, data in _resources(resources) if number == _IPTC_RESOURCE), None)
 
 
-def resource_numbers(resources: bytes) -> list[int]:
-    """Return the numbers of all image resources in a block."""
-    return [number for number, _ in _resources(resources)]
+def has_clipping_paths(resources: bytes) -> bool:
+    """Return whether a block of image resources holds clipping paths."""
+    return any(number in _CLIPPING_PATHS for number, _ in _resources(resources))
 
 
 def resource_of_iptc(iptc: bytes) -> bytes:

@@ -9,7 +9,7 @@ from functools import cache
 
 from PIL import Image
 
-from amsnet_cli.photos.iptc import iptc_in_resources, resource_numbers, resource_of_iptc
+from amsnet_cli.photos.iptc import has_clipping_paths, iptc_in_resources, resource_of_iptc
 from amsnet_cli.photos.photo import JpegCoding
 
 SEGMENT_LIMIT = 65000
@@ -30,8 +30,6 @@ _CARRIED = {
     _APP14: (b"Adobe",),
 }
 """Beginnings of application segments that are carried over, obsolete, or named on their own."""
-_CLIPPING_PATHS = range(2000, 2999)
-"""Numbers of their image resources."""
 
 # Place in the natural order of each coefficient in the file's zigzag order (ITU-T T.81, A.3.6).
 _ZIGZAG = sorted(
@@ -126,7 +124,7 @@ def other_data(content: bytes) -> list[str]:
             name = payload[:32].split(b"\0")[0].decode("ascii", "replace")
             name = "".join(c for c in name if c.isprintable() and c != "\ufffd")[:24]
             names.append(f"APP{marker - 0xE0} {name}".strip())
-    if any(number in _CLIPPING_PATHS for number in resource_numbers(_resources(content))):
+    if has_clipping_paths(_resources(content)):
         names.append("clipping paths")
     return list(dict.fromkeys(names))
 

@@ -14,11 +14,13 @@ from amsnet_cli.photos import exif, ifd, vips
 from amsnet_cli.photos.formats import imagej, tiff_pixels
 from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.ifd import Directory, Entry, MalformedError
-from amsnet_cli.photos.iptc import iptc_in_resources
+from amsnet_cli.photos.iptc import has_clipping_paths, iptc_in_resources
 from amsnet_cli.photos.photo import FOURTH_CHANNELS, Photo, with_usable_profile
 
 XMP, IPTC, PHOTOSHOP, ICC = 0x02BC, 0x83BB, 0x8649, 0x8773
 """Tags of what other formats hold outside of EXIF."""
+LAYERS = 0x935C
+"""Tag of Photoshop's layers (ImageSourceData)."""
 _SUBFILE, _OLD_SUBFILE = 254, 255
 _REDUCED, _MASK = 1, 4
 _XRES, _YRES, _UNIT = 0x011A, 0x011B, 0x0128
@@ -29,7 +31,7 @@ _LAYOUT = frozenset(
         *range(0x00FE, 0x0104), 0x0106, 0x0107, 0x0108, 0x0109, 0x010A, 0x0111, 0x0115, 0x0116,
         0x0117, 0x0118, 0x0119, 0x011A, 0x011B, 0x011C, 0x0120, 0x0121, 0x0122, 0x0123, 0x0124,
         0x0125, 0x0128, 0x012D, *range(0x013D, 0x0157), 0x015B, *range(0x0200, 0x020A),
-        *range(0x0211, 0x0215), XMP, IPTC, PHOTOSHOP, ICC, 0x935C,
+        *range(0x0211, 0x0215), XMP, IPTC, PHOTOSHOP, ICC, LAYERS,
     }
 )  # fmt: skip
 """Tags of how the pixels are stored, of layers, and of what `Photo` holds elsewhere."""
@@ -59,11 +61,15 @@ def read(path: Path, content: bytes) -> Photo:
     page = _full_picture(path, pages, order)
     photo = tiff_pixels.decode(path, content, page, alone=len(pages) == 1)
     tags = {**pages[0], **page}
-    if len(pages) > 1:
-        note = "thumbnails and masks in the file are left out"
-        photo = replace(photo, notes=(*photo.notes, note))
-    orientation = ifd.first_number(tags.get(exif.ORIENTATION), order, 1)
     resources = _bytes(tags, PHOTOSHOP) or b""
+    notes = list(photo.notes)
+    if len(pages) > 1:
+        notes.append("thumbnails and masks in the file are left out")
+    if LAYERS in tags:
+        notes.append("Photoshop's layers are left out")
+    if has_clipping_paths(resources):
+        notes.append("clipping paths are left out")
+    orientation = ifd.first_number(tags.get(exif.ORIENTATION), order, 1)
     return with_usable_profile(
         replace(
             photo,
@@ -74,6 +80,7 @@ def read(path: Path, content: bytes) -> Photo:
             iptc=_bytes(tags, IPTC) or iptc_in_resources(resources),
             orientation=orientation if 1 <= orientation <= 8 else 1,
             dpi=_dpi(tags, order),
+            notes=tuple(notes),
         )
     )
 
