@@ -254,7 +254,14 @@ class TestChannels:
 
 
 class TestRawEvidence:
-    @pytest.mark.parametrize("tags", [[], [(271, 2, 0, "Canon", True), (272, 2, 0, "X", True)]])
+    @pytest.mark.parametrize(
+        "tags",
+        [
+            [],
+            [(271, 2, 0, "Canon", True), (272, 2, 0, "X", True)],
+            [(50706, 1, 4, b"\1\4\0\0", True), (33421, 3, 2, (2, 2), True)],
+        ],
+    )
     def test_a_grey_tiff_of_16_bits_is_no_raw(self, tmp_path, tags):
         pixels = scene(dtype=np.uint16)[..., 0]
         content = save(tmp_path / "x.tif", pixels, extratags=tags).read_bytes()

@@ -17,6 +17,7 @@ from amsnet_cli.photos.photo import Photo, Pixels
 _MALFORMED = (
     *(OSError, SyntaxError, ValueError, LookupError, TypeError, AttributeError),
     *(EOFError, OverflowError, struct.error),
+    *(Image.DecompressionBombError, Image.DecompressionBombWarning),
 )
 """What Pillow raises on malformed files."""
 _MODES = {"1": "L", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB"}

@@ -35,8 +35,6 @@ _SIGNATURES = (
     b"II*\0\x10\0\0\0CR",
 )
 """Of Fujifilm, Minolta, Sigma, Panasonic, Olympus, and Canon's CR2."""
-_RAW_TAGS = frozenset({50706, 33421, 33422, 34310, 33424, 50454})
-"""DNGVersion, the mosaic's size and pattern, and tags of Leaf, Kodak and Sinar."""
 _PHOTOMETRIC = 262
 _SENSOR_VALUES = (32803, 34892)
 """Photometric interpretations of a colour filter array, and of linear RAW."""
@@ -135,9 +133,10 @@ FORMAT = Format(
 
 
 def is_raw(content: bytes) -> bool:
-    """Return whether a file is RAW by its own word: a maker's signature, DNG's tag, or a mosaic.
+    """Return whether a file is RAW by its own word: a maker's signature, or a sensor's picture.
 
-    LibRaw cannot be asked, as it takes any grey TIFF of 16 bits for a mosaic.
+    LibRaw cannot be asked, as it takes any grey TIFF of 16 bits for a mosaic. Nor do DNG's other
+    tags count, which programs copy into developed pictures.
     """
     if content.startswith(_SIGNATURES) or content[4:12] == b"ftypcrx ":
         return True
@@ -147,11 +146,8 @@ def is_raw(content: bytes) -> bool:
         order, pages = ifd.byte_order(content), ifd.read_directories(content)
     except MalformedError:
         return False
-    return any(
-        not _RAW_TAGS.isdisjoint(page)
-        or ifd.first_number(page.get(_PHOTOMETRIC), order, 0) in _SENSOR_VALUES
-        for page in pages
-    )
+    kinds = (ifd.first_number(page.get(_PHOTOMETRIC), order, 0) for page in pages)
+    return any(kind in _SENSOR_VALUES for kind in kinds)
 
 
 def exif_of(content: bytes) -> bytes | None:
