@@ -95,6 +95,14 @@ class TestCompressions:
         assert np.array_equal(photo.pixels.squeeze(), pixels)
         assert dtype == "float16" or "turned into float32" in photo.notes[0]
 
+    @pytest.mark.parametrize("bits", [10, 12, 14])
+    def test_packed_bits_fill_the_range_of_16(self, tmp_path, bits):
+        pytest.importorskip("imagecodecs", reason="makes the file")
+        pixels = scene(dtype=np.uint16)[..., 0] >> (16 - bits)
+        path = save(tmp_path / "x.tif", pixels, bitspersample=bits)
+        expected = pixels * (65535 / ((1 << bits) - 1))
+        assert np.abs(read_photo(path).pixels[..., 0] - expected).max() < 1
+
     def test_planes_in_tiles(self, tmp_path):
         pixels = scene()
         planes = np.ascontiguousarray(np.moveaxis(pixels, 2, 0))

@@ -258,10 +258,12 @@ def _with_tifffile(path: Path, content: bytes, compression: int, photometric: in
             samples = page.samplesperpixel
             size = (page.imagewidth, page.imagelength)
             check_size(path, content, size, samples * np.dtype(page.dtype or np.uint8).itemsize)
-            array = page.asarray()
+            array, bits = page.asarray(), page.bitspersample
         if array.ndim == 3 and array.shape[0] == samples != array.shape[2]:
             array = np.moveaxis(array, 0, 2)  # (C, H, W) -> (H, W, C)
         array = array.reshape(size[1], size[0], samples)
+        if array.dtype == np.uint16 and bits < 16:
+            array = np.rint(array * (65535 / ((1 << bits) - 1))).clip(0, 65535).astype(np.uint16)
     except ImportError as error:
         raise _needs_codecs(path, name) from error
     except _MALFORMED as error:
