@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import json
+import shutil
 import struct
+import subprocess
 import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import colour, exif, ifd, metadata, xmp
@@ -332,3 +335,41 @@ def test_a_monochrome_dng_gets_a_grey_profile(tmp_path):
         assert colour.is_linear(photo.icc) == (development == "linear")
         write_photo(replace(photo, bits=8), tmp_path / "y.jpg")
         assert read_photo(tmp_path / "y.jpg").icc == photo.icc
+
+
+@pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
+@pytest.mark.parametrize("crop", [None, "8,4,24,16"])
+@pytest.mark.parametrize("orientation", [1, 6, 8])
+def test_exiftool_finds_one_story_in_every_format(amsnet, tiny_model, tmp_path, orientation, crop):
+    """Sizes, orientation and thumbnails of EXIF and XMP, against the pixels as others see them."""
+    write_photo(stored(orientation), tmp_path / "x.png")
+    call = ["denoise", tmp_path / "x.png", "-w", tiny_model, "--strength", 0, "--force"]
+    for suffix in SUFFIXES:
+        out = tmp_path / f"y{suffix}"
+        result = amsnet(*call, "-o", out, *(["--crop", crop] if crop else []))
+        assert result.exit_code == 0, result.stderr
+        found = json.loads(
+            subprocess.run(
+                ["exiftool", "-j", "-n", "-G1", "-a", str(out)],
+                capture_output=True, check=True, text=True,
+            ).stdout
+        )[0]  # fmt: skip
+        with Image.open(out) as image:
+            shown = ImageOps.exif_transpose(image).size  # Pillow turns TIFF by itself.
+            width, height = image.size
+        if suffix == ".tif":
+            width, height = found["IFD0:ImageWidth"], found["IFD0:ImageHeight"]
+        upright_size = (40, 64) if orientation >= 5 else (64, 40)
+        assert shown == ((24, 16) if crop else upright_size)
+        turned = found.get("IFD0:Orientation", 1)
+        assert turned == (1 if suffix == ".avif" else orientation)
+        assert found["XMP-tiff:Orientation"] == turned
+        assert (found["XMP-tiff:ImageWidth"], found["XMP-tiff:ImageHeight"]) == (width, height)
+        exif_size = (found["ExifIFD:ExifImageWidth"], found["ExifIFD:ExifImageHeight"])
+        assert exif_size == (width, height) and found["XMP-tiff:Artist"] == "Somebody"
+        assert ("IFD1:ThumbnailOffset" in found) == (
+            crop is None and suffix != ".tif" and turned == orientation
+        )
+        assert any(key.startswith("XMP-GPano") for key in found) == (crop is None and width == 64)
+        complaints = {text for key, text in found.items() if key.endswith((":Warning", ":Error"))}
+        assert complaints <= {"[minor] Bad MakerNotes directory"}, "the note made up for tests"
