@@ -158,7 +158,8 @@ def correct_photo(noisy: Photo, output: Pixels, codec: PixelCodec, corrector: Co
         below = int(end < height)
         denoised = _decode(wide, output[top : end + below])
         corrected = corrector.apply(_decode(codec, noisy.pixels[top:end]), denoised)
-        pixels[top:end] = _encode(codec, corrected)
+        stored = noisy.pixels[top:end]
+        pixels[top:end] = codec.restore(_encode(codec, corrected), stored)
     _release_heap(output)
     return replace(noisy, pixels=pixels)
 
