@@ -23,6 +23,8 @@ from amsnet_cli.photos.write import write_photo
 from amsnet_cli.research.evaluation import psnr
 from amsnet_cli.weights.store import find_weights, models_dir
 
+pytestmark = pytest.mark.usefixtures("few_validation_patches")
+
 SHORT = FitOptions(steps=4, batch=2, patch_size=48, seed=1)
 
 
@@ -70,7 +72,7 @@ def test_the_fitted_model_is_better_on_these_photos_and_as_fast(tmp_path, shots,
     assert psnr(after, clean_crop) > psnr(before, clean_crop) + 0.3
     assert result.best.improvement > 2 * result.best.standard_error
     on_the_way = next(p for p in result.curve if p.step == result.best.step)
-    assert result.best.standard_error < 0.7 * on_the_way.standard_error, (
+    assert result.best.standard_error < 0.8 * on_the_way.standard_error, (
         "the verdict is by more patches"
     )
     fitted = load_model(result.model).config
@@ -84,12 +86,12 @@ def test_the_fitted_model_is_better_on_these_photos_and_as_fast(tmp_path, shots,
 
 def test_same_seed_same_bytes_interrupted_or_not(tmp_path, shots, start):
     whole, parts = (tmp_path / f"{n}.safetensors" for n in ("whole", "parts"))
-    options = FitOptions(steps=12, batch=4, patch_size=32, learning_rate=1e-3, seed=1)
+    options = FitOptions(steps=8, batch=4, patch_size=32, learning_rate=1e-3, seed=1)
     assert fit(shots, whole, options, start=start).model
     torch.manual_seed(99)
-    asked = iter([False] * 5 + [True])
+    asked = iter([False] * 3 + [True])
     first = fit(shots, parts, options, start=start, stopped=lambda: next(asked))
-    assert first.interrupted and first.steps == 5
+    assert first.interrupted and first.steps == 3
 
     def interrupt(event: FitEvent) -> None:
         if isinstance(event, StageProgress) and event.stage == "compare":
@@ -99,7 +101,7 @@ def test_same_seed_same_bytes_interrupted_or_not(tmp_path, shots, start):
         fit(shots, parts, options, start=start, resume=True, on_event=interrupt)
     events: list[FitEvent] = []
     fit(shots, parts, options, start=start, resume=True, on_event=events.append)
-    assert not any(isinstance(event, StepDone) for event in events), "all 12 were done"
+    assert not any(isinstance(event, StepDone) for event in events), "all 8 were done"
     assert parts.read_bytes() == whole.read_bytes()
 
 

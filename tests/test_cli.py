@@ -227,7 +227,7 @@ class TestErrors:
 
 
 class TestFit:
-    QUICK = ("--steps", 2, "--batch", 2)
+    QUICK = ("--steps", 2, "--batch", 2, "--patch-size", 80)
 
     @pytest.fixture
     def shots(self, tmp_path, noisy_crop) -> Path:
@@ -249,7 +249,7 @@ class TestFit:
         assert amsnet("fit", shots, "--from-scratch", *self.QUICK, "--force").exit_code == 0
 
     def test_ctrl_c_saves_and_says_how_to_go_on(self, shots, home):
-        args = ["fit", str(shots), "--from-scratch", "--steps", "100000"]
+        args = ["fit", str(shots), "--from-scratch", "--steps", "100000", "--patch-size", "40"]
         fit = subprocess.Popen(
             [*AS_COMMAND, *args],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
