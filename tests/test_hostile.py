@@ -56,9 +56,9 @@ def fuzz(folder: Path, seed: int, count: int) -> dict[str, int]:
 
 
 def test_hundreds_of_mutated_files(samples):
-    found = fuzz(samples, 0, 400)
+    found = fuzz(samples, 0, 300)
     print(found)
-    assert found["read"] > 40 and found["refused"] > 100
+    assert found["read"] > 30 and found["refused"] > 75
 
 
 @pytest.mark.realdata

@@ -159,13 +159,9 @@ def kill_and_go_on(card: Card, kills: int, seed: int) -> None:
     assert interrupted > kills / 4
 
 
-def test_killed_at_random_moments(card):
-    kill_and_go_on(card, 12, seed=0)
-
-
-@pytest.mark.realdata
-def test_killed_at_hundreds_of_random_moments(card):
-    kill_and_go_on(card, 300, seed=1)
+@pytest.mark.parametrize("kills", [6, pytest.param(90, marks=pytest.mark.slow)])
+def test_killed_at_random_moments(card, kills):
+    kill_and_go_on(card, kills, seed=0)
 
 
 def test_a_hangup_is_an_interruption_too(card):
