@@ -33,6 +33,8 @@ from amsnet_cli.photos.write import write_photo
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 
+SLOWLY = ("--repeats", "50")
+"""So that a run goes on for seconds after its first result."""
 PART = re.compile(r"\.amsnet-[0-9a-f]{8}\.part")
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["amsnet_cli.inference.denoise", "amsnet_cli.fitting.fit", __name__])
@@ -165,7 +167,7 @@ def test_killed_at_random_moments(card, kills):
 
 
 def test_a_hangup_is_an_interruption_too(card):
-    run = card.start()
+    run = card.start(*SLOWLY)
     while run.is_alive() and not card.found("out"):
         time.sleep(0.001)
     os.kill(run.pid, signal.SIGHUP)
@@ -253,7 +255,7 @@ def test_a_full_disk_stops_the_rest(card):
 
 def test_a_folder_that_goes_away_is_not_made_again(card):
     originals = card.found("card")
-    run = card.start("--seed", "1")
+    run = card.start(*SLOWLY)
     while run.is_alive() and not card.found("out"):
         time.sleep(0.001)
     shutil.rmtree(card.root / "out")
