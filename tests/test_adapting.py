@@ -61,7 +61,7 @@ def shots(tmp_path: Path, clean_crop: np.ndarray) -> Path:
 
 def test_the_fitted_model_is_better_on_these_photos_and_as_fast(tmp_path, shots, start, clean_crop):
     events: list[FitEvent] = []
-    options = FitOptions(steps=40, batch=6, patch_size=64)
+    options = FitOptions(steps=24, batch=6, patch_size=64)
     result = fit(shots, tmp_path / "m.safetensors", options, start=start, on_event=events.append)
     noisy = Photo(pixels=blotched(clean_crop, 6))
     # The networks alone: no camera's noise is so coarse in so crisp a picture (`core.resolution`).
@@ -171,7 +171,7 @@ def test_what_adapting_has_no_use_for_is_refused(tmp_path, shots, start, options
 
 
 class TestCommand:
-    QUICK = ("--steps", 12, "--batch", 4, "--patch-size", 48)
+    QUICK = ("--steps", 8, "--batch", 4, "--patch-size", 48)
 
     def test_fits_shows_and_denoises(self, amsnet, shots, tmp_path):
         clean = tmp_path / "clean"
@@ -206,9 +206,9 @@ class TestCommand:
         events = [json.loads(line) for line in result.stdout.splitlines()]
         kinds = [event["event"] for event in events]
         assert {"read", "measure", "profile", "step", "validation", "compare"} < set(kinds)
-        assert kinds.count("step") == 12 and kinds[-1] == "done"
+        assert kinds.count("step") == 8 and kinds[-1] == "done"
         last = events[-1]
-        assert last["model"] == str(model) and last["steps"] == 12
+        assert last["model"] == str(model) and last["steps"] == 8
         assert last["improvement"] > 2 * last["standard_error"] and Path(last["report"]).is_file()
 
     def test_a_folder_that_gains_nothing_is_denoised_by_the_default(self, amsnet, shots, tmp_path):
