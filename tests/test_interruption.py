@@ -47,6 +47,7 @@ def command_line(args: list[str], output: str, ready, most_bytes: int | None) ->
         os.dup2(file.fileno(), 2)
     if most_bytes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # though these tests may run under nohup
     sys.argv = ["amsnet", *args]
     from amsnet_cli.cli.app import main
 
