@@ -521,7 +521,7 @@ FITS = {
 }
 
 
-LONG = ("adapt", "masked from scratch")
+LONG = ("adapt", "adapt in float32", "masked from scratch")
 
 
 @pytest.mark.parametrize(
