@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from amsnet_cli.errors import PhotoError
@@ -41,6 +42,13 @@ def samples(tmp_path) -> Path:
     if importlib.util.find_spec("pillow_heif"):
         write_heic(folder / "iphone.heic", smooth(np.uint8, 3))
     (folder / "sensor.dng").write_bytes(bayer_dng(np.full((64, 96), 600, np.uint16)))
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8))
+    for name in ("windows.bmp", "netpbm.ppm", "frames.gif"):
+        noise.save(folder / name)
+    if importlib.util.find_spec("imagecodecs"):
+        pixels = np.asarray(noise)
+        for compression in ("packbits", "lzw", "zstd", "jpegxl"):
+            tifffile.imwrite(folder / f"{compression}.tif", pixels, compression=compression)
     return folder
 
 
@@ -56,9 +64,9 @@ def fuzz(folder: Path, seed: int, count: int) -> dict[str, int]:
 
 
 def test_hundreds_of_mutated_files(samples):
-    found = fuzz(samples, 0, 400)
+    found = fuzz(samples, 0, 300)
     print(found)
-    assert found["read"] > 40 and found["refused"] > 100
+    assert found["read"] > 30 and found["refused"] > 75
 
 
 @pytest.mark.realdata
@@ -91,6 +99,8 @@ class TestEveryFormat:
     def test_random_bytes_behind_a_valid_beginning(self, samples):
         noise = np.random.default_rng(0).bytes(20_000)
         for path in sorted(samples.iterdir()):
+            if path.suffix in (".bmp", ".ppm"):  # plain samples, which may be anything
+                continue
             path.write_bytes(path.read_bytes()[:64] + noise)
             with pytest.raises(PhotoError, match=path.name):
                 read_photo(path)
@@ -121,8 +131,8 @@ class TestBombs:
     def test_png_that_expands_a_thousandfold(self, tmp_path):
         path, side = tmp_path / "bomb.png", 20_000
         pack = zlib.compressobj(9)
-        data = b"".join(pack.compress(bytes(3 * side + 1)) for _ in range(side)) + pack.flush()
-        header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+        data = b"".join(pack.compress(bytes(side + 1)) for _ in range(side)) + pack.flush()
+        header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
         path.write_bytes(
             b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", data)
             + png_chunk(b"IEND", b"")
@@ -157,7 +167,7 @@ class TestBombs:
 
     @pytest.mark.parametrize("kind", [b"iCCP", b"zTXt", b"iTXt"])
     def test_metadata_that_expands_a_thousandfold(self, tmp_path, kind):
-        data = zlib.compress(bytes(200_000_000), 9)
+        data = zlib.compress(bytes(100_000_000), 9)
         head = {
             b"iCCP": b"icc\0\0",
             b"zTXt": b"Raw profile type iptc\0\0",

@@ -188,6 +188,7 @@ def denoise(
         )  # fmt: skip
         printer = OutcomePrinter(plan.jobs, pipes, as_json=as_json, quiet=quiet)
         printer.excluded(plan.excluded)
+        printer.passed_over(plan.passed_over)
         if dry_run:
             raise typer.Exit(printer.plan())
         if report:

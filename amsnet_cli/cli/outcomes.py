@@ -41,6 +41,18 @@ class OutcomePrinter:
             more = f" and {len(photos) - 1} more" if len(photos) > 1 else ""
             say(f"{photos[0]}{more}: left out, as the result of another photo")
 
+    def passed_over(self, files: Sequence[Path]) -> None:
+        """Print how many files are no photos by their suffix; as JSON, each."""
+        if not files:
+            return
+        counts = Counter(path.suffix.lower() or "without a suffix" for path in files)
+        suffixes = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
+        if not self._quiet:
+            say(f"{len(files)} files passed over, which are no photos by their suffix: {suffixes}")
+        if self._as_json:
+            for path in files:
+                print_json({"input": str(path), "output": None, "status": "passed_over"})
+
     def plan(self) -> int:
         """Print what would be done; returns the exit code."""
         unreadable = 0

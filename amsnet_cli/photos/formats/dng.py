@@ -96,7 +96,7 @@ FORMAT = Format(
     read=raw.read,
     write=write,
     depths=(16,),
-    alpha=False,
+    fourth_channels=(),
 )
 
 
