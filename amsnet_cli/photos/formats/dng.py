@@ -17,6 +17,7 @@ from amsnet_cli.photos import dng_tags, exif, ifd
 from amsnet_cli.photos.formats import raw
 from amsnet_cli.photos.formats.dng_replace import replace_pictures
 from amsnet_cli.photos.formats.format import Format
+from amsnet_cli.photos.formats.raw_exif import exif_of
 from amsnet_cli.photos.formats.tiff import XMP
 from amsnet_cli.photos.ifd import Directory, Entry
 from amsnet_cli.photos.mosaic import Mosaic, MosaicPhoto
@@ -145,7 +146,7 @@ def _new_file(content: bytes, mosaic: Mosaic, preview: NDArray[np.uint8]) -> byt
 def _described(content: bytes, order: str) -> Directory:
     """Return the tags of EXIF and XMP of a file that is no DNG."""
     described: Directory = {}
-    block = raw.exif_of(content)
+    block = exif_of(content)
     if block is not None and exif.is_sound(block):
         described = ifd.reordered(ifd.read_tree(block), ifd.byte_order(block), order)
     packet = ifd.value_of(content, XMP)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -16,10 +15,10 @@ from numpy.typing import NDArray
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import colour, dng_tags, exif, ifd, xmp
 from amsnet_cli.photos.dng_tags import DngTags
-from amsnet_cli.photos.formats import jpeg_segments
 from amsnet_cli.photos.formats.format import Format
+from amsnet_cli.photos.formats.raw_exif import exif_of
 from amsnet_cli.photos.formats.tiff import IPTC, XMP
-from amsnet_cli.photos.ifd import Directory, MalformedError
+from amsnet_cli.photos.ifd import MalformedError
 from amsnet_cli.photos.metadata import marked_upright
 from amsnet_cli.photos.mosaic import (
     Box,
@@ -32,15 +31,6 @@ from amsnet_cli.photos.mosaic import (
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.pixel_codec import with_depth
 
-_CR3_HEAD = 1 << 20
-"""Bytes at the beginning of a CR3 file that hold its metadata."""
-_DESCRIPTIVE = frozenset(
-    {
-        *(0x010E, exif.MAKE, exif.MODEL, exif.ORIENTATION, exif.SOFTWARE, 0x0132, 0x013B, 0x8298),
-        *(ifd.EXIF_IFD, ifd.GPS_IFD),
-    }
-)
-"""Tags that describe the picture; the others are of the sensor or of a thumbnail."""
 _SIGNATURES = (
     *(b"FUJIFILMCCD-RAW", b"\0MRM", b"FOVb", b"IIU\0", b"IIRO", b"IIRS", b"MMOR"),
     b"II*\0\x10\0\0\0CR",
@@ -336,47 +326,6 @@ def is_raw(content: bytes) -> bool:
         return False
     kinds = (ifd.first_number(page.get(_PHOTOMETRIC), order, 0) for page in pages)
     return any(kind in _SENSOR_VALUES for kind in kinds)
-
-
-def exif_of(content: bytes) -> bytes | None:
-    """Make an EXIF block of camera, exposure, place and author.
-
-    Most RAW files are TIFF files. Fujifilm's RAF holds a JPEG with the EXIF, whose place is in its
-    header; Canon's CR3 holds the directories as TIFF files of their own, in boxes of ISO 14496-12.
-
-    Returns:
-        The block, or None where there is nothing to keep.
-    """
-    if content.startswith(b"FUJIFILMCCD-RAW ") and len(content) > 92:
-        place, length = struct.unpack_from(">II", content, 84)
-        return jpeg_segments.exif_of(content[place : place + length])
-    if content[4:12] == b"ftypcrx ":
-        return _exif_of_boxes(content[:_CR3_HEAD])
-    try:
-        tree = ifd.read_tree(content)
-    except MalformedError:
-        return None
-    return exif.make_block(_descriptive(tree), ifd.byte_order(content))
-
-
-def _exif_of_boxes(content: bytes) -> bytes | None:
-    parts: list[Directory] = []
-    for name in (b"CMT1", b"CMT2", b"CMT4"):  # the first directory, EXIF, GPS
-        at = content.find(name)
-        size = struct.unpack_from(">I", content, at - 4)[0] if at >= 4 else 8
-        block = content[at + 4 : at - 4 + size]
-        try:
-            parts.append(ifd.reordered(ifd.read_tree(block), ifd.byte_order(block), "<"))
-        except MalformedError:
-            parts.append({})
-    first, exposure, place = parts
-    tree = _descriptive(first)
-    tree |= {tag: part for tag, part in ((ifd.EXIF_IFD, exposure), (ifd.GPS_IFD, place)) if part}
-    return exif.make_block(tree, "<")
-
-
-def _descriptive(tree: Directory) -> Directory:
-    return {tag: item for tag, item in tree.items() if tag in _DESCRIPTIVE}
 
 
 def _profile(channels: int, *, linear: bool) -> bytes:
