@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 from amsnet_cli.batch.plan import Job, Naming, plan_jobs
 from amsnet_cli.batch.run import run_jobs
 from amsnet_cli.cli.app import app
-from amsnet_cli.errors import DeviceError, OutputError, PhotoError, UsageError
+from amsnet_cli.errors import BugError, DeviceError, OutputError, PhotoError, UsageError
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import write_photo
@@ -281,12 +281,28 @@ class TestRun:
         )  # fmt: skip
         assert [o.status for o in outcomes] == ["done", "failed", "not_run", "not_run"]
 
-    def test_what_is_a_bug_is_not_hidden(self):
-        def work(job, photo):
-            raise ZeroDivisionError
+    @pytest.mark.parametrize("threads", [0, 1])
+    @pytest.mark.parametrize("step", ["read", "work", "write"])
+    def test_a_bug_is_the_failure_of_its_photo(self, step, threads):
+        def fail_on(name):
+            def run(job, *args):
+                if name == step and job.source.stem == "1":
+                    raise ZeroDivisionError("one\ntwo")
+                return {"read": self.PHOTO, "work": (self.PHOTO, None), "write": None}[name]
 
-        with pytest.raises(ZeroDivisionError):
-            list(run_jobs(self.jobs(2), read=lambda j: self.PHOTO, work=work, write=print))
+            return run
+
+        outcomes = list(
+            run_jobs(
+                self.jobs(3), read=fail_on("read"), work=fail_on("work"), write=fail_on("write"),
+                threads=threads,
+            )
+        )  # fmt: skip
+        assert [o.status for o in outcomes] == ["done", "failed", "done"]
+        assert isinstance(outcomes[1].error, BugError)
+        assert isinstance(outcomes[1].error.__cause__, ZeroDivisionError)
+        assert str(outcomes[1].error).startswith("1.png: a bug in amsnet: ZeroDivisionError (one t")
+        assert "AMSNET_DEBUG=1" in str(outcomes[1].error)
 
 
 @pytest.fixture

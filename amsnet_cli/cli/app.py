@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +10,8 @@ from typer.core import TyperGroup
 
 from amsnet_cli import __version__
 from amsnet_cli.cli import compare, denoise, evaluate, fit, submit, weights
-from amsnet_cli.cli.console import reports_errors
+from amsnet_cli.cli.console import complain, reports_errors
+from amsnet_cli.cli.streams import run_with_streams
 
 
 class _Commands(TyperGroup):
@@ -53,4 +55,4 @@ def _options(
 
 def main() -> None:
     """Run the command line."""
-    app()
+    sys.exit(run_with_streams(app, complain))

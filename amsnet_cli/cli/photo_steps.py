@@ -11,7 +11,7 @@ from amsnet_cli.batch.destination import Destination
 from amsnet_cli.batch.plan import Job
 from amsnet_cli.cli.console import progress_bar, say
 from amsnet_cli.cli.model_choice import ModelChooser
-from amsnet_cli.errors import OutputError
+from amsnet_cli.errors import OutputError, PhotoError
 from amsnet_cli.inference.denoise import Denoised, DenoiseOptions, denoise
 from amsnet_cli.photos.exif import camera_of
 from amsnet_cli.photos.formats.raw import RawOptions
@@ -91,7 +91,10 @@ class PhotoSteps:
             raise OutputError(f"{job.target}: {error.strerror}", "choose another OUT") from error
         photo = read_photo(job.source, self.raw)
         if self.keep_time:
-            self._modified_ns[job] = job.source.stat().st_mtime_ns
+            try:
+                self._modified_ns[job] = job.source.stat().st_mtime_ns
+            except OSError as error:
+                raise PhotoError(f"{job.source}: cannot be read ({error.strerror})") from error
         self._cameras[job] = camera_of(photo.exif)
         if self.depth:
             photo = replace(photo, bits=self.depth)

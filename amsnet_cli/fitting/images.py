@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from amsnet_cli.errors import PhotoError
+from amsnet_cli.errors import AmsnetError, BugError, PhotoError
 from amsnet_cli.photos.colour import is_linear
 from amsnet_cli.photos.exif import camera_of
 from amsnet_cli.photos.find import find_photos
@@ -121,9 +121,10 @@ def load_images(
     for number, (i, read) in enumerate(_read_ahead(paths, drawn, pixels_each, seed), 1):
         try:
             photos[i] = read.result()
-        except PhotoError as error:
-            skipped[i] = str(error)
-            on_skip(str(error))
+        except Exception as error:  # A bug in reading one photo is no reason to stop either.
+            known = error if isinstance(error, AmsnetError) else BugError(paths[i], error)
+            skipped[i] = str(known)
+            on_skip(str(known))
         else:
             kept += sum(crop.shape[0] * crop.shape[1] for crop in photos[i][2])
         to_come = math.ceil(number * max(0, max_pixels - kept) / max(1, kept))
