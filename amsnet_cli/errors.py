@@ -16,6 +16,8 @@ is a bug outside of any photo and keeps its traceback.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -63,6 +65,17 @@ class BugError(AmsnetError):
             f"{photo}: a bug in amsnet: {type(error).__name__}{f' ({said})' * bool(said)}",
             "report it, please, with the traceback that AMSNET_DEBUG=1 shows",
         )
+
+
+@contextmanager
+def bugs_named(photo: Path) -> Iterator[None]:
+    """Turn whatever is raised within, but for an `AmsnetError`, into a `BugError` of a photo."""
+    try:
+        yield
+    except AmsnetError:
+        raise
+    except Exception as error:
+        raise BugError(photo, error) from error
 
 
 class TrainingError(AmsnetError):

@@ -13,7 +13,7 @@ from typing import Concatenate, Generic, Literal, ParamSpec, TypeVar
 
 from amsnet_cli.atomic import clear_leftovers
 from amsnet_cli.batch.plan import Job
-from amsnet_cli.errors import AmsnetError, BugError, DeviceError, OutputError, UsageError
+from amsnet_cli.errors import AmsnetError, DeviceError, OutputError, UsageError, bugs_named
 from amsnet_cli.photos.photo import Photo
 
 P = ParamSpec("P")
@@ -140,14 +140,11 @@ def _timed(
 ) -> tuple[T, float]:
     """Return a step's result and its seconds; whatever it raises becomes an `AmsnetError`."""
     started = time.monotonic()
-    try:
-        result = step(job, *args, **kwargs)
-    except AmsnetError:
-        raise
-    except MemoryError as error:
-        raise DeviceError("out of memory", "try --jobs 0, or a smaller photo") from error
-    except Exception as error:
-        raise BugError(job.source, error) from error
+    with bugs_named(job.source):
+        try:
+            result = step(job, *args, **kwargs)
+        except MemoryError as error:
+            raise DeviceError("out of memory", "try --jobs 0, or a smaller photo") from error
     return result, time.monotonic() - started
 
 

@@ -76,6 +76,9 @@ def run_with_streams(command: Callable[[], object], complain: Callable[[OutputEr
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    # Once Ctrl-C has left code that is made of a string, as imports of torch hold it, CPython ends
+    # the process by SIGINT, though it was handled since. To run more such code takes that back.
+    eval("0")
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
