@@ -16,7 +16,7 @@ from torch import Tensor
 
 from amsnet_cli.noise.level import MAD_TO_SIGMA
 
-HOT_PIXEL_REACH = 3
+HOT_PIXEL_REACH = 4
 """Pixels around a pixel that decide whether it is hot."""
 
 
@@ -48,7 +48,7 @@ class HotPixelConfig:
 def find_hot_pixels(image: Tensor, config: HotPixelConfig = HotPixelConfig()) -> Tensor:
     """Return where an image has hot pixels, for each channel on its own.
 
-    The noise is the median absolute deviation of the pixels 2 and 3 away. Where most of those are
+    The noise is the median absolute deviation of the 72 pixels 2 to 4 away. Where most of those are
     equal there is no noise to compare with: graphics and clipped areas have no hot pixels.
 
     Args:
@@ -56,15 +56,15 @@ def find_hot_pixels(image: Tensor, config: HotPixelConfig = HotPixelConfig()) ->
         config: see `HotPixelConfig`.
 
     Returns:
-        (N, 3) int64: channel, row and column of each; none within 3 pixels of the border.
+        (N, 3) int64: channel, row and column of each; none within 4 pixels of the border.
     """
     channels = image.shape[0]
     places = torch.nonzero(_stands_out(image, config))
     channel, row, column = places.unbind(1)
-    around = _around(image, row, column, HOT_PIXEL_REACH)  # (N, C, 7, 7)
+    around = _around(image, row, column, HOT_PIXEL_REACH)  # (N, C, 9, 9)
     offsets = torch.arange(-HOT_PIXEL_REACH, HOT_PIXEL_REACH + 1).abs()
     ring = torch.maximum(offsets[:, None], offsets) >= 2
-    background = around[..., ring].median(2).values  # (N, C), of 40 pixels
+    background = around[..., ring].median(2).values  # (N, C)
     deviation = (around[..., ring] - background[..., None]).abs().median(2).values
     sigma = MAD_TO_SIGMA * deviation
     excess = around[..., HOT_PIXEL_REACH, HOT_PIXEL_REACH] - background
