@@ -11,7 +11,7 @@ from scipy.special import erf
 from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.inference.hot_pixels import mend_hot_pixels
 from amsnet_cli.model import load_model
-from amsnet_cli.noise.hot_pixels import HotPixelConfig, find_hot_pixels
+from amsnet_cli.noise.hot_pixels import find_hot_pixels
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import write_photo
