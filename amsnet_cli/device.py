@@ -17,22 +17,22 @@ def choose_device(name: str) -> torch.device:
         name: "auto" (CUDA, else Apple's MPS, else the CPU), "cpu", "cuda", "cuda:N" or "mps".
 
     Raises:
-        DeviceError: there is no such device here.
+        DeviceError: this machine has no such device.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
         name = "cuda" if cuda else "mps" if mps else "cpu"
     kind, _, number = name.partition(":")
-    there = {"cpu": not number, "cuda": cuda, "mps": mps and not number}
+    available = {"cpu": not number, "cuda": cuda, "mps": mps and not number}
     if number:
-        there["cuda"] = cuda and number.isdigit() and int(number) < torch.cuda.device_count()
-    if not there.get(kind, False):
+        available["cuda"] = cuda and number.isdigit() and int(number) < torch.cuda.device_count()
+    if not available.get(kind, False):
         raise DeviceError(f"no device {name} here", "try --device auto or --device cpu")
     return torch.device(name)
 
 
 def computes_bfloat16_fast(device: torch.device) -> bool:
-    """Return whether bfloat16 is faster than float32 there, by the kind of processor.
+    """Return whether bfloat16 is faster than float32 on a device.
 
     CPUs need AVX512-BF16 or AMX; without, bfloat16 is emulated and slower.
     """
@@ -40,14 +40,14 @@ def computes_bfloat16_fast(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         # Older versions of torch cannot say; float32 is right in any case.
-        abilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-        return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
+        capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return False
 
 
 @contextmanager
 def fast_precision(device: torch.device, allowed: bool = True) -> Iterator[bool]:
-    """Run convolutions in bfloat16 where `allowed` and faster; yields whether they do."""
+    """Run convolutions in bfloat16 if `allowed` and faster; yields whether they do."""
     fast = allowed and computes_bfloat16_fast(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=fast):
         yield fast

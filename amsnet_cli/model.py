@@ -1,7 +1,7 @@
 """Models: a network and how to run it, in one safetensors file.
 
-The file's metadata hold one JSON object under the key `amsnet`, the fields of `ModelConfig` and
-the version of the format.
+The file's metadata have one JSON object under the key `amsnet`: the fields of `ModelConfig` and the
+version of the format.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ class ModelConfig:
         noise: the noise that its single pass was trained for; "white" is without spatial
             correlation.
         white: name of the bundled weights that replace it on photos with white noise; "" for none.
-        cameras: the cameras a fit was given, each with its lowest and highest ISO; an empty list
-            if no photo tells its ISO.
-        provenance: how it was made; for people, the program reads only `fitted_on` and
-            `imported_from`, to name it.
+        cameras: the cameras of a fit, each with its lowest and highest ISO; an empty list if no
+            photo states its ISO.
+        provenance: how it was made, for people. The program reads only `fitted_on` and
+            `imported_from`, to describe it.
     """
 
     network: CompactUNetConfig | PaperNetwork

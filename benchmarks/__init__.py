@@ -1,1 +1,1 @@
-"""Numbers of the README, one command each; not part of the package."""
+"""Commands that measure the numbers of the docs; not part of the package."""

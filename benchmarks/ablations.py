@@ -1,11 +1,11 @@
-"""The paper's ablations in small: denoiser, mask ratio, strides, refinement, smoothing.
+"""The paper's ablations at a small scale: denoiser, mask ratio, strides, refinement, smoothing.
 
     python -m benchmarks.ablations DATA/sidd_val32 --minutes 5 --networks compact dncnn
 
-The folder holds `noisy/` and `clean/` pictures of the same names. Each row's network is fitted from
-scratch to the noisy pictures alone, with the same time budget, by the paper's preset or our own
-(`--preset masked`); each row changes one thing of the base. The strengths of NLM and BM3D are
-chosen with the clean pictures, which flatters them. Prints one Markdown table. `--models` keeps the
+The folder has `noisy/` and `clean/` pictures of the same names. Each row's network is fitted from
+scratch to the noisy pictures, with the same time budget, by the paper's preset or our own
+(`--preset masked`). Each row changes one setting of the base. The strengths of NLM and BM3D are
+chosen with the clean pictures, which favours them. Prints one Markdown table. `--models` keeps the
 models for the next run.
 """
 

@@ -1,11 +1,11 @@
-"""PSNR gain against minutes: the default adapted, a network from scratch, the paper's preset.
+"""Measure the PSNR gain of fits over time: adapted, from scratch, and by the paper's preset.
 
     python -m benchmarks.fits DATA_DIR --sets sidd10 renoir30:3 --minutes 1 5 --keep fits.json
 
-DATA_DIR holds one folder per set with `noisy/` and `clean/` pictures of the same names. Each fit is
-an `amsnet fit` in a process of its own, on the noisy pictures that are scored. All of them take
-hours: `--keep` stores the results, and a second run resumes from there, with the same weights on
-the same kind of machine. Prints one Markdown table per set; peak memory is that of the process.
+DATA_DIR has one folder per set, with `noisy/` and `clean/` pictures of the same names. Each fit is
+an `amsnet fit` in its own process, on the noisy pictures that are scored. All fits together take
+hours. `--keep` stores the results, and the next run resumes from them if weights and machine are
+the same. Prints one Markdown table per set; peak memory is that of the process.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ minutes, seconds taken, PSNR and peak memory in bytes."""
 
 
 def run_fit(noisy: Path, model: Path, minutes: float, options: list[str]) -> tuple[float, float]:
-    """Fit in a process of its own; return its seconds and its peak memory in bytes."""
+    """Fit in another process; return its seconds and its peak memory in bytes."""
     command = [sys.executable, "-m", "amsnet_cli", "fit", str(noisy), "-o", str(model), "-q"]
     command += ["--minutes", str(minutes), "--force", *options]
     started = time.monotonic()
@@ -86,7 +86,7 @@ def measure(folder: Path, every: int, name: str, minutes: float, results: SetRes
 
 
 def table(name: str, results: SetResults) -> None:
-    """Print Markdown."""
+    """Print a Markdown table."""
     print(f"\n{name}, {results['pictures']} pictures; `photo` {results['photo']:.2f} dB\n")
     print("| fit | budget, minutes | seconds taken | PSNR | gain | peak memory |")
     print("|---|---:|---:|---:|---:|---:|")

@@ -1,19 +1,19 @@
-"""What each stage and each number of the post-processing is worth.
+"""Measure the gain of each stage and the effect of each number of the post-processing.
 
     python -m benchmarks.postprocess DATA --sets sidd10 polyu100 --kinds KODAK MCMASTER
     python -m benchmarks.postprocess DATA --sets sidd10 --without limit_sharpness keep_graphics
     python -m benchmarks.postprocess DATA --sets sidd10 polyu100 --sweep
 
-DATA holds one folder a set with `noisy/` and `clean/` of the same names; --kinds takes folders of
-clean pictures, whose noise is drawn as `benchmarks.kinds` draws it. The network runs once a
-picture, with the weights that `amsnet denoise` would take; only the post-processing is repeated.
+DATA has one folder per set, with `noisy/` and `clean/` pictures of the same names. --kinds takes
+folders of clean pictures, which get the noise of `benchmarks.kinds`. The network runs once per
+picture, with the weights that `amsnet denoise` would select. Only the post-processing is repeated.
 
-The first table has a line for each set: what auto gains in dB over the noisy picture, what the
-network's own output does (`--strength 1`), and what each stage is worth, which is the gain with it
-less that without it. Each cell is the mean, and after the slash the picture with the least.
+The table has a row for each set: the gain in dB over the noisy picture of `auto` and of the
+network's output (`--strength 1`), and the gain of each stage: that of `auto` minus that of `auto`
+without the stage. Each cell has the mean and, after the slash, the least of all pictures.
 
---sweep moves each number by a fifth up and down, one at a time, and prints the larger change of
-each set's mean. Ends of a range stop short of one another; odd whole numbers stay odd.
+--sweep changes each number by a fifth up and down, one at a time, and prints the larger change of
+each set's mean. The ends of a range never cross; odd integers stay odd.
 """
 
 from __future__ import annotations
@@ -51,22 +51,22 @@ from benchmarks.quality import machine
 STAGES = [f.name for f in fields(PostprocessConfig) if f.type == "bool"]
 NO_STAGE = replace(PostprocessConfig(), **dict.fromkeys(STAGES, False))
 FACTORS = (0.8, 1.2)
-NOTHING = 0.01
+NO_EFFECT = 0.01
 """Change in dB of a set's mean up to which a number is listed as without effect."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A picture with the network's output, and what is kept of the default post-processing.
+    """A picture with the network's output and its statistics for the default post-processing.
 
     Attributes:
         noisy: 8 bits.
         clean: (H, W, 3) uint8.
         before: PSNR of the noisy picture, in dB.
-        resolved: how it is denoised.
+        resolved: options of its denoising.
         output: of the network.
-        statistics: by the default configuration.
-        step: quantisation step by the default configuration.
+        statistics: with the default configuration.
+        step: quantisation step with the default configuration.
     """
 
     noisy: Photo
@@ -117,8 +117,8 @@ def numbers_of(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Callab
     """All numbers of a configuration.
 
     Yields:
-        The name, the value and a function that gives the configuration with another value; both
-        ends of a range, and both columns of a table, are numbers of their own.
+        The name, the value and a function that returns the configuration with another value. The
+        two ends of a range are separate numbers, and so are the columns of a table.
     """
     for field in fields(config):
         value, name = getattr(config, field.name), f"{prefix}{field.name}"
@@ -152,7 +152,7 @@ def numbers_of(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Callab
 
 
 def moved(value: Any, factor: float) -> Any:
-    """A number, or a column of them, times a factor; whole ones change by at least 1."""
+    """Scale a number, or each of a column; integers change by at least 1."""
     if isinstance(value, tuple):
         return tuple(moved(x, factor) for x in value)
     if isinstance(value, float):
@@ -167,7 +167,7 @@ def _replaced(config: Any, name: str, value: Any) -> Any:
 
 
 def _between(x: float, ends: tuple[float, ...], i: int) -> float:
-    """Keep the ends of a range apart; whole numbers are no range."""
+    """Limit a new end of a range so that it does not cross the other; integers are no range."""
     if len(ends) != 2 or isinstance(x, int):
         return x
     return min(x, 0.99 * ends[1]) if i == 0 else max(x, 1.01 * ends[0])
@@ -180,7 +180,7 @@ def load_set(folder: Path, every: int, model: Model) -> list[Case]:
 
 
 def load_kinds(folders: list[Path], every: int, model: Model) -> Iterator[tuple[str, list[Case]]]:
-    """Run the network over each kind of noise, as `benchmarks.kinds` draws it."""
+    """Run the network over each kind of noise of `benchmarks.kinds`."""
     paths = [path for folder in folders for path in find_photos(folder)[::every]]
     pictures = [middle(read_photo(path).pixels) for path in paths]
     pictures = [picture for picture in pictures if picture.shape == (SIDE, SIDE, 3)]
@@ -190,17 +190,17 @@ def load_kinds(folders: list[Path], every: int, model: Model) -> Iterator[tuple[
 
 
 def print_stages(name: str, cases: list[Case], stages: list[str]) -> None:
-    """Print the line of a set."""
+    """Print the row of a set."""
     default = PostprocessConfig()
-    auto, bare = gains(cases, default), gains(cases, NO_STAGE)
-    cells = [f"{np.mean([case.before for case in cases]):.2f}", _cell(auto), _cell(bare)]
+    auto, raw_output = gains(cases, default), gains(cases, NO_STAGE)
+    cells = [f"{np.mean([case.before for case in cases]):.2f}", _cell(auto), _cell(raw_output)]
     for stage in stages:
         cells.append(_cell(auto - gains(cases, replace(default, **{stage: False}))))
     print(f"| {name} ({len(cases)}) |", " | ".join(cells), "|", flush=True)
 
 
 def print_sweep(sets: dict[str, list[Case]], only: list[str]) -> None:
-    """Print a line for each number."""
+    """Print a row for each number."""
     default = PostprocessConfig()
     auto = {name: gains(cases, default).mean() for name, cases in sets.items()}
     print("\n| number | default | largest |", " | ".join(sets), "|")
@@ -215,29 +215,29 @@ def print_sweep(sets: dict[str, list[Case]], only: list[str]) -> None:
             both = [gains(cases, config).mean() - auto[name] for config in configs]
             changes.append(max(both, key=abs))
         largest = max(changes, key=abs)
-        if abs(largest) <= NOTHING:
+        if abs(largest) <= NO_EFFECT:
             without_effect.append(number)
         cells = " | ".join(f"{change:+.3f}" for change in changes)
-        print(f"| {number} | {_shown(value)} | {largest:+.3f} | {cells} |", flush=True)
-    print(f"\nNo set moves by more than {NOTHING} dB: {', '.join(without_effect) or 'none'}.")
+        print(f"| {number} | {_format(value)} | {largest:+.3f} | {cells} |", flush=True)
+    print(f"\nNo set moves by more than {NO_EFFECT} dB: {', '.join(without_effect) or 'none'}.")
 
 
 def digests(model: Model, path: Path) -> str:
-    """Name the weights and the beginnings of their SHA-256."""
+    """Return the names of the weights with the first digits of their SHA-256."""
     files = {model.name: path}
     if model.white:
         files[model.white.name] = bundled_path(own_manifest().entry(model.config.white))
-    found = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
-    return ", ".join(f"{name} {digest[:12]}" for name, digest in found.items())
+    hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
+    return ", ".join(f"{name} {digest[:12]}" for name, digest in hashes.items())
 
 
 def _cell(values: NDArray[np.float64]) -> str:
     return f"{values.mean():+.3f} / {values.min():+.2f}"
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     if isinstance(value, tuple):
-        return ", ".join(_shown(x) for x in value)
+        return ", ".join(_format(x) for x in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -246,19 +246,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("data", type=Path, help="holds one folder a set")
+    parser.add_argument("data", type=Path, help="has one folder per set")
     parser.add_argument("--sets", nargs="+", default=[], metavar="SET")
     parser.add_argument("--kinds", nargs="+", type=Path, default=[], metavar="CLEAN_FOLDER")
     parser.add_argument("--every", type=int, default=1, help="take each n-th picture of a folder")
     parser.add_argument("--weights", default="photo")
     parser.add_argument("--without", nargs="+", choices=STAGES, default=STAGES, metavar="STAGE")
-    parser.add_argument("--sweep", action="store_true", help="move each number by a fifth")
+    parser.add_argument("--sweep", action="store_true", help="change each number by a fifth")
     parser.add_argument(
         "--numbers",
         nargs="+",
         default=[""],
         metavar="START",
-        help="of the sweep: those that begin so",
+        help="of the sweep: only those that begin with START",
     )
     args = parser.parse_args()
     if not args.sets and not args.kinds:
@@ -277,17 +277,17 @@ def main() -> None:
         print("|---|---:|---:|---:|" + "---:|" * len(stages))
     sets: dict[str, list[Case]] = {}
 
-    def found(name: str, cases: list[Case]) -> None:
+    def report(name: str, cases: list[Case]) -> None:
         if args.sweep:
             sets[name] = cases
         else:
             print_stages(name, cases, stages)
 
     for name in args.sets:
-        found(name, load_set(args.data / name, args.every, model))
+        report(name, load_set(args.data / name, args.every, model))
     if args.kinds:
         for name, cases in load_kinds(args.kinds, args.every, model):
-            found(name, cases)
+            report(name, cases)
     if args.sweep:
         print_sweep(sets, args.numbers)
 

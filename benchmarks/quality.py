@@ -1,10 +1,11 @@
-"""Quality and speed side by side: noisy, OpenCV NLM, BM3D and amsnet on the same files.
+"""Compare quality and speed of OpenCV's NLM, BM3D and amsnet on the same pictures.
 
-    python benchmarks/quality.py DATA_DIR --sets sidd10 polyu100 --weights photo sidd --fit 5
+    python -m benchmarks.quality DATA_DIR --sets sidd10 polyu100 --weights photo sidd --fit 5
 
-DATA_DIR holds one folder a set with `noisy/` and `clean/` of the same names. NLM runs at the
-strength that is best for the set, BM3D at the sigma that is best for the middles of four of its
-pictures, both chosen with the clean pictures, which flatters them. Prints one Markdown table a set.
+DATA_DIR has one folder per set, with `noisy/` and `clean/` pictures of the same names. NLM runs at
+the strength that is best for the set, BM3D at the sigma that is best for crops of four of its
+pictures. Both are chosen with the clean pictures, which favours them. Prints one Markdown table per
+set.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from amsnet_cli.research.evaluation import PROTOCOL, psnr, ssim
 NLM_STRENGTHS = (3, 5, 7, 10, 15, 20, 30)
 BM3D_SIGMAS = (5, 8, 10, 15, 25, 40, 60)
 WORSE = 0.05
-"""dB below the noisy picture from which a result counts as worse."""
+"""Loss in dB from which a result counts as worse than the noisy picture."""
 
 Picture = NDArray[np.uint8]
 Method = Callable[[Picture], Picture]
@@ -45,7 +46,7 @@ def nlm(strength: int) -> Method:
 
 
 def bm3d_at(sigma: int) -> Method:
-    """BM3D on RGB for white noise of `sigma` of 255."""
+    """BM3D on RGB for white noise; `sigma` on a scale of 255."""
 
     def method(noisy: Picture) -> Picture:
         clean = bm3d.bm3d_rgb(noisy / 255.0, sigma / 255)
@@ -55,7 +56,7 @@ def bm3d_at(sigma: int) -> Method:
 
 
 def best_sigma(pairs: list[tuple[Picture, Picture]]) -> int:
-    """BM3D's strength for a set, by the middles of four pictures: it is slow."""
+    """Choose BM3D's sigma for a set on the centres of four pictures, as it is slow."""
     middles = []
     for noisy, clean in pairs[:: -(-len(pairs) // 4)]:
         y, x = (max(0, side // 2 - 128) for side in noisy.shape[:2])
@@ -64,8 +65,8 @@ def best_sigma(pairs: list[tuple[Picture, Picture]]) -> int:
     return max(found, key=lambda s: found[s])
 
 
-def amsnet(name: str, masks: int | None) -> Method:
-    """Published weights, a fitted model or a model file."""
+def amsnet(name: str, masks: int | None = None) -> Method:
+    """Denoise with weights or a model; `masks` is the number of masks, None for the default."""
     model = load_model(name)
 
     def method(noisy: Picture) -> Picture:
@@ -76,7 +77,7 @@ def amsnet(name: str, masks: int | None) -> Method:
 
 
 def score(method: Method, pairs: list[tuple[Picture, Picture]]) -> dict[str, float]:
-    """Mean PSNR and SSIM, pictures that came out worse, seconds a megapixel."""
+    """Mean PSNR and SSIM, number of pictures that became worse, seconds per megapixel."""
     psnrs, ssims, worse, seconds, pixels = [], [], 0, 0.0, 0
     for noisy, clean in pairs:
         started = time.perf_counter()
@@ -92,26 +93,29 @@ def score(method: Method, pairs: list[tuple[Picture, Picture]]) -> dict[str, flo
     }  # fmt: skip
 
 
-def against(folder: Path, paths: list[tuple[Path, Path]]) -> Method:
-    """Another tool's results: pictures in `folder` with the stems of the noisy ones."""
+def results_of(folder: Path, paths: list[tuple[Path, Path]]) -> Method:
+    """Another tool's results: the pictures in `folder` with the stems of the noisy ones, in order.
+
+    Only for one pass over the pairs of `paths`.
+    """
     outputs = {p.stem: p for p in folder.iterdir()}
     results = iter([read_photo(outputs[noisy.stem]).pixels for noisy, _ in paths])
     return lambda x: next(results)
 
 
 def fitted(paths: list[tuple[Path, Path]], minutes: float) -> Method:
-    """The default after `amsnet fit` on the noisy pictures; the default if they gain nothing."""
+    """The default weights, after `amsnet fit` on the noisy pictures if it gains anything."""
     with TemporaryDirectory() as place:
         folder, model = Path(place) / "noisy", Path(place) / "fitted.safetensors"
         folder.mkdir()
         for path, _ in paths:
             (folder / path.name).symlink_to(path.resolve())
         fitted_model = fit(folder, model, device="cpu", minutes=minutes).model
-        return amsnet(str(fitted_model or "photo"), None)
+        return amsnet(str(fitted_model or "photo"))
 
 
 def machine() -> str:
-    """Name what the seconds depend on."""
+    """Describe the processor, the number of threads and the precision."""
     abilities = torch.cpu.get_capabilities()
     name = abilities.get("cpu_name", platform.processor())
     fast = computes_bfloat16_fast(torch.device("cpu"))
@@ -120,7 +124,7 @@ def machine() -> str:
 
 
 def table(title: str, rows: dict[str, dict[str, float]]) -> None:
-    """Print Markdown."""
+    """Print a Markdown table."""
     print(f"\n{title}\n")
     print("| method | PSNR | SSIM | worse than noisy | s/megapixel |")
     print("|---|---:|---:|---:|---:|")
@@ -143,10 +147,12 @@ def main() -> None:
     parser.add_argument("--no-bm3d", action="store_true", help="it takes a minute a megapixel")
     parser.add_argument(
         "--against", nargs="*", default=[], metavar="NAME=FOLDER",
-        help="results of other tools; FOLDER/SET/ holds a picture for each noisy one",
+        help="results of other tools; FOLDER/SET/ has a picture for each noisy one",
     )  # fmt: skip
     parser.add_argument("--fit", type=float, metavar="MINUTES", help="also `photo` after a fit")
-    parser.add_argument("--clean", type=Path, help="folder of clean pictures, to see what changes")
+    parser.add_argument(
+        "--clean", type=Path, help="folder of clean pictures, to measure how much they change"
+    )
     args = parser.parse_args()
 
     print(
@@ -173,22 +179,22 @@ def main() -> None:
             sigma = best_sigma(pairs)
             rows[f"BM3D, sigma = {sigma}"] = score(bm3d_at(sigma), pairs)
         for other in args.against:
-            known_as, _, place = other.partition("=")
-            rows[known_as] = score(against(Path(place) / name, paths), pairs)
-        for known_as, method in methods.items():
-            rows[known_as] = score(method, pairs)
+            label, _, place = other.partition("=")
+            rows[label] = score(results_of(Path(place) / name, paths), pairs)
+        for label, method in methods.items():
+            rows[label] = score(method, pairs)
         if args.fit:
-            after = f"amsnet photo, fitted to these for at most {args.fit:g} min"
-            rows[after] = score(fitted(paths, args.fit), pairs)
+            label = f"amsnet photo, fitted to these for at most {args.fit:g} min"
+            rows[label] = score(fitted(paths, args.fit), pairs)
         table(f"{name}, {len(pairs)} pictures", rows)
     if args.clean:
         photos = (read_photo(p) for p in find_photos(args.clean)[:: args.every])
         pairs = [(p.pixels, p.pixels) for p in photos if p.pixels.shape[2] == 3]
-        for known_as, method in methods.items():
+        for label, method in methods.items():
             changes = [psnr(method(x), x) for x, _ in pairs]
             drift = max(abs(float(method(x).mean() - x.mean())) for x, _ in pairs[:10])
             print(
-                f"\n{args.clean.name}, {len(pairs)} clean pictures, {known_as}: changed by "
+                f"\n{args.clean.name}, {len(pairs)} clean pictures, {label}: changed by "
                 f"{np.mean(changes):.1f} dB, at most {min(changes):.1f} dB; mean brightness by at "
                 f"most {drift:.2f} of 255"
             )

@@ -30,7 +30,7 @@ def test_ablations_print_a_row_for_each_fit(tmp_path, noisy_crop, preset):
 
 def test_each_kind_of_noise_is_all_that_tells_a_file_from_its_twin(clean_crop):
     pytest.importorskip("bm3d", reason='needs pip install -e ".[benchmarks]"')
-    from benchmarks.kinds import KINDS, as_it_is
+    from benchmarks.kinds import KINDS, unchanged
 
     picture = np.tile(clean_crop, (9, 9, 1))[:480, :480]
     for name, kind in KINDS.items():
@@ -38,7 +38,7 @@ def test_each_kind_of_noise_is_all_that_tells_a_file_from_its_twin(clean_crop):
         again, _ = kind.pair(picture, np.random.default_rng(0))
         assert np.array_equal(noisy, again), name
         assert 3 < np.std(noisy.astype(float) - clean) < 60, name
-        noiseless = replace(kind, noise=as_it_is, afterwards=as_it_is)
+        noiseless = replace(kind, noise=unchanged, afterwards=unchanged)
         without, twin = noiseless.pair(picture, np.random.default_rng(0))
         assert np.array_equal(without, twin), name
 

@@ -56,7 +56,7 @@ def test_pairs_by_path_whatever_the_suffix(tmp_path):
 @pytest.mark.parametrize("names", [["b.png"], ["a.png", "a.tif"]])
 def test_a_picture_without_exactly_one_partner_is_an_error(tmp_path, names):
     noisy, clean = folders(tmp_path, ["a.png"], names)
-    with pytest.raises(PhotoError, match="a.png: [02] pictures of its name"):
+    with pytest.raises(PhotoError, match="a.png: [02] clean pictures of this name"):
         pair_photos(noisy, clean)
 
 
@@ -90,9 +90,9 @@ def test_one_folder_with_both_kinds(tmp_path, noisy, clean):
 
 @pytest.mark.parametrize(
     ("names", "says"),
-    [(["a.png"], "do not tell"), (["a_noisy.png"], "do not tell"),
-     (["a_noisy.png", "b_clean.png"], "a_noisy.png: 0 pictures"),
-     (["a_noisy.png", "a_clean.png", "a_gt.png"], "a_noisy.png: 2 pictures")],
+    [(["a.png"], "cannot recognise"), (["a_noisy.png"], "cannot recognise"),
+     (["a_noisy.png", "b_clean.png"], "a_noisy.png: 0 clean pictures"),
+     (["a_noisy.png", "a_clean.png", "a_gt.png"], "a_noisy.png: 2 clean pictures")],
 )  # fmt: skip
 def test_one_folder_that_cannot_be_told_apart(tmp_path, names, says):
     folder, _ = folders(tmp_path, names, [])

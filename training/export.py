@@ -3,11 +3,13 @@
     python -m training.export photo.safetensors --name photo
     python -m training.export first.safetensors second.safetensors --weights .3 .7
 
-Writes the network in half precision into the package, and its size, sha256 and inference settings
-into its entry of `weights_manifest.json`. Several models of one architecture are averaged weight by
-weight (Wortsman et al., "Model soups", ICML 2022, and "Robust fine-tuning of zero-shot models",
-CVPR 2022): different runs of the last stretch, or a model and its fine-tuned version. Scores,
-limits and training data of the entry are written by hand.
+Writes the network in half precision into the package. Writes its size, sha256 and inference
+settings into its entry of `weights_manifest.json`; scores, limits and training data of the entry
+are written by hand.
+
+Several models of one architecture are averaged weight by weight: several runs, or a model and its
+fine-tuned version (Wortsman et al., "Model soups", ICML 2022; Wortsman et al., "Robust fine-tuning
+of zero-shot models", CVPR 2022).
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ PACKAGE = Path(amsnet_cli.__file__).parent
 def main() -> None:
     """Parse, average, save, update the manifest."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", type=Path, nargs="+", help="of training.pretrain, fit or this")
+    parser.add_argument("models", type=Path, nargs="+", help="model files")
     parser.add_argument("--weights", type=float, nargs="+", help="of the average; default: equal")
     parser.add_argument("--name", default="photo", help="bundled entry to replace")
     parser.add_argument("--noise", choices=("any", "white"), default="any", help="kind of noise")

@@ -23,7 +23,7 @@ from training.camera import MARGIN, simulate, with_white_noise
 from training.patterns import with_pattern
 
 MASK_RATIOS = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 0.5)
-"""One is drawn for each patch: three in four are seen whole, for the single pass."""
+"""One is drawn for each patch. Three in four patches are not masked, for the single pass."""
 PATTERN_RATIO = 0.2
 """Fraction of patches with a synthetic pattern."""
 SCALES = (1.0, 3.0)
@@ -192,7 +192,7 @@ def self_ensemble(network: MaskedNetwork, noisy: Tensor) -> Tensor:
 
 
 class ReplayBuffer:
-    """The latest batches, each used in several steps: simulating takes longer than training.
+    """The latest batches, each used in several steps, as simulation is slower than training.
 
     Args:
         size: batches kept.

@@ -1,4 +1,4 @@
-"""Synthetic patterns: fine structure that few photos have and that denoisers take for noise.
+"""Synthetic patterns: fine structure that is rare in photos and that denoisers take for noise.
 
 Meshes, gratings, halftone screens, checks, fur and text, in two colours, slightly warped, blended
 over part of a photo.
@@ -27,18 +27,18 @@ def with_pattern(photo: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[
         (H, W, 3) uint8.
     """
     height, width = photo.shape[:2]
-    draw = (_waves, _waves, _checks, _strands, _strands, _text)[rng.integers(6)]
+    draw = (_waves, _waves, _checks, _strands, _strands, _lettering)[rng.integers(6)]
     ink = draw(height, width, rng)[..., None]  # (H, W, 1) in [0, 1]
-    under = photo.astype(np.float32)
-    if rng.random() < 0.5:  # as part of the scene: a factor of its brightness
-        patterned = under * (1 - rng.uniform(0.1, 0.9) * ink)
+    base = photo.astype(np.float32)
+    if rng.random() < 0.5:  # part of the scene: darkens it
+        patterned = base * (1 - rng.uniform(0.1, 0.9) * ink)
     else:
         paper, colour = rng.uniform(0, 255, (2, 3))
         patterned = paper + (colour - paper) * ink
     y, x = (np.sort(rng.integers(-side // 2, side * 3 // 2, 2)) for side in (height, width))
-    where = np.zeros((height, width, 1), np.float32)
-    where[max(0, y[0]) : max(0, y[1]), max(0, x[0]) : max(0, x[1])] = 1
-    mixed = under + where * rng.uniform(0.3, 1.0) * (patterned - under)
+    region = np.zeros((height, width, 1), np.float32)
+    region[max(0, y[0]) : max(0, y[1]), max(0, x[0]) : max(0, x[1])] = 1
+    mixed = base + region * rng.uniform(0.3, 1.0) * (patterned - base)
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 
 
@@ -66,6 +66,7 @@ def _waves(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _checks(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """A chequerboard with squares of 1.2 to 12 pixels."""
     u, v = _warp_grid(height, width, rng)
     side = np.exp(rng.uniform(np.log(1.2), np.log(12)))
     squares = ((np.floor(u / side) + np.floor(v / side)) % 2).astype(np.float32)
@@ -83,14 +84,14 @@ def _strands(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
         along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
         brush = np.exp(-0.5 * ((along / length) ** 2 + (across / thickness) ** 2))
         brush /= np.sqrt(np.square(brush).sum())
-        place = cv2.GaussianBlur(rng.standard_normal((height, width)), (0, 0), 10)
-        weight = np.exp(3 * place / place.std()).astype(np.float32)
+        regions = cv2.GaussianBlur(rng.standard_normal((height, width)), (0, 0), 10)
+        weight = np.exp(3 * regions / regions.std()).astype(np.float32)
         strands += weight * cv2.filter2D(white, -1, brush)
         total += weight
     return 0.5 + 0.5 * np.tanh(rng.uniform(0.4, 1.5) * strands / total)
 
 
-def _text(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+def _lettering(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     """Lines of printed or stroke-font text, level or rotated, sharp or blurred."""
     size = float(np.exp(rng.uniform(np.log(7), np.log(40))))
     lines = [
@@ -108,9 +109,9 @@ def _text(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
         face, thickness = int(rng.integers(8)), max(1, round(size / rng.uniform(8, 20)))
         scale = cv2.getFontScaleFromHeight(face, max(5, round(0.7 * size)), thickness)
         for i, line in enumerate(lines):
-            place = (0, round((i + 1) * 1.2 * size))
-            cv2.putText(ink, line, place, face, scale, 255, thickness, cv2.LINE_AA)
+            baseline = (0, round((i + 1) * 1.2 * size))
+            cv2.putText(ink, line, baseline, face, scale, 255, thickness, cv2.LINE_AA)
     if rng.random() < 0.5:
-        turn = cv2.getRotationMatrix2D((width / 2, height / 2), rng.normal(0, 15), 1.0)
-        ink = cv2.warpAffine(ink, turn, (width, height), borderMode=cv2.BORDER_REFLECT)
+        rotation = cv2.getRotationMatrix2D((width / 2, height / 2), rng.normal(0, 15), 1.0)
+        ink = cv2.warpAffine(ink, rotation, (width, height), borderMode=cv2.BORDER_REFLECT)
     return cv2.GaussianBlur(ink.astype(np.float32) / 255, (0, 0), rng.uniform(0.1, 1.1))

@@ -3,17 +3,17 @@ r"""Train the shipped networks on clean photos with simulated camera noise.
     python -m training.pretrain --photos CLEAN_DIR --state pretrain.pt --steps 20000 --minutes 9 \
         --train photo='{"widths": [48, 96, 160], "blocks": [1, 1, 2], "unshuffle": 2}'
 
-Run it again with the same `--state` to resume, until it prints "done". It uses CUDA if there is a
-GPU. Several networks can be trained at once on the same batches: the processor simulates noise, and
-a GPU has time for more than one network. Beside the state lies a model file of each, the moving
-average of its weights over the last thousand steps or so, for `training.export`.
+Run it again with the same `--state` to resume, until it prints "done". It uses CUDA if available.
+Several networks can be trained at once on the same batches: CPUs simulate the noise, and a GPU has
+time for more than one network. Each network's moving average of the weights (about the last
+thousand steps) is saved as a model file beside the state, for `training.export`.
 
-`--noisy FOLDER --teacher MODEL` adds distillation: some patches of each step are of real noisy
-photos, and their target is the teacher's self-ensemble. Simulation alone teaches less, and further
-training on simulated noise undoes what a fit to real photos has learned.
+`--noisy FOLDER --teacher MODEL` adds distillation: some patches of each step come from real noisy
+photos, and their target is the teacher's self-ensemble. Training on simulated noise alone is worse
+on real photos, and undoes a fit to them.
 
-One network learns both: three in four patches are seen whole (the single pass), the others with a
-quarter or half of their pixels masked (for the multi-mask pass and `amsnet fit --preset masked`).
+One network learns both passes: three in four patches are not masked (single pass), the others have
+a quarter or half of their pixels masked (multi-mask pass and `amsnet fit --preset masked`).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from amsnet_cli.core.networks import CompactUNetConfig, MaskedNetwork
 from amsnet_cli.device import fast_precision
 from amsnet_cli.fitting.trainer import Trainer, TrainerConfig
 from amsnet_cli.model import Inference, ModelConfig, build_network, load_model, save_model
+from amsnet_cli.research.evaluation import psnr
 from amsnet_cli.weights.store import find_weights
 from training.patches import (
     SIMULATIONS,
@@ -50,16 +51,16 @@ WEIGHT_DECAY = 1e-4
 EMA_DECAY = 0.999
 BETA2 = 0.99
 GRAD_CLIP = 0.2
-"""Twice the usual norm after the warm-up. With the low `BETA2` it keeps single patches of extreme
-noise from throwing the training off."""
+"""Twice the usual norm after the warm-up. With the low `BETA2` it limits the effect of single
+patches of extreme noise."""
 LOSS_FLOOR = 0.5 / 255
-"""RMSE in [0, 1] units from which on a patch counts as denoised."""
+"""RMSE in [0, 1] units below which further improvement of a patch hardly counts."""
 REPLAY_SIZE = 64
-"""Batches to draw from where each is used more than once."""
+"""Batches in the replay buffer if each is used more than once."""
 
 
 def load_start(start: str) -> tuple[MaskedNetwork, ModelConfig]:
-    """Return a network and its config: of a model, or with fresh weights of a shape in JSON."""
+    """Return a network and its config: a model's, or fresh weights for a configuration in JSON."""
     if start.startswith("{"):
         shape = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(start).items()}
         config = ModelConfig(network=CompactUNetConfig(**shape))
@@ -83,14 +84,12 @@ def psnr_on(network: MaskedNetwork, folder: Path, device: torch.device, count: i
     scores = []
     for noisy_path in sorted((folder / "noisy").iterdir())[:count]:
         clean_path = folder / "clean" / noisy_path.name
-        noisy, clean = (
-            torch.from_numpy(cv2.imread(str(p))[..., ::-1].copy()).permute(2, 0, 1)[None].float()
-            for p in (noisy_path, clean_path)
-        )
+        noisy, clean = (cv2.imread(str(p))[..., ::-1] for p in (noisy_path, clean_path))
+        x = torch.from_numpy(noisy.copy()).to(device).permute(2, 0, 1)[None].float() / 255
         with torch.inference_mode(), fast_precision(device):
-            denoised = single_pass(network, noisy.to(device) / 255).float().cpu()
-        error = ((denoised * 255).round().clamp(0, 255) - clean).square().mean()
-        scores.append(10 * math.log10(255**2 / error.item()))
+            denoised = single_pass(network, x)[0].float()
+        pixels = (denoised * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
+        scores.append(psnr(pixels, clean))
     return sum(scores) / len(scores)
 
 
@@ -101,12 +100,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--state", type=Path, required=True, help="file of the training state")
     parser.add_argument(
         "--train", nargs="+", required=True, metavar="NAME=START",
-        help="networks; START is a model, or JSON of a shape to start from fresh weights",
+        help="networks; START is a model, or the JSON of a CompactUNetConfig for fresh weights",
     )  # fmt: skip
     parser.add_argument("--noisy", type=Path, help="folder of real noisy photos to distill on")
     parser.add_argument("--teacher", help="model that denoises them")
-    parser.add_argument("--distilled", type=int, default=8, help="patches of those per step")
-    parser.add_argument("--models", type=Path, help="where NAME.safetensors go; beside the state")
+    parser.add_argument("--distilled", type=int, default=8, help="of these patches per step")
+    parser.add_argument("--models", type=Path, help="folder of the models; default: of the state")
     parser.add_argument("--noise", choices=SIMULATIONS, default="camera", help="to simulate")
     parser.add_argument("--evaluate", type=Path, nargs="*", default=[], help="sets to log PSNR of")
     parser.add_argument("--steps", type=int, default=20_000)

@@ -31,10 +31,13 @@ def noise_statistics(noisy: Picture, clean: Picture) -> dict[str, float]:
         clean: the same scene without noise.
 
     Returns:
-        Standard deviations on a scale of 255, overall and by brightness; autocorrelation of luma
-        (mean of the channels) at `LAGS` along rows and columns; fraction of the noise power in
-        luma; correlation of the channels; ratio of the finest noise at edges to flat areas;
-        kurtosis. NaN where too few pixels are flat.
+        - Standard deviation on a scale of 255, overall and by brightness.
+        - Autocorrelation of luma (mean of the channels) at `LAGS`, along rows and columns.
+        - Fraction of the noise power in luma, and correlation of the channels.
+        - Ratio of the finest noise at edges to that in flat areas.
+        - Kurtosis.
+
+        NaN where too few pixels are flat.
     """
     noise = noisy - clean
     noise -= cv2.GaussianBlur(noise, (0, 0), 12)

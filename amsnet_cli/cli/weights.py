@@ -23,7 +23,7 @@ from amsnet_cli.cli.console import (
     show_table,
 )
 from amsnet_cli.errors import OutputError, UsageError, WeightsError
-from amsnet_cli.weights.inventory import InventoryItem, inventory, leftovers
+from amsnet_cli.weights.inventory import InventoryItem, inventory, stale_files
 from amsnet_cli.weights.inventory import remove as remove_file
 from amsnet_cli.weights.manifest import ManifestEntry, load_manifest
 from amsnet_cli.weights.pull import pull as pull_entry
@@ -218,7 +218,7 @@ def remove(name: Name, yes: Yes = False) -> None:
 @app.command()
 def prune(yes: Yes = False) -> None:
     """Delete stale files: abandoned downloads, and pulled weights that no manifest lists."""
-    stale = leftovers()
+    stale = stale_files()
     if not stale:
         say("nothing to prune")
         return

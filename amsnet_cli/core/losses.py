@@ -5,26 +5,27 @@ from __future__ import annotations
 from torch import Tensor
 
 SMOOTHING_WEIGHT = 0.01
+"""Weight of the total variation in `prior_smoothing`, as in the paper."""
 
 
 def masked_l1(prediction: Tensor, noisy: Tensor, hidden: Tensor) -> Tensor:
     """Mean absolute error on the hidden pixels only (AMSNet, the single mask scheme).
 
     Args:
-        prediction: (B, C, H, W), what the network made of the visible pixels.
+        prediction: (B, C, H, W), the network's output for the visible pixels.
         noisy: (B, C, H, W), the noisy image itself, the target.
-        hidden: (B, 1, H, W) bool, True where hidden; visible pixels do not count.
+        hidden: (B, 1, H, W) bool, True where hidden.
 
     Returns:
-        Scalar; 0 where nothing is hidden.
+        Scalar; 0 if nothing is hidden.
     """
-    share = hidden.to(prediction.dtype)
-    error = (prediction - noisy).abs() * share
-    return error.sum() / (share.sum() * noisy.shape[1]).clamp_min(1.0)
+    counted = hidden.to(prediction.dtype)
+    error = (prediction - noisy).abs() * counted
+    return error.sum() / (counted.sum() * noisy.shape[1]).clamp_min(1.0)
 
 
 def prior_smoothing(prediction: Tensor, noisy: Tensor, weight: float = SMOOTHING_WEIGHT) -> Tensor:
-    """Prior smoothing: stay near the noisy image, with little total variation (variant P).
+    """Prior smoothing: distance to the noisy image plus weighted total variation (variant P).
 
     Args:
         prediction: (B, C, H, W), the output of the multi-mask pass.

@@ -1,4 +1,4 @@
-"""Complementary masks, and what a network sees in place of a hidden pixel."""
+"""The mask scheme: complementary masks, training masks, and the values that fill hidden pixels."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _NEIGHBOURS = ((1.0, 2.0, 1.0), (2.0, 0.0, 2.0), (1.0, 2.0, 1.0))
 
 
 def partition_masks(n_masks: int, size: tuple[int, int, int], generator: torch.Generator) -> Tensor:
-    """Draw a random partition of the pixels into complementary masks (AMSNet, multi-mask).
+    """Draw a random partition of the pixels into complementary masks (AMSNet, multi-mask scheme).
 
-    Mask j hides the pixels whose index is j, so the `n_masks` masks together hide every
-    pixel exactly once, and each hides a share of about 1 / n_masks.
+    Mask j hides the pixels whose index is j. So all masks together hide every pixel exactly once,
+    and each hides about 1 / n_masks of them.
 
     Args:
         n_masks: k, from 1 (everything hidden at once) to 255.
@@ -34,7 +34,9 @@ def partition_masks(n_masks: int, size: tuple[int, int, int], generator: torch.G
 def random_mask(
     mask_ratio: Tensor, size: tuple[int, int, int], generator: torch.Generator
 ) -> Tensor:
-    """Draw one training mask per image; each pixel is hidden independently.
+    """Draw one training mask per image (AMSNet, single mask scheme).
+
+    Each pixel is hidden independently.
 
     Args:
         mask_ratio: (B,) probabilities in [0, 1], one for each image.
@@ -50,34 +52,34 @@ def random_mask(
 
 
 def fill_hidden(noisy: Tensor, hidden: Tensor, fill: Fill) -> Tensor:
-    """Replace hidden pixels by something that does not depend on any hidden pixel.
+    """Replace hidden pixels by values that do not depend on any hidden pixel.
 
     Args:
         noisy: (B, C, H, W) float.
         hidden: (B, 1, H, W) bool, True where hidden.
         fill: "zeros", as in the paper, or "mean": the mean of the visible pixels of the 3x3
-            neighbourhood (edges weigh twice as much as corners); where none of the eight is
-            visible, of the 9x9 neighbourhood, and failing that of the whole image.
+            neighbourhood, where edges weigh twice as much as corners. If none of them is visible,
+            the mean of the 9x9 neighbourhood; if none there, of the whole image.
 
     Returns:
-        (B, C, H, W); visible pixels unchanged. All zeros where nothing at all is visible.
+        (B, C, H, W); visible pixels unchanged. All zeros if no pixel of the image is visible.
     """
     if fill == "zeros":
         return noisy.masked_fill(hidden, 0.0)
     if not hidden.any():
         return noisy
     visible = (~hidden).to(noisy.dtype)
-    seen = noisy * visible
+    visible_values = noisy * visible
     channels = noisy.shape[1]
     kernel = noisy.new_tensor(_NEIGHBOURS).expand(channels + 1, 1, 3, 3)
-    sums = F.conv2d(torch.cat([seen, visible], 1), kernel, padding=1, groups=channels + 1)
+    sums = F.conv2d(torch.cat([visible_values, visible], 1), kernel, padding=1, groups=channels + 1)
     total, weight = sums[:, :channels], sums[:, channels:]
-    lonely = hidden & (weight == 0)
-    if lonely.any():
-        wide = F.avg_pool2d(torch.cat([seen, visible], 1), 9, stride=1, padding=4)
-        overall = torch.cat([seen, visible], 1).mean((2, 3), keepdim=True).expand_as(wide)
+    isolated = hidden & (weight == 0)
+    if isolated.any():
+        wide = F.avg_pool2d(torch.cat([visible_values, visible], 1), 9, stride=1, padding=4)
+        overall = torch.cat([visible_values, visible], 1).mean((2, 3), keepdim=True).expand_as(wide)
         wide = torch.where(wide[:, channels:] > 0, wide, overall)
-        total = torch.where(lonely, wide[:, :channels], total)
-        weight = torch.where(lonely, wide[:, channels:], weight)
+        total = torch.where(isolated, wide[:, :channels], total)
+        weight = torch.where(isolated, wide[:, channels:], weight)
     mean = total / weight.clamp_min(torch.finfo(noisy.dtype).tiny)
     return torch.where(hidden, mean, noisy)

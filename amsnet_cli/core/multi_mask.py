@@ -1,8 +1,8 @@
 """Denoising whole images: the multi-mask pass and its refinements.
 
 A `Predictor` is any function `(noisy, hidden) -> prediction` over (B, C, H, W) and
-(B, 1, H, W) tensors that looks only at visible pixels; `core.networks.MaskedNetwork` makes
-one of a network.
+(B, 1, H, W) tensors that uses only visible pixels. `core.networks.MaskedNetwork` turns a network
+into one.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ Predictor = Callable[[Tensor, Tensor], Tensor]
 
 
 def single_pass(predict: Predictor, noisy: Tensor) -> Tensor:
-    """Denoise with nothing hidden, one evaluation of the network.
+    """Denoise with nothing hidden, by one evaluation of the network.
 
-    Only for a network that was trained for it: one that has seen masked pixels alone
+    Only for networks that were trained for it. One that was trained on masked pixels alone
     returns its input.
 
     Args:
@@ -39,8 +39,9 @@ def multi_mask_pass(
 ) -> Tensor:
     """Denoise by complementary masks (AMSNet, the multi-mask scheme, MMDB).
 
-    One evaluation for each mask; of each, only what was hidden is kept. So no pixel of the
-    result depends on the same pixel of the input, whatever the network (blindness).
+    The network is evaluated once per mask, and only the hidden pixels of its output are kept. So
+    no pixel of the result depends on the same pixel of the input, whatever the network
+    (blindness).
 
     Args:
         predict: see the module's docstring.
@@ -53,7 +54,7 @@ def multi_mask_pass(
         (B, C, H, W).
     """
     sub_images = pd_down(noisy, stride)  # (B*s*s, C, H/s, W/s)
-    # Padding repeats pixels; splitting the index alike hides a pixel and its copies together.
+    # Padding repeats pixels. The index is padded the same way: a pixel is hidden with its copies.
     sub_index = pd_down(mask_index, stride)  # (B*s*s, 1, H/s, W/s)
     denoised = torch.zeros_like(sub_images)
     for j in range(n_masks):
@@ -65,7 +66,7 @@ def multi_mask_pass(
 def random_replacement(
     denoised: Tensor, noisy: Tensor, share: float, generator: torch.Generator
 ) -> Tensor:
-    """Put some noisy pixels back, to be denoised again (R3 of AP-BSN; variant E of AMSNet).
+    """Replace random pixels of the result by noisy ones (R3 of AP-BSN; variant E of AMSNet).
 
     The refinement is the mean over several rounds (8 in the paper, with a share of 0.16) of
     `multi_mask_pass` without downsampling on what this returns.
@@ -73,8 +74,8 @@ def random_replacement(
     Args:
         denoised: (B, C, H, W), the result to refine.
         noisy: (B, C, H, W).
-        share: of the pixels that become noisy again, independently for each pixel of each
-            image, all channels together.
+        share: fraction of the pixels that become noisy again, drawn independently for each pixel
+            of each image, the same for all channels.
         generator: a CPU generator.
 
     Returns:

@@ -1,7 +1,7 @@
 """Pixel-shuffle downsampling (PD): one image becomes stride * stride sub-images.
 
-Neighbouring pixels of a sub-image lie `stride` pixels apart in the image, which breaks
-the spatial correlation of real camera noise (AP-BSN, and AMSNet after it).
+Neighbouring pixels of a sub-image are `stride` pixels apart in the image, which breaks the spatial
+correlation of real camera noise (AP-BSN, and AMSNet after it).
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ def pad_to_multiple(x: Tensor, multiple: int, padding: Padding = "reflection") -
     Args:
         x: (..., H, W), any dtype, any size from 1x1 up.
         multiple: at least 1.
-        padding: with what; a reflection repeats where the image is smaller than the border it
-            needs.
+        padding: "reflection", repeated if the image is smaller than the border, or "zeros".
 
     Returns:
         (..., H', W') with H', W' the next multiples of `multiple`.

@@ -1,1 +1,1 @@
-"""Import checkpoints that others have published, without running anything in them."""
+"""Import published checkpoints of other programs, without running anything in them."""

@@ -1,10 +1,12 @@
 """Check a PyTorch checkpoint without running anything in it.
 
-A checkpoint is a pickle with raw tensor data beside it. A pickle is a program for a small stack
+A checkpoint is a pickle together with raw tensor data. A pickle is a program for a small stack
 machine, which may call any function it can import. `read_checkpoint` simulates the machine and
-accepts only what builds dictionaries of tensors. `torch.load(weights_only=True)`, which loads what
-is returned, is a second barrier against code; but it hashes any key, and allocates any storage, so
-a small file could still take unbounded time or memory there.
+accepts only programs that build dictionaries of tensors.
+
+`torch.load(weights_only=True)`, which loads the returned content, is a second barrier against code.
+It is not enough: it hashes any key and allocates any storage, so a small file could take unbounded
+time or memory.
 """
 
 from __future__ import annotations
@@ -20,9 +22,9 @@ from typing import Any, NamedTuple
 from amsnet_cli.errors import WeightsError
 
 SIZE_LIMIT = 1 << 30
-"""Bytes of the largest file that is read; the largest known checkpoint has 117 million."""
+"""Largest file in bytes that is read; the largest known checkpoint has 117 million."""
 PICKLE_LIMIT = 16 << 20
-"""Bytes of the largest pickle in an archive; a known one has less than a million."""
+"""Largest pickle in bytes; those of known checkpoints have less than a million."""
 
 _ORDERED_DICT = "collections.OrderedDict"
 _REBUILD = "torch._utils._rebuild_tensor_v2"
@@ -34,13 +36,13 @@ _ITEM_SIZE = {
 }  # fmt: skip
 _GLOBALS = {_ORDERED_DICT, _REBUILD, *_ITEM_SIZE}
 
-# What torch.save writes in its one folder.
+# The records of torch.save, all in one folder.
 _RECORD = re.compile(
     r"(?P<folder>[^/\\]+)/(data\.pkl|data/\d+|version|byteorder"
     r"|\.format_version|\.storage_alignment|\.data/serialization_id)"
 )
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""First bytes of files by torch before 1.6: five pickles, then the storages."""
+"""First bytes of files by torch before 1.6, which are five pickles and then the storages."""
 
 
 class _Global(NamedTuple):
@@ -52,11 +54,11 @@ class _Storage(NamedTuple):
 
 
 class _Tensor:
-    """Stands for a tensor."""
+    """Placeholder for a tensor."""
 
 
 def read_checkpoint(path: Path) -> io.BytesIO:
-    """Read a checkpoint that holds only dictionaries and lists of tensors, numbers and text.
+    """Read a checkpoint that contains only dictionaries and lists of tensors, numbers and text.
 
     Args:
         path: written by `torch.save`, as a zip archive or in the format before torch 1.6.
@@ -93,7 +95,7 @@ def read_checkpoint(path: Path) -> io.BytesIO:
 
 
 class _RefusedError(Exception):
-    """What is wrong with the file."""
+    """The file is refused; the message says why."""
 
 
 def _repack(content: bytes) -> io.BytesIO:
@@ -149,7 +151,7 @@ def _check_pickle(stream: io.BytesIO, size: int) -> None:
         size: of the whole file in bytes; its storages cannot have more.
 
     Raises:
-        _RefusedError: it does anything but build dictionaries of tensors.
+        _RefusedError: it does anything else than build dictionaries of tensors.
     """
     machine = _Machine(size)
     try:

@@ -24,7 +24,7 @@ from amsnet_cli.weights.records import Origin, Record, write_record
 from amsnet_cli.weights.store import model_path
 
 REFINEMENT: dict[PaperNetwork, float] = {"deamnet": 0.16, "nafnet": 0.16}
-"""Share of random replacement refinement (R3) in the authors' configurations; others have none."""
+"""Fraction of random replacement refinement (R3) in the authors' configurations; 0 for others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +32,10 @@ class Imported:
     """An imported model.
 
     Attributes:
-        name: what to give to `-w`.
+        name: the name for `-w`.
         path: its file.
-        config: what it is and how it is run.
-        entry: the published weights that it is, or None.
+        config: its network and how to run it.
+        entry: its entry in the manifest, or None.
     """
 
     name: str
@@ -54,23 +54,23 @@ def import_weights(
 ) -> Imported:
     """Convert a checkpoint to a model and store it under a name.
 
-    A file that the manifest lists is stored as that entry, as if it had been pulled. It is
-    recognised by its digest, or by its exact name if no digest is published. Any other file
-    becomes a model beside the fitted ones.
+    A file in the manifest is stored as that entry, as if it had been pulled. It is recognised by
+    its digest, or by its exact name if no digest is published. Any other file is stored with the
+    fitted models.
 
     Args:
         source: a checkpoint of PyTorch or Lightning, a safetensors file of tensors, or a model
             file of this program.
         name: of the model; the file's stem if None.
-        single_pass: run it in a single pass, for networks that were trained on clean images.
+        single_pass: run the model in a single pass; for networks that were trained on clean images.
         force: replace an existing model of that name.
         notice: called with lines for the user.
 
     Raises:
         WeightsError: `source` is not a file, is not exactly a known network, would run code, or
-            differs from what the manifest or the lock file says of `name`.
-        UsageError: `name` is invalid or taken; or `single_pass` for a file that has settings of
-            its own, or in the manifest.
+            does not match the manifest's or the lock file's digest of `name`.
+        UsageError: `name` is invalid or taken; or `single_pass` is set for a model file or an entry
+            of the manifest, which have settings of their own.
         OutputError: a model of that name exists, or the store cannot be written.
     """
     if not source.is_file():
@@ -78,7 +78,7 @@ def import_weights(
         raise WeightsError(f"{source}: {what}", "name a checkpoint")
     if not os.access(source, os.R_OK):
         raise WeightsError(f"{source}: cannot be read", "check its permissions")
-    entry = _published(load_manifest(), source, name)
+    entry = _find_entry(load_manifest(), source, name)
     if entry is None:
         return _import_unlisted(source, name or source.stem, single_pass=single_pass, force=force)
     if single_pass:
@@ -97,7 +97,7 @@ def convert(source: Path, output: Path, entry: ManifestEntry) -> None:
     Args:
         source: the published file.
         output: the model file; an existing file is replaced.
-        entry: says which network it must be, and how to run it.
+        entry: gives the expected network, and how to run it.
 
     Raises:
         WeightsError: `source` is not exactly the network of the entry.
@@ -106,7 +106,7 @@ def convert(source: Path, output: Path, entry: ManifestEntry) -> None:
     _write_model(source, output, entry.file.name, entry=entry)
 
 
-def _published(manifest: Manifest, source: Path, name: str | None) -> ManifestEntry | None:
+def _find_entry(manifest: Manifest, source: Path, name: str | None) -> ManifestEntry | None:
     """Find a file in the manifest; refuse it if `name` is another entry."""
     named = manifest.entry(name) if name is not None and name in manifest else None
     entries = manifest.entries.values()
@@ -156,7 +156,7 @@ def _write_model(
     entry: ManifestEntry | None = None,
     single_pass: bool = False,
 ) -> ModelConfig:
-    """Recognise a file, write it as a model, read that back and compare every number."""
+    """Recognise a file, write it as a model, read that again and compare every number."""
     if is_safetensors(source):
         tensors, is_model = read_safetensors(source)
     else:
@@ -166,13 +166,13 @@ def _write_model(
             raise UsageError(f"{source} says itself how it is run", "leave out --single-pass")
         config = load_model(source).config
         _check_values(source, tensors)
-        _expect(entry, source, _network_name(config))
+        _check_network(entry, source, _network_name(config))
         shutil.copyfile(source, output)
     else:
         tensors = strip_prefixes(tensors)
         network = recognise(source, tensors)
         _check_values(source, tensors)
-        _expect(entry, source, network)
+        _check_network(entry, source, network)
         config = ModelConfig(
             network=network,
             fill="zeros",
@@ -191,7 +191,7 @@ def _write_model(
 
 
 def _check_values(source: Path, tensors: Mapping[str, Tensor]) -> None:
-    # After the structure: a view can claim any number of values.
+    # Only after the structure is known: a view can claim any number of values.
     if bad := [key for key, tensor in tensors.items() if not tensor.isfinite().all()]:
         raise WeightsError(
             f"{source}: refused: {bad[0]} has values that are not finite", "download it again"
@@ -202,7 +202,7 @@ def _network_name(config: ModelConfig) -> str:
     return config.network if isinstance(config.network, str) else "compact"
 
 
-def _expect(entry: ManifestEntry | None, source: Path, network: str) -> None:
+def _check_network(entry: ManifestEntry | None, source: Path, network: str) -> None:
     if entry and network != entry.network:
         raise WeightsError(
             f"{source}: refused: {entry.name} is a {entry.network}, this is a {network}",
@@ -213,7 +213,7 @@ def _expect(entry: ManifestEntry | None, source: Path, network: str) -> None:
 def _inference(
     network: PaperNetwork, entry: ManifestEntry | None, *, single_pass: bool
 ) -> Inference:
-    """How to run a checkpoint: as its entry says, in a single pass, or as in the paper."""
+    """Settings for a checkpoint: from its entry, a single pass, or the paper's."""
     if entry:
         fields: dict[str, Any] = entry.inference
         return Inference(**fields)

@@ -38,7 +38,7 @@ def recognise(source: Path, tensors: Mapping[str, Tensor]) -> PaperNetwork:
         tensors: by key, without prefix.
 
     Raises:
-        WeightsError: there is none; the message says what differs from the most similar one.
+        WeightsError: there is none; the message gives the differences from the most similar one.
     """
     found, known = _structure(tensors), _known_structures()
     if matching := [name for name, structure in known.items() if structure == found]:
@@ -59,8 +59,8 @@ def recognise(source: Path, tensors: Mapping[str, Tensor]) -> PaperNetwork:
     details = [f"{len(missing)} missing, such as {missing[0]}"] if missing else []
     details += [f"{len(extra)} unknown, such as {extra[0]!r}"] if extra else []
     details += [
-        f"{len(other)} of another shape or dtype, such as {key}: expected {_text(expected[key])}, "
-        f"found {_text(found[key])}"
+        f"{len(other)} of another shape or dtype, such as {key}: expected "
+        f"{_describe(expected[key])}, found {_describe(found[key])}"
         for key in other[:1]
     ]
     raise WeightsError(
@@ -82,6 +82,6 @@ def _known_structures() -> dict[PaperNetwork, Structure]:
     return known
 
 
-def _text(form: tuple[tuple[int, ...], torch.dtype]) -> str:
+def _describe(form: tuple[tuple[int, ...], torch.dtype]) -> str:
     shape, dtype = form
     return f"{'x'.join(map(str, shape)) or 'a scalar'} {str(dtype).removeprefix('torch.')}"

@@ -1,4 +1,4 @@
-"""Read the tensors of a foreign file: a checkpoint or safetensors."""
+"""Read the tensors of a checkpoint or safetensors file from other programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SAFE_TORCH = "2.10"
 
 
 def is_safetensors(source: Path) -> bool:
-    """Whether a file begins like safetensors: eight bytes of length, then a JSON object."""
+    """Return whether a file begins as safetensors do: eight bytes of length, then a JSON object."""
     with source.open("rb") as file:
         return file.read(9)[8:] == b"{"
 
@@ -55,7 +55,7 @@ def load_checkpoint(source: Path) -> dict[str, Tensor]:
         )
     try:
         content = torch.load(checked, map_location="cpu", weights_only=True)
-    except Exception as error:  # A malicious file can make torch raise anything.
+    except Exception as error:  # A malicious file can make torch raise any exception.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
             f"{source}: refused: torch cannot load it ({reason})", "download it again"

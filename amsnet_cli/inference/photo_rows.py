@@ -139,12 +139,7 @@ def photo_statistics(
     height, width, channels = noisy.pixels.shape
     statistics = Statistics(height, width, channels, config)
     for top, end in row_parts(height, width):
-        above, below = int(top > 0), int(end < height)
-        rows = slice(top - above, end + below)
-        statistics.add(
-            _decode(codec, noisy.pixels[rows]), _decode(wide, output[rows]),
-            above=above, below=below,
-        )  # fmt: skip
+        statistics.add(_decode(codec, noisy.pixels[top:end]), _decode(wide, output[top:end]))
     return statistics.finish()
 
 

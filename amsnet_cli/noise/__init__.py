@@ -1,1 +1,1 @@
-"""Noise: its level, whether it is white, its model, and drawing more of it."""
+"""Noise: estimate its level, detect whether it is white, model it, and draw more of it."""

@@ -1,4 +1,4 @@
-"""Read a curve that is sampled at evenly spaced points, such as noise level by brightness."""
+"""Interpolate a curve sampled at evenly spaced points, such as noise level by brightness."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ def interpolate(samples: Tensor, position: Tensor) -> Tensor:
     """Interpolate a sampled curve linearly.
 
     Args:
-        samples: (N,) float; NaN where the curve is not known, at least one value is.
+        samples: (N,) float; NaN where the curve is unknown. At least one sample must be known.
         position: any shape, in units of samples: 0 is the first, N - 1 the last.
 
     Returns:
-        The curve at each position, of its shape. NaNs are bridged by the known samples around
-        them; beyond the first and the last known sample the curve is constant.
+        The curve at each position, in the shape of `position`. NaNs are interpolated from the known
+        samples around them; beyond the first and the last known sample the curve is constant.
     """
     known = torch.nonzero(samples.isfinite()).flatten()
     if len(known) == 1:
         return samples[known].expand_as(position)
     last = len(samples) - 1
-    # The known samples around each interval between two samples, (N - 1,).
+    # The nearest known samples below and above each interval between two samples, (N - 1,).
     after = torch.searchsorted(known, torch.arange(last), right=True).clamp(1, len(known) - 1)
     low, high = known[after - 1], known[after]
     interval = position.clamp(0, last).long().clamp_max(last - 1)

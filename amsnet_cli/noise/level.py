@@ -14,17 +14,17 @@ MAD_TO_SIGMA = 1.4826
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseLevelConfig:
-    """Numbers of the blind noise level; `tests/test_noise_level.py` shows that they hold.
+    """Numbers of `noise_level`; `tests/test_noise_level.py` checks them.
 
     Attributes:
         block_size: side in pixels of the blocks that are compared.
-        tap_spacing: pixels between the taps of the kernel. Neighbouring pixels of cameras share
-            some of their noise, which a tight kernel would not see.
-        flattest: share of the blocks that is measured: those whose quarters differ least.
-        clipped_always_allowed: share of a block's pixels that may be black or white in any case.
+        tap_spacing: pixels between the taps of the kernel. Camera noise is correlated between
+            neighbouring pixels, and a dense kernel would miss the correlated part.
+        flattest: fraction of the blocks that is measured: those whose quarters differ least.
+        clipped_always_allowed: fraction of a block's pixels that may be black or white in any case.
         clipped_quantile: blocks with more clipped pixels than this quantile of all are left out.
-        clipped_never_allowed: clipped share from which nothing is estimated, if that quantile has
-            as much.
+        clipped_never_allowed: if that quantile has a larger clipped fraction than this, nothing is
+            estimated.
     """
 
     block_size: int = 16
@@ -39,17 +39,16 @@ def noise_level(image: Tensor, config: NoiseLevelConfig = NoiseLevelConfig()) ->
     """Estimate the standard deviation of the noise in the flattest blocks of an image.
 
     The kernel (1, -2, 1) in both directions, with unit gain on white noise (Immerkaer, "Fast noise
-    variance estimation", CVIU 1996), removes whatever changes linearly. The median absolute
-    deviation is robust to the texture that remains. Clipped blocks are left out, as their noise is
-    cut off.
+    variance estimation", CVIU 1996), removes linear gradients. The median absolute deviation is
+    robust to the remaining texture. Clipped blocks are left out, as clipping reduces noise.
 
     Args:
         image: (C, H, W) float in [0, 1].
         config: see `NoiseLevelConfig`.
 
     Returns:
-        (C,) sigma in [0, 1]; nan where the image is smaller than a block and its surroundings, or
-        clipped all over.
+        (C,) sigma in [0, 1]; NaN if the image is smaller than a block and the kernel around it, or
+        clipped nearly everywhere.
     """
     channels, height, width = image.shape
     levels = image.new_full((channels,), torch.nan)
@@ -68,8 +67,8 @@ def noise_level(image: Tensor, config: NoiseLevelConfig = NoiseLevelConfig()) ->
     response = response[:, 0, : rows * size, : columns * size]
     blocks = response.reshape(channels, rows, size, columns, size).permute(0, 1, 3, 2, 4)
     blocks = blocks.reshape(channels, rows * columns, size * size)  # (C, N, 256)
-    at_ends = ((centre <= 0) | (centre >= 1)).to(image.dtype)
-    clipped = F.avg_pool2d(at_ends, size)[:, 0, :rows, :columns].reshape(channels, rows * columns)
+    is_clipped = ((centre <= 0) | (centre >= 1)).to(image.dtype)
+    clipped = F.avg_pool2d(is_clipped, size)[:, 0, :rows, :columns].flatten(1)  # (C, N)
     for channel in range(channels):
         limit = clipped[channel].quantile(config.clipped_quantile)
         limit = limit.clamp_min(config.clipped_always_allowed)

@@ -1,12 +1,12 @@
 """Model the noise of a photo: its level by brightness, and its correlation.
 
-Wherever a first denoised version is smooth, what the noisy image holds beyond it is noise. Its
-level by brightness and its covariance between neighbours and channels describe the camera well
-enough to draw more of the same noise and to choose strides.
+Where a first denoised version is smooth, its residual is noise. The noise level by brightness and
+the covariance between neighbours and channels describe a camera well enough to draw more of the
+same noise, and to choose strides.
 
-Cameras that reduce noise themselves preserve edges and texture, and their noise with them. There
-noise cannot be told from structure. But a sensor's noise is as strong in one flat place as in the
-next of that brightness; what such a camera leaves of it is not.
+In-camera noise reduction preserves edges and texture together with their noise, which cannot be
+separated from structure there. But it can be detected in flat areas: at one brightness, the noise
+of a sensor is equally strong in all of them, and noise after noise reduction is not.
 """
 
 from __future__ import annotations
@@ -21,30 +21,32 @@ from amsnet_cli.noise.curve import interpolate
 
 MAX_LAG = 6
 """Distance in pixels up to which noise may be correlated."""
+MAX_CORRELATION = 0.1
+"""Correlation of luma below which noise counts as uncorrelated."""
 LEVELS = 9
-"""Brightnesses at which the noise level is kept: 0, 1/8, ... 1."""
+"""Number of brightnesses at which the noise level is kept: 0, 1/8, ... 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseModelConfig:
-    """Numbers of `estimate_noise`; `tests/test_noise_model.py` shows that they hold.
+    """Numbers of `estimate_noise`; `tests/test_noise_model.py` checks them.
 
     Attributes:
         block_size: side in pixels of the blocks that are measured.
-        smoothest: share of the blocks that is measured, overall and at each brightness.
+        smoothest: fraction of the blocks that is measured, overall and at each brightness.
         blur_sigma: of the Gaussian, in pixels; coarser structure belongs to the image.
-        max_level_ratio: between the darkest and the brightest parts noise differs by no more than
-            this factor; what looks like more is texture.
-        max_clipped: share of a block's pixels that may be clipped.
-        flat_margin: blocks are flat if their roughness (structure power over noise power) is less
-            than this above the smoothest 5 %.
-        smooth_factor: blocks are fairly smooth below this multiple of the smoothest's roughness.
-        outlier_range: blocks with less or more power than this share of the expected one do not
-            count for the covariance.
-        evenness_range: power of the weakest 5 % of blocks relative to the weakest quarter of that
-            brightness: up to the first, a camera surely reduced noise, from the second on it
-            surely did not.
-        min_evenness_blocks: fewer blocks of a brightness say nothing about that.
+        max_level_ratio: largest ratio of the noise levels of two brightnesses; a higher level is
+            texture.
+        max_clipped: fraction of a block's pixels that may be clipped.
+        flat_margin: blocks are flat if their roughness (structure power over noise power) exceeds
+            that of the smoothest 5 % by less than this.
+        smooth_factor: blocks are fairly smooth below this multiple of the roughness of the
+            smoothest.
+        outlier_range: blocks whose power, relative to the expected one, is outside this range do
+            not count for the covariance.
+        evenness_range: power of the weakest 5 % of blocks relative to the weakest quarter at one
+            brightness. Up to the first, the camera reduced noise; from the second on, it did not.
+        min_evenness_blocks: least number of blocks of a brightness for measuring that.
     """
 
     block_size: int = 16
@@ -68,8 +70,8 @@ class NoiseModel:
             luma the mean of the channels, in [0, 1] units.
         covariance: (2 * MAX_LAG + 1, 2 * MAX_LAG + 1, 3, 3) float32, of each channel with each
             channel at an offset (rows, columns), relative to the variance of luma.
-        edge_preservation: how far the camera's noise reduction preserved the noise of edges and
-            texture while it reduced that of flat areas, in [0, 1].
+        edge_preservation: how much the camera's noise reduction kept the noise of edges and texture
+            while it reduced that of flat areas, in [0, 1].
     """
 
     levels: Tensor
@@ -93,10 +95,10 @@ class NoiseModel:
         sigma = here.diagonal().clamp_min(1e-12).sqrt()
         return float((here / torch.outer(sigma, sigma)).triu(1).sum() / 3)
 
-    def decorrelating_stride(self, max_correlation: float = 0.1) -> int:
-        """Smallest stride at which luma noise is less correlated than `max_correlation`."""
+    def decorrelating_stride(self) -> int:
+        """Smallest stride at which luma noise is less correlated than `MAX_CORRELATION`."""
         strides = range(1, MAX_LAG)
-        return next((s for s in strides if abs(self.correlation(s)) < max_correlation), MAX_LAG - 1)
+        return next((s for s in strides if abs(self.correlation(s)) < MAX_CORRELATION), MAX_LAG - 1)
 
 
 def estimate_noise(
@@ -110,7 +112,7 @@ def estimate_noise(
         config: see `NoiseModelConfig`.
 
     Returns:
-        None where noise cannot be told from structure: the image is smaller than two blocks, or
+        None if noise and structure cannot be separated: the image is smaller than two blocks, or
         too little of it is smooth.
     """
     size = config.block_size
@@ -121,49 +123,42 @@ def estimate_noise(
     highpass = _blocks(noisy - smooth, size)  # (N, 3, 16, 16): noise, and fine structure if any
     highpass = highpass - highpass.mean((2, 3), keepdim=True)
     structure = _luma_power(_blocks(denoised - smooth, size))
-    removed = _luma_power(_blocks(residual - gaussian_blur(residual, config.blur_sigma), size))
-    roughness = (structure + 1e-7) / (removed + 1e-7)  # (N,)
+    removed = residual - gaussian_blur(residual, config.blur_sigma)
+    residual_power = _luma_power(_blocks(removed, size))
+    roughness = (structure + 1e-7) / (residual_power + 1e-7)  # (N,)
     brightness = _blocks(denoised, size).mean((1, 2, 3))
-    at_ends = ((noisy <= 0) | (noisy >= 1)).any(0, keepdim=True).float()
-    clipped = _blocks(at_ends, size).mean((1, 2, 3))
+    is_clipped = ((noisy <= 0) | (noisy >= 1)).any(0, keepdim=True).float()
+    clipped = _blocks(is_clipped, size).mean((1, 2, 3))
     unclipped = torch.nonzero(clipped < config.max_clipped).flatten()
-    if len(unclipped) < 4:  # a very dark image: the least clipped parts must do
+    if len(unclipped) < 4:  # a very dark image: take the least clipped blocks
         unclipped = clipped.argsort()[: max(4, int(config.smoothest * len(clipped)))]
 
     ranked = unclipped[roughness[unclipped].argsort()]
-    # What the very smoothest hold beyond a blur is noise that the first version keeps.
-    kept = roughness[ranked[len(ranked) // 20]]
-    flat = ranked[roughness[ranked] < kept + config.flat_margin]
+    # The roughness of the smoothest blocks is noise that the first version still has.
+    floor = roughness[ranked[len(ranked) // 20]]
+    flat = ranked[roughness[ranked] < floor + config.flat_margin]
     if len(flat) < config.smoothest * len(ranked):
         return None
-    first = ranked[: max(4, int(config.smoothest * len(ranked)))]
-    smoothish = ranked[roughness[ranked] < config.smooth_factor * roughness[first].median()]
-    selected = set(first.tolist())
-    nodes = torch.linspace(0, 1, LEVELS)
-    for node in nodes:
-        near = smoothish[(brightness[smoothish] - node).abs() < 0.5 / (LEVELS - 1)]
+    smoothest = ranked[: max(4, int(config.smoothest * len(ranked)))]
+    smooth_limit = config.smooth_factor * roughness[smoothest].median()
+    fairly_smooth = ranked[roughness[ranked] < smooth_limit]
+    selected = set(smoothest.tolist())
+    for node in torch.linspace(0, 1, LEVELS):
+        near = fairly_smooth[(brightness[fairly_smooth] - node).abs() < 0.5 / (LEVELS - 1)]
         if len(near) >= 4:
             selected |= set(near[: max(2, int(config.smoothest * len(near)))].tolist())
-    chosen = torch.tensor(sorted(selected))
+    measured = torch.tensor(sorted(selected))
 
-    variance, at = _luma_power(highpass[chosen]), brightness[chosen]
-    levels = torch.full((LEVELS,), torch.nan)
-    for i, node in enumerate(nodes):
-        near = (at - node).abs() < 1 / (LEVELS - 1)
-        if near.sum() >= 2:
-            levels[i] = variance[near].median()
-    if not levels.isfinite().any():
-        levels[:] = variance.median()
-    levels = interpolate(levels, torch.arange(LEVELS).float())
-    levels = levels.clamp_max(config.max_level_ratio**2 * float(levels.min()))
-    expected = interpolate(levels, at.clamp(0, 1) * (LEVELS - 1))
-    least, most = config.outlier_range
-    inliers = (variance < most * expected) & (variance > least * expected)
-    normalised = highpass[chosen] / variance.clamp_min(1e-9).sqrt()[:, None, None, None]
+    variance = _luma_power(highpass[measured])
+    curve = _variance_curve(variance, brightness[measured], config)
+    expected = interpolate(curve, brightness[measured].clamp(0, 1) * (LEVELS - 1))
+    low, high = config.outlier_range
+    inliers = (variance < high * expected) & (variance > low * expected)
+    normalised = highpass[measured] / variance.clamp_min(1e-9).sqrt()[:, None, None, None]
     return NoiseModel(
-        levels=levels.sqrt(),
+        levels=curve.sqrt(),
         covariance=_covariance(normalised[inliers] if inliers.sum() >= 2 else normalised),
-        edge_preservation=_edge_preservation(removed[flat], brightness[flat], config),
+        edge_preservation=_edge_preservation(residual_power[flat], brightness[flat], config),
     )
 
 
@@ -177,23 +172,36 @@ def gaussian_blur(x: Tensor, sigma: float = NoiseModelConfig.blur_sigma) -> Tens
 
 
 def _covariance(blocks: Tensor) -> Tensor:
-    """Mean covariance of (N, 3, P, P) at offsets up to MAX_LAG, faded out towards the far ones."""
+    """Mean covariance of (N, 3, P, P) at offsets up to MAX_LAG, tapered towards larger offsets."""
     side = blocks.shape[-1]
-    spectrum = torch.fft.fft2(blocks, s=(2 * side, 2 * side))  # zeros around: no wrapping
+    spectrum = torch.fft.fft2(blocks, s=(2 * side, 2 * side))  # zero padding: no wrap-around
     power = torch.einsum("nayx,nbyx->yxab", spectrum, spectrum.conj()) / len(blocks)
     covariance = torch.fft.ifft2(power, dim=(0, 1)).real
     offsets = torch.arange(-MAX_LAG, MAX_LAG + 1)
     overlap = (side - offsets.abs()).float()
-    fade = torch.hann_window(2 * MAX_LAG + 3, periodic=False)[1:-1].sqrt() / overlap
+    taper = torch.hann_window(2 * MAX_LAG + 3, periodic=False)[1:-1].sqrt() / overlap
     near: Tensor = covariance[offsets][:, offsets]
-    return near * torch.outer(fade, fade)[..., None, None]
+    return near * torch.outer(taper, taper)[..., None, None]
 
 
-def _edge_preservation(removed: Tensor, brightness: Tensor, config: NoiseModelConfig) -> float:
+def _variance_curve(variance: Tensor, brightness: Tensor, config: NoiseModelConfig) -> Tensor:
+    """Noise variance at brightness 0, 1/8, ... 1, (9,), from that of blocks, (N,)."""
+    curve = torch.full((LEVELS,), torch.nan)
+    for i, node in enumerate(torch.linspace(0, 1, LEVELS)):
+        near = (brightness - node).abs() < 1 / (LEVELS - 1)
+        if near.sum() >= 2:
+            curve[i] = variance[near].median()
+    if not curve.isfinite().any():
+        curve[:] = variance.median()
+    curve = interpolate(curve, torch.arange(LEVELS).float())
+    return curve.clamp_max(config.max_level_ratio**2 * float(curve.min()))
+
+
+def _edge_preservation(power: Tensor, brightness: Tensor, config: NoiseModelConfig) -> float:
     """`NoiseModel.edge_preservation` from the noise power and brightness of flat blocks, (N,)."""
     total, weighted = 0, 0.0
     for node in torch.linspace(0, 1, LEVELS):
-        near = removed[(brightness - node).abs() < 1 / (LEVELS - 1)].sort().values
+        near = power[(brightness - node).abs() < 1 / (LEVELS - 1)].sort().values
         if len(near) >= config.min_evenness_blocks:
             weakest, quiet = near[len(near) // 20], near[len(near) // 4]
             total += len(near)

@@ -1,4 +1,4 @@
-"""Draw noise as a noise model says."""
+"""Draw random noise from a noise model."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from amsnet_cli.noise.curve import interpolate
 from amsnet_cli.noise.model import MAX_LAG, NoiseModel, gaussian_blur
 
 EDGE_NOISE_GAIN = 0.4
-"""How fast the power of noise grows beside structure, where a camera's noise reduction preserves
-edges: per unit of structure relative to the noise of flat areas. About as in `training.camera`."""
+"""Gain in noise power near structure where noise reduction preserves edges: added power over
+`edge_preservation` * sigma * structure, about as in the simulated cameras of `training`."""
 
 
 class NoiseSampler:
-    """Draws noise of a noise model's level, correlation and edge preservation.
+    """Draws noise with the level, correlation and edge preservation of a noise model.
 
     Args:
         model: see `NoiseModel`.
@@ -36,8 +36,8 @@ class NoiseSampler:
         """Draw noise for an image.
 
         Args:
-            clean: (3, S, S) float32 in [0, 1]; gives the brightness, and the structure beside
-                which edge-preserving noise reduction leaves more noise.
+            clean: (3, S, S) float32 in [0, 1]; gives the brightness, and the structure near which
+                edge-preserving noise reduction leaves more noise.
             generator: a CPU generator.
 
         Returns:

@@ -1,4 +1,4 @@
-"""Detect white noise: noise that neighbouring pixels do not share."""
+"""Detect white noise: noise without correlation between neighbouring pixels."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ WHITENESS_BLOCK = 8
 
 @dataclass(frozen=True, kw_only=True)
 class WhitenessConfig:
-    """Numbers that decide whether noise is white; `tests/test_noise_level.py` shows that they hold.
+    """Numbers of `is_white`; `tests/test_noise_level.py` checks them.
 
     Attributes:
-        quietest: share of the blocks that is measured: those with the weakest differences.
-        min_blocks: fewer unclipped blocks say nothing.
-        unclipped_share: a block counts if more than this share of its pixels is neither black nor
-            white.
-        min_ratio: least power of differences between neighbours, relative to pixels two apart;
-            its inverse is the most. White noise has 1; demosaicked noise .55 to .65, phones .4 to
+        quietest: fraction of the blocks that is measured: those with the weakest differences.
+        min_blocks: least number of unclipped blocks; with fewer, nothing is detected.
+        unclipped_share: a block counts if more than this fraction of its pixels is neither black
+            nor white.
+        min_ratio: least power of differences between neighbours, relative to pixels two apart; the
+            largest is its inverse. White noise has 1; demosaicked noise .55 to .65, phones .4 to
             .5, photos reduced to half their size .7 to .8, dithered images more than 1.
-        min_sigma: standard deviation of colour noise, in [0, 1], below which there is no noise to
-            speak of.
+        min_sigma: standard deviation of colour noise, in [0, 1], below which noise is ignored.
     """
 
     quietest: float = 0.25
@@ -34,12 +33,13 @@ class WhitenessConfig:
 
 
 def is_white(image: Tensor, config: WhitenessConfig = WhitenessConfig()) -> bool:
-    """Return whether an image has noise, and neighbouring pixels share nothing of it.
+    """Return whether an image has white noise.
 
-    Noise is white where nothing was demosaicked: sensors without a mosaic, photos reduced in size,
-    simulations. The colour difference (red and blue less green) of the quietest blocks holds
-    little else; of a grey image, brightness is used. Structure makes neighbours more alike than
-    pixels two apart, as correlated noise does, so it can only hide that noise is white.
+    Noise is white where nothing was demosaicked: sensors without a mosaic, downscaled photos,
+    simulations. It is measured in the colour differences (red and blue minus green) of the quietest
+    blocks, which contain little structure; in a grey image, in its brightness. Structure makes
+    neighbours more similar than pixels two apart, as correlated noise does. So it can hide white
+    noise, but not imitate it.
 
     Args:
         image: (C, H, W) float in [0, 1], C = 1 or 3; or some rows of one, in whole blocks of 8.
@@ -65,7 +65,7 @@ def is_white(image: Tensor, config: WhitenessConfig = WhitenessConfig()) -> bool
 
 
 def _difference_power(planes: Tensor, distance: int) -> Tensor:
-    """Per-block mean square difference of pixels so far apart, down and across; (h, w)."""
+    """Per-block mean square difference of pixels at a distance, down and across; (h, w)."""
     blocks = _blocks(planes)
     down = blocks[..., distance:, :] - blocks[..., :-distance, :]
     across = blocks[..., distance:] - blocks[..., :-distance]

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from amsnet_cli.noise.curve import interpolate
-from amsnet_cli.postprocess.anisotropy import anisotropy
 from amsnet_cli.postprocess.block_stats import BlockStats, quantile, quiet_power, split_luma
 from amsnet_cli.postprocess.config import PostprocessConfig, ramp
 from amsnet_cli.postprocess.graphics import graphics
@@ -109,9 +108,6 @@ def wiener_gain(
     found = torch.stack([_binomial(power) for power in powers])
     tolerance = min(tolerance, _texture_tolerance(found[:2], noise[:2], stats, config))
     limit = tolerance * noise
-    if config.restore_anisotropic:
-        factor = config.anisotropy.tolerance_factor
-        limit[:2] *= 1 - (1 - factor) * anisotropy(stats, config)
     structure = _binomial((stats.mean_square[0] - stats.luma.square()).clamp_min(0))
     least = config.confidence.least
     limit += numbers.edge_noise * (confidence - least) / (1 - least) * structure
@@ -162,6 +158,9 @@ def _texture_tolerance(
 def _noise_power(powers: Tensor, stats: BlockStats, config: PostprocessConfig) -> Tensor:
     """Power of the noise at each block's brightness, by the quiet blocks of that brightness.
 
+    The curve is sampled evenly in the square root of brightness. Noise that is clipped at black
+    grows several times over the darkest tenth of the range.
+
     Args:
         powers: (N, h, w) of the residual.
         stats: of the whole image.
@@ -171,17 +170,18 @@ def _noise_power(powers: Tensor, stats: BlockStats, config: PostprocessConfig) -
         (N, h, w).
     """
     levels, quietest = config.texture.brightness_levels, config.block_stats.quietest
-    brightness, order = stats.luma[stats.unclipped].sort()
+    root = stats.luma.clamp_min(0).sqrt()
+    sorted_root, order = root[stats.unclipped].sort()
     sorted_powers = powers[:, stats.unclipped][:, order]
     curves = torch.full((len(powers), levels), torch.nan)
-    ends = torch.searchsorted(brightness, torch.arange(-1, levels + 1) / (levels - 1))
+    ends = torch.searchsorted(sorted_root, torch.arange(-1, levels + 1) / (levels - 1))
     for i in range(levels):
         near = sorted_powers[:, ends[i] : ends[i + 2]]
         if near.shape[1] >= config.texture.min_blocks:
             curves[:, i] = quantile(near, quietest)
     if not curves.isfinite().any():
         curves[:] = quantile(sorted_powers, quietest)[:, None]
-    position = stats.luma * (levels - 1)
+    position = root * (levels - 1)
     return torch.stack([interpolate(curve, position) for curve in curves])
 
 

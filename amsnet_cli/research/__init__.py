@@ -1,1 +1,1 @@
-"""Score, compare and submit: datasets, evaluation, benchmarks' file formats."""
+"""Datasets, evaluation against clean pictures, and submission to benchmarks."""

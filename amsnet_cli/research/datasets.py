@@ -1,4 +1,4 @@
-"""Research data as it is published: pairs of pictures, SIDD's blocks, DND's crops.
+"""Read published datasets: pairs of pictures, SIDD's blocks, DND's crops.
 
 MATLAB files need SciPy or h5py, which come with the extra `amsnet[research]`.
 """
@@ -30,12 +30,12 @@ SIDD_BENCHMARK = "BenchmarkNoisyBlocksSrgb"
 _NOISY_WORDS = ("noisy", "noise", "real", "input", "lq")
 _CLEAN_WORDS = ("clean", "gt", "mean", "target", "ground_truth", "groundtruth", "reference", "hq")
 _WORD = re.compile(rf"(?<![a-z])({'|'.join(_NOISY_WORDS + _CLEAN_WORDS)})(?![a-z])")
-_WAYS = "x_real/x_mean, x_NOISY/x_GT, noisy/x and clean/x, input/x and target/x"
+_NAME_PATTERNS = "x_real/x_mean, x_NOISY/x_GT, noisy/x and clean/x, input/x and target/x"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A noisy picture and its clean one, read when they are asked for."""
+    """A noisy picture and its clean version; calling `noisy` or `clean` reads it."""
 
     name: str
     noisy: Callable[[], Photo]
@@ -43,20 +43,22 @@ class Pair:
 
 
 def find_pairs(noisy: Path, clean: Path | None = None) -> list[Pair]:
-    """Find the pictures of a data set.
+    """Find the pairs of noisy and clean pictures of a dataset.
+
+    In one folder, a word in their names or folders marks pictures as noisy or clean: `_real` and
+    `_mean` (PolyU), `_NOISY_` and `_GT_` (SIDD), `noisy/` and `clean/`, and similar words.
 
     Args:
-        noisy: a folder of noisy pictures; or, without `clean`, a folder that holds both: SIDD's
-            two files of validation blocks, or pictures told apart and matched by a word in their
-            names or folders (`_real` and `_mean` as in PolyU, `_NOISY_` and `_GT_` as in SIDD,
-            `noisy/` and `clean/`, ...). Or SIDD's file of noisy blocks itself.
-        clean: a folder of clean pictures of the same names, but for such a word; or SIDD's file.
+        noisy: a folder of noisy pictures, or SIDD's file of noisy validation blocks. Without
+            `clean`, a folder of both noisy and clean pictures, or of SIDD's two files.
+        clean: a folder of clean pictures of the same names, except for such a word; or SIDD's file
+            of clean blocks.
 
     Returns:
         Pairs in the order of the noisy pictures' paths, or of SIDD's blocks.
 
     Raises:
-        PhotoError: nothing to read, or a noisy picture without exactly one clean one.
+        PhotoError: no picture can be read, or a noisy picture has no or several clean versions.
         UsageError: SciPy is needed and missing.
     """
     if noisy.suffix.lower() == ".mat":
@@ -71,23 +73,23 @@ def find_pairs(noisy: Path, clean: Path | None = None) -> list[Pair]:
 
 
 def pair_photos(noisy_dir: Path, clean_dir: Path) -> list[tuple[Path, Path]]:
-    """Match pictures by their path below the two folders, suffix aside.
+    """Match pictures by their path below the two folders, without the suffix.
 
-    Where the paths differ by nothing but a word for noisy or clean, they match as well.
+    Paths that differ only in a word for noisy or clean match as well.
 
     Raises:
-        PhotoError: a noisy picture has no clean one, or more than one.
+        PhotoError: a noisy picture has no clean version, or several.
     """
     exact: dict[Path, list[Path]] = {}
-    alike: dict[str, list[Path]] = {}
+    by_key: dict[str, list[Path]] = {}
     for path in find_photos(clean_dir):
         exact.setdefault(path.relative_to(clean_dir).with_suffix(""), []).append(path)
-        alike.setdefault(_key(path, clean_dir), []).append(path)
+        by_key.setdefault(_pair_key(path, clean_dir), []).append(path)
     pairs = []
     for path in find_photos(noisy_dir):
         partners = exact.get(path.relative_to(noisy_dir).with_suffix(""))
-        partners = partners or alike.get(_key(path, noisy_dir), [])
-        pairs.append((path, _only(path, partners, clean_dir)))
+        partners = partners or by_key.get(_pair_key(path, noisy_dir), [])
+        pairs.append((path, _single(path, partners, clean_dir)))
     return pairs
 
 
@@ -102,10 +104,10 @@ def read_blocks(path: Path, name: str) -> NDArray[np.uint8]:
         (scenes, blocks, H, W, 3) uint8; (40, 32, 256, 256, 3) in the published files.
 
     Raises:
-        PhotoError: there is no such file, or it is of another kind.
+        PhotoError: the file is missing, or not SIDD's.
         UsageError: SciPy is missing.
     """
-    matlab = _library("scipy.io")
+    matlab = _import("scipy.io")
     file = io.BytesIO(read_file(path))
     damage = (ValueError, TypeError, NotImplementedError, OSError, zlib.error)
     try:
@@ -125,25 +127,27 @@ def dnd_pictures(folder: Path) -> list[Callable[[], list[NDArray[np.float32]]]]:
     """Find the pictures of the Darmstadt Noise Dataset.
 
     Args:
-        folder: as unpacked, with `info.mat` and `images_srgb/`; its files are MATLAB 7.3, that is
+        folder: as unpacked, with `info.mat` and `images_srgb/`. The files are MATLAB 7.3, which is
             HDF5.
 
     Returns:
-        For each picture a function that reads its crops, (H, W, 3) float32 in [0, 1], and raises
-        a `PhotoError` if it cannot.
+        One function per picture. It returns the picture's crops, (H, W, 3) float32 in [0, 1], or
+        raises a `PhotoError` if they cannot be read.
 
     Raises:
-        PhotoError: there is no `info.mat`, or it is of another kind.
+        PhotoError: `info.mat` is missing, or not DND's.
         UsageError: h5py is missing.
     """
-    h5py = _library("h5py")
+    h5py = _import("h5py")
     info = folder / "info.mat"
     try:
         with h5py.File(info) as file:
             # HDF5 has MATLAB's axes in reverse.
             boxes = [file[r][()].T.astype(int) for r in file["info/boundingboxes"][()].ravel()]
     except FileNotFoundError as error:
-        raise PhotoError(f"{info}: no such file", "give the folder that DND unpacks to") from error
+        raise PhotoError(
+            f"{info}: no such file", "give the folder of the unpacked dataset"
+        ) from error
     except (OSError, KeyError, ValueError, AttributeError) as error:
         raise PhotoError(f"{info}: not DND's info.mat ({error})") from error
 
@@ -156,19 +160,21 @@ def dnd_pictures(folder: Path) -> list[Callable[[], list[NDArray[np.float32]]]]:
         # First row, first column, last row, last column, counted from 1.
         return [picture[y - 1 : bottom, x - 1 : right] for y, x, bottom, right in corners]
 
-    place = folder / "images_srgb"
-    return [partial(crops, place / f"{i:04d}.mat", box) for i, box in enumerate(boxes, 1)]
+    images = folder / "images_srgb"
+    return [partial(crops, images / f"{i:04d}.mat", box) for i, box in enumerate(boxes, 1)]
 
 
 def matlab_bytes(variables: dict[str, Any]) -> bytes:
-    """Encode variables as a compressed MATLAB 5 file; object arrays become cells, dicts structs.
+    """Encode variables as a compressed MATLAB 5 file.
+
+    Object arrays become cell arrays, dictionaries become structs.
 
     Raises:
         UsageError: SciPy is missing.
     """
     file = io.BytesIO()
-    _library("scipy.io").savemat(file, variables, do_compression=True)
-    # The first 116 bytes are free text; SciPy's has the time of day in it.
+    _import("scipy.io").savemat(file, variables, do_compression=True)
+    # The first 116 bytes are free text. SciPy writes the time there, which changes every file.
     return b"MATLAB 5.0 MAT-file, by amsnet".ljust(116) + file.getvalue()[116:]
 
 
@@ -194,40 +200,40 @@ def _pairs_within(folder: Path) -> list[tuple[Path, Path]]:
     noisy: list[Path] = []
     clean: dict[str, list[Path]] = {}
     for path in find_photos(folder):
-        # The last word tells: a folder "real/" may hold both.
-        words = _WORD.findall(_plain(path, folder))
+        # The last word counts: a folder "real/" may contain both.
+        words = _WORD.findall(_relative_name(path, folder))
         if words and words[-1] in _CLEAN_WORDS:
-            clean.setdefault(_key(path, folder), []).append(path)
+            clean.setdefault(_pair_key(path, folder), []).append(path)
         elif words:
             noisy.append(path)
     if not noisy or not clean:
         raise PhotoError(
-            f"{folder}: its names do not tell noisy pictures from clean ones",
-            f"known are {_WAYS}; or give two folders",
+            f"{folder}: cannot recognise noisy and clean pictures by their names",
+            f"name them like {_NAME_PATTERNS}; or give two folders",
         )
-    return [(path, _only(path, clean.get(_key(path, folder), []), folder)) for path in noisy]
+    return [(path, _single(path, clean.get(_pair_key(path, folder), []), folder)) for path in noisy]
 
 
-def _plain(path: Path, folder: Path) -> str:
+def _relative_name(path: Path, folder: Path) -> str:
     return path.relative_to(folder).with_suffix("").as_posix().lower()
 
 
-def _key(path: Path, folder: Path) -> str:
-    """What a noisy picture and its clean one have in common."""
-    return _WORD.sub("*", _plain(path, folder))
+def _pair_key(path: Path, folder: Path) -> str:
+    """The path with words for noisy or clean replaced: the same for both pictures of a pair."""
+    return _WORD.sub("*", _relative_name(path, folder))
 
 
-def _only(path: Path, partners: list[Path], where: Path) -> Path:
+def _single(path: Path, partners: list[Path], folder: Path) -> Path:
     if len(partners) != 1:
         raise PhotoError(
-            f"{path}: {len(partners)} pictures of its name below {where}",
-            "give the two the same name",
+            f"{path}: {len(partners)} clean pictures of this name in {folder}",
+            "there must be exactly one",
         )
     return partners[0]
 
 
-def _library(name: str) -> Any:
-    """Import what the extra brings."""
+def _import(name: str) -> Any:
+    """Import a library of the extra `amsnet[research]`."""
     try:
         return import_module(name)
     except ModuleNotFoundError as error:

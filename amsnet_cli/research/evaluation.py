@@ -80,14 +80,14 @@ def evaluate(
     device: torch.device = torch.device("cpu"),
     progress: Callable[[float], None] = lambda share: None,
 ) -> Iterator[Score]:
-    """Denoise the first of each pair and score it against the second.
+    """Denoise the noisy picture of each pair and score the result against the clean one.
 
     Args:
         pairs: noisy and clean pictures, as from `find_pairs`.
         model: see `denoise`.
         options: see `denoise`.
         device: see `denoise`.
-        progress: called with the share of the current picture.
+        progress: called with the fraction done of the current picture.
 
     Yields:
         The score of each pair; see `PROTOCOL`.

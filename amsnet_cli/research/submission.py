@@ -1,4 +1,4 @@
-"""Write what benchmark servers accept, for data whose clean pictures are kept secret."""
+"""Write submissions to benchmarks whose clean pictures are not published: SIDD and DND."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from amsnet_cli.photos.photo import Photo
 from amsnet_cli.research.datasets import SIDD_BENCHMARK, dnd_pictures, matlab_bytes, read_blocks
 
 MEGAPIXEL = 1024 * 1024
-"""As SIDD's own code counts it."""
+"""Pixels of a megapixel in SIDD's own code."""
 
 
 def submit_sidd(
@@ -39,20 +39,20 @@ def submit_sidd(
 
     Args:
         benchmark: `BenchmarkNoisyBlocksSrgb.mat`, or its folder.
-        output: `SubmitSrgb.csv` for the benchmark on Kaggle (columns ID and BLOCK, the latter the
-            base64 of a block's bytes), or `SubmitSrgb.mat` for the first server's (cell array
-            DenoisedBlocksSrgb, TimeMPSrgb in seconds a megapixel, struct OptionalData).
+        output: `SubmitSrgb.csv` for the benchmark on Kaggle, with columns ID and BLOCK (base64 of a
+            block's bytes); or `SubmitSrgb.mat` for the original server, with the cell array
+            DenoisedBlocksSrgb, TimeMPSrgb in seconds per megapixel and the struct OptionalData.
         model: see `denoise`.
         options: see `denoise`.
-        about: what OptionalData says of the method.
+        about: fields of OptionalData, which describe the method.
         device: see `denoise`.
-        force: replace what is there.
-        progress: called with the share done.
+        force: replace an existing submission.
+        progress: called with the fraction done.
 
     Raises:
         UsageError: `output` has another suffix, or SciPy is missing.
         PhotoError: the blocks cannot be read.
-        OutputError: `output` is there already, or cannot be written.
+        OutputError: `output` exists, or cannot be written.
     """
     if output.suffix not in (".csv", ".mat"):
         raise UsageError(f"{output}: SIDD takes .csv (Kaggle) or .mat", "name one of them")
@@ -63,22 +63,22 @@ def submit_sidd(
     noisy = read_blocks(benchmark, SIDD_BENCHMARK)
     denoised = np.empty_like(noisy)
     started = time.monotonic()
-    places = list(np.ndindex(*noisy.shape[:2]))
-    for done, at in enumerate(places, 1):
-        photo = Photo(pixels=noisy[at])
-        denoised[at] = denoise(photo, model, options, device=device).photo.pixels
-        progress(done / len(places))
+    indices = list(np.ndindex(*noisy.shape[:2]))
+    for done, index in enumerate(indices, 1):
+        photo = Photo(pixels=noisy[index])
+        denoised[index] = denoise(photo, model, options, device=device).photo.pixels
+        progress(done / len(indices))
     seconds = (time.monotonic() - started) / (noisy[..., 0].size / MEGAPIXEL)
     if output.suffix == ".csv":
         content = _kaggle_csv(denoised)
     else:
         cells = np.empty(noisy.shape[:2], object)
-        for at in places:
-            cells[at] = denoised[at]
+        for index in indices:
+            cells[index] = denoised[index]
         content = matlab_bytes(
             {"DenoisedBlocksSrgb": cells, "TimeMPSrgb": seconds, "OptionalData": about}
         )
-    _write(output, content)
+    _write_file(output, content)
 
 
 def submit_dnd(
@@ -95,19 +95,19 @@ def submit_dnd(
 
     Args:
         folder: with `info.mat` and `images_srgb/`.
-        output: a folder; gets `0001_01.mat` (Idenoised_crop) and so on for each crop, and for
-            each picture `bundled/0001.mat` (cell array Idenoised, israw, eval_version "1.0"):
-            what lies in `bundled` is what the server wants.
+        output: a folder. Each crop becomes a file like `0001_01.mat` (Idenoised_crop), and each
+            picture one like `bundled/0001.mat` (cell array Idenoised, israw, eval_version "1.0").
+            The files in `bundled` are to be submitted.
         model: see `denoise`.
         options: see `denoise`.
         device: see `denoise`.
-        force: replace what is there.
-        progress: called with the share done.
+        force: replace an existing submission.
+        progress: called with the fraction done.
 
     Raises:
         UsageError: h5py or SciPy is missing.
         PhotoError: the pictures cannot be read.
-        OutputError: `output` holds a submission already, or cannot be written.
+        OutputError: `output` has a submission already, or cannot be written.
     """
     bundled = output / "bundled"
     if bundled.exists() and not force:
@@ -118,10 +118,12 @@ def submit_dnd(
         cells = np.empty(len(crops), object)
         for k, crop in enumerate(crops):
             cells[k] = _denoised_crop(crop, model, options, device)
-            _write(output / f"{i:04d}_{k + 1:02d}.mat", matlab_bytes({"Idenoised_crop": cells[k]}))
+            _write_file(
+                output / f"{i:04d}_{k + 1:02d}.mat", matlab_bytes({"Idenoised_crop": cells[k]})
+            )
             progress((i - 1 + (k + 1) / len(crops)) / len(pictures))
         content = {"Idenoised": cells, "israw": False, "eval_version": "1.0"}
-        _write(bundled / f"{i:04d}.mat", matlab_bytes(content))
+        _write_file(bundled / f"{i:04d}.mat", matlab_bytes(content))
 
 
 def _denoised_crop(
@@ -140,7 +142,7 @@ def _kaggle_csv(blocks: NDArray[np.uint8]) -> bytes:
     return text.getvalue().encode("ascii")
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write_file(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content)

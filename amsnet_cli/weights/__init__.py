@@ -1,1 +1,1 @@
-"""Published weights: the manifest, downloading and verifying them, and where they are stored."""
+"""Published weights: the manifest, downloads, verification and storage."""

@@ -1,11 +1,10 @@
-"""HTTP connections to the sources of weights: what is allowed, retries, proxies, certificates.
+"""HTTP connections to the sources of weights: allowed addresses, retries, proxies, certificates.
 
-Which addresses are followed:
+Allowed are:
 
-- https anywhere;
-- http to this machine (loopback), and to the mirror that the user has named, for files with a
-  known digest;
-- redirects to https, or from http to http on the same host. Never to a local file.
+- https to any host;
+- http to this machine (loopback), and for files with a known digest to the user's mirror;
+- redirects to https, and from http to http on the same host, but never to a local file.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ from urllib.parse import SplitResult, urlsplit
 from amsnet_cli.errors import WeightsError
 
 TIMEOUT = 30.0
-"""Seconds to wait for an answer, or for the next bytes of one."""
+"""Seconds to wait for a response, or for its next bytes."""
 ATTEMPTS = 5
-"""Tries at one source."""
+"""Attempts at one source."""
 BACK_OFF = 1.0
-"""Seconds before the second try; doubled before each further one."""
+"""Seconds before the second attempt; doubled before each further one."""
 LONGEST_WAIT = 60.0
-"""Seconds of `Retry-After` that are waited for; a source that asks for more is given up."""
+"""Longest `Retry-After` in seconds that is respected; a source that asks for more is given up."""
 
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 
@@ -45,15 +44,15 @@ T = TypeVar("T")
 
 
 class SourceError(Exception):
-    """A source has failed for good; another one may work."""
+    """A source has failed permanently; another one may work."""
 
 
 class TransientError(SourceError):
-    """A source has failed for now; trying again may work.
+    """A source has failed temporarily; another attempt may work.
 
     Args:
         reason: for the message.
-        wait: seconds the server asks to wait before the next try.
+        wait: seconds until the next attempt that the server asks for.
     """
 
     def __init__(self, reason: str, wait: float = 0.0) -> None:
@@ -62,20 +61,20 @@ class TransientError(SourceError):
 
 
 class NoSuchRangeError(TransientError):
-    """The server's file is shorter than the part that was to be resumed."""
+    """The server's file is shorter than the part to resume."""
 
 
 def retrying(action: Callable[[], T], source: str, notice: Callable[[str], None]) -> T:
-    """Call `action`, and again after growing pauses while it raises `TransientError`.
+    """Call `action`, and repeat it after growing pauses while it raises `TransientError`.
 
     Args:
-        action: what to do.
+        action: the call to repeat.
         source: its address, for `notice`.
         notice: called with a line for the user before each retry.
 
     Raises:
-        SourceError: it failed for good, `ATTEMPTS` times, or asks to wait for more than
-            `LONGEST_WAIT`.
+        SourceError: the source failed permanently or `ATTEMPTS` times, or asks to wait for more
+            than `LONGEST_WAIT`.
     """
     for attempt in range(ATTEMPTS):
         try:
@@ -93,7 +92,7 @@ def retrying(action: Callable[[], T], source: str, notice: Callable[[str], None]
 
 @contextlib.contextmanager
 def open_url(
-    url: str, headers: dict[str, str] | None = None, *, plain: bool = False
+    url: str, headers: dict[str, str] | None = None, *, allow_http: bool = False
 ) -> Iterator[http.client.HTTPResponse]:
     """Open an address.
 
@@ -101,20 +100,21 @@ def open_url(
     REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE).
 
     Args:
-        url: see the module's docstring for what is allowed.
+        url: see the module's docstring for the allowed ones.
         headers: of the request.
-        plain: whether plain http to another machine is allowed.
+        allow_http: whether http without TLS to another machine is allowed.
 
     Yields:
         The response, of status 200 or 206.
 
     Raises:
-        TransientError: no connection, no answer in time, a temporary failure of the server, or a
+        TransientError: no connection, no response in time, a temporary failure of the server, or a
             connection that breaks while the caller reads.
         SourceError: the address is not allowed, or the server refuses.
     """
-    parts = _split(url)
-    if not (parts.scheme == "https" or (parts.scheme == "http" and (plain or _loopback(parts)))):
+    parts = _parse_url(url)
+    http_allowed = allow_http or _is_loopback(parts)
+    if parts.scheme != "https" and not (parts.scheme == "http" and http_allowed):
         raise SourceError(f"{url} is not an https address")
     agent = {"User-Agent": "amsnet", "Accept-Encoding": "identity"}
     try:
@@ -146,13 +146,13 @@ def _retry_after(headers: Message) -> float:
     value = headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d{1,9}", value, re.ASCII):
         return float(value)
-    until = _time(value)
-    # Compared with the server's own clock if possible, as ours may be wrong.
-    now = _time(headers.get("Date", "")) or datetime.now(timezone.utc)
+    until = _parse_date(value)
+    # Compared with the server's clock if possible, as the clock of this machine may be wrong.
+    now = _parse_date(headers.get("Date", "")) or datetime.now(timezone.utc)
     return max(0.0, (until - now).total_seconds()) if until else 0.0
 
 
-def _time(text: str) -> datetime | None:
+def _parse_date(text: str) -> datetime | None:
     try:
         date = parsedate_to_datetime(text)
     except (ValueError, TypeError, OverflowError):
@@ -160,7 +160,7 @@ def _time(text: str) -> datetime | None:
     return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
 
 
-def _split(url: str) -> SplitResult:
+def _parse_url(url: str) -> SplitResult:
     try:
         if url.isascii() and url.isprintable() and " " not in url:
             return urlsplit(url)
@@ -169,7 +169,7 @@ def _split(url: str) -> SplitResult:
     raise SourceError(f"{url!r} is not an address")
 
 
-def _loopback(url: SplitResult) -> bool:
+def _is_loopback(url: SplitResult) -> bool:
     host = url.hostname or ""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -182,15 +182,15 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str,
         headers: http.client.HTTPMessage, newurl: str,
     ) -> urllib.request.Request | None:  # fmt: skip
-        there, here = _split(newurl), _split(req.full_url)
-        stays = there.scheme == here.scheme == "http" and there.hostname == here.hostname
-        if there.scheme != "https" and not stays:
+        new, old = _parse_url(newurl), _parse_url(req.full_url)
+        same_host = new.scheme == old.scheme == "http" and new.hostname == old.hostname
+        if new.scheme != "https" and not same_host:
             raise SourceError(f"redirects to {newurl}, which is not followed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """An opener for http and https only: no file:, ftp: or data:."""
+    """Return an opener for http and https only, without file:, ftp: and data:."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),

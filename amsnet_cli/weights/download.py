@@ -21,10 +21,10 @@ from amsnet_cli.weights.connection import (
 )
 from amsnet_cli.weights.manifest import PublishedFile
 
-SLOWEST = 16 * 1024
-"""Bytes that must arrive within `connection.TIMEOUT`; a slower connection is dropped."""
-BLOCK = 1 << 18
-"""Bytes read at once."""
+MIN_BYTES = 16 * 1024
+"""Bytes that must arrive every `connection.TIMEOUT` seconds; a slower connection is dropped."""
+READ_SIZE = 1 << 18
+"""Bytes per read."""
 
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
@@ -35,20 +35,20 @@ def fetch(
     *,
     origin: str,
     file: PublishedFile,
-    plain: bool,
+    allow_http: bool,
     progress: Callable[[int, int | None], None],
 ) -> bool:
-    """Download a file, resuming where an earlier call was cut off.
+    """Download a file, or resume an interrupted download.
 
-    Earlier bytes are kept if the server confirms that its file is unchanged (If-Range), or if a
-    digest will be compared. Only the length is checked here.
+    Earlier bytes are kept if the server confirms that its file is unchanged (If-Range), or if the
+    file's digest is known. Only the length is checked here.
 
     Args:
         url: of the file.
-        part: the bytes so far; `part` + ".json" says which file they are from.
+        part: the bytes so far; `part` + ".json" records which file they are from.
         origin: where the file is published; `url` may differ from call to call.
-        file: what is expected.
-        plain: see `open_url`.
+        file: the expected file.
+        allow_http: see `open_url`.
         progress: called with the bytes done and the total, None if unknown.
 
     Returns:
@@ -56,7 +56,7 @@ def fetch(
 
     Raises:
         TransientError: the connection broke, stalled or was too slow; the part is kept.
-        SourceError: the server sends something else.
+        SourceError: the server sends another file.
     """
     start, validator = _resume_point(part, origin, file)
     if start == file.size:
@@ -65,7 +65,7 @@ def fetch(
     if start and validator:
         headers["If-Range"] = validator
     try:
-        with open_url(url, headers, plain=plain) as response:
+        with open_url(url, headers, allow_http=allow_http) as response:
             now = _validator(response)
             resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
             if resumed and not (_continues(response, start) and validator in ("", now)):
@@ -109,28 +109,28 @@ def _stream(
     total: int | None,
     progress: Callable[[int, int | None], None],
 ) -> int:
-    """Append the body, stopping just beyond `limit`; return the bytes there are now."""
+    """Append the body, stopping just beyond `limit`; return the size of the file."""
     done = out.seek(0, os.SEEK_END)
-    since, done_then = time.monotonic(), done
+    checked_at, checked_done = time.monotonic(), done
     progress(done, total)
-    while done <= limit and (block := response.read1(BLOCK)):
+    while done <= limit and (block := response.read1(READ_SIZE)):
         done += len(block)
         out.write(block)
         progress(done, total)
-        if time.monotonic() - since > connection.TIMEOUT:
-            if done - done_then < SLOWEST:
-                raise TransientError(f"less than {SLOWEST} bytes in {connection.TIMEOUT:g} s")
-            since, done_then = time.monotonic(), done
+        if time.monotonic() - checked_at > connection.TIMEOUT:
+            if done - checked_done < MIN_BYTES:
+                raise TransientError(f"less than {MIN_BYTES} bytes in {connection.TIMEOUT:g} s")
+            checked_at, checked_done = time.monotonic(), done
     out.flush()
     os.fsync(out.fileno())
     return done
 
 
 def _resume_point(part: Path, origin: str, file: PublishedFile) -> tuple[int, str]:
-    """Return how many bytes can be resumed from, and the validator they came with."""
+    """Return the offset to resume from, and the validator of the bytes before it."""
     if part.is_symlink() or (part.exists() and part.stat().st_size > file.size_limit):
         discard(part)
-    have = part.stat().st_size if part.exists() else 0
+    size = part.stat().st_size if part.exists() else 0
     try:
         state = json.loads(_state_path(part).read_text("utf-8"))
         validator = state["validator"] if state["origin"] == origin else ""
@@ -138,7 +138,7 @@ def _resume_point(part: Path, origin: str, file: PublishedFile) -> tuple[int, st
         validator = ""
     if not (isinstance(validator, str) and validator.isprintable()):
         validator = ""
-    return (have, validator) if validator or file.pinned else (0, "")
+    return (size, validator) if validator or file.pinned else (0, "")
 
 
 def _state_path(part: Path) -> Path:

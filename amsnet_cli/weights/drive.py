@@ -33,16 +33,16 @@ def locate(folder: str, name: str) -> str:
 
     Raises:
         SourceError: the folder has no file of that name, or several; Drive sends another file.
-        TransientError: Drive does not answer for now.
+        TransientError: Drive fails temporarily.
     """
     match = _FOLDER.fullmatch(folder)
     assert match
     listing = _Listing()
-    listing.feed(_page(LISTING.format(match[1])))
-    there = {text for texts in listing.files.values() for text in texts}
+    listing.feed(_read_page(LISTING.format(match[1])))
+    names = {text for texts in listing.files.values() for text in texts}
     ids = [i for i, texts in listing.files.items() if name in texts]
     if len(ids) != 1:
-        found = f"; it has {', '.join(sorted(there))}" if there else ""
+        found = f"; it has {', '.join(sorted(names))}" if names else ""
         raise SourceError(f"the folder has {len(ids) or 'no'} files named {name}{found}")
     url = DOWNLOAD.format(ids[0])
     for _ in range(2):  # Before a large file, Drive sends a form ("can't scan for viruses").
@@ -67,7 +67,7 @@ def locate(folder: str, name: str) -> str:
     raise SourceError("Google Drive keeps asking for confirmation")
 
 
-def _page(url: str) -> str:
+def _read_page(url: str) -> str:
     with open_url(url) as response:
         return response.read(_PAGE_LIMIT).decode("utf-8", "replace")
 
@@ -103,8 +103,8 @@ class _Form(HTMLParser):
         self.inputs: dict[str, str] = {}
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
+        attributes = dict(attrs)
         if tag == "form" and not self.action:
-            self.action = given.get("action") or ""
-        if tag == "input" and given.get("type") == "hidden" and given.get("name"):
-            self.inputs[given["name"] or ""] = given.get("value") or ""
+            self.action = attributes.get("action") or ""
+        if tag == "input" and attributes.get("type") == "hidden" and attributes.get("name"):
+            self.inputs[attributes["name"] or ""] = attributes.get("value") or ""

@@ -1,7 +1,7 @@
-"""What a model file says about itself, read without loading its tensors or torch.
+"""Read the header of a model file without loading its tensors or torch.
 
-A model file is safetensors. Its metadata hold one JSON object under the key `amsnet`: see
-`amsnet_cli.model.ModelConfig` for the fields.
+A model file is safetensors. Its metadata have one JSON object under the key `amsnet`, whose fields
+`amsnet_cli.model.ModelConfig` documents.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from amsnet_cli.errors import WeightsError
 FORMAT = 2
 """Version of the header; a model file of another version is refused."""
 HEADER_LIMIT = 16 << 20
-"""Bytes a header may have; larger ones are refused unread."""
+"""Largest header in bytes; a larger one is refused unread."""
 
 
 def read_header(path: Path) -> dict[str, Any]:
     """Read a model file's header, and check that the file is complete.
 
     Raises:
-        WeightsError: it is not a model of this program, is cut short, or has another format.
+        WeightsError: it is not a model of this program, is truncated, or has another format.
     """
     try:
         with path.open("rb") as file:
@@ -33,7 +33,7 @@ def read_header(path: Path) -> dict[str, Any]:
         header = json.loads(tensors.pop("__metadata__")["amsnet"])
         end = max(tensor["data_offsets"][1] for tensor in tensors.values())
         if path.stat().st_size != 8 + length + end or not isinstance(header, dict):
-            raise ValueError("cut short")
+            raise ValueError("truncated")
         cameras_of(header)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(

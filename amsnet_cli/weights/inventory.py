@@ -1,4 +1,4 @@
-"""What is here and what can be pulled; what can be deleted."""
+"""List available weights and models, and delete them or stale files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from amsnet_cli.weights.store import (
 )
 
 PART_AGE = 3600.0
-"""Seconds without a change after which a `.part` file counts as abandoned."""
+"""Age in seconds from which an unchanged `.part` file counts as abandoned."""
 
 State = Literal["bundled", "pulled", "available", "fitted", "imported", "unreadable"]
 
@@ -32,10 +32,10 @@ class InventoryItem:
     """Weights or a model that can be named.
 
     Attributes:
-        name: what to give to `-w`.
+        name: the name for `-w`.
         state: "available" can be pulled; "unreadable" is damaged or of another format.
         path: the file, or None if it has not been pulled.
-        size: in bytes; approximate if `path` is None and nobody has published it.
+        size: in bytes; approximate if `path` is None and none is published.
         entry: in the manifest; None for fitted and imported models.
         header: of the model file; empty for entries of the manifest.
     """
@@ -58,13 +58,13 @@ def inventory() -> list[InventoryItem]:
     pulled = set(files_in(weights_dir()))
     for entry in load_manifest().entries.values():
         path = entry_path(entry)
-        there = entry.bundled or path in pulled
+        exists = entry.bundled or path in pulled
         items.append(
             InventoryItem(
                 name=entry.name,
-                state="bundled" if entry.bundled else "pulled" if there else "available",
-                path=path if there else None,
-                size=path.stat().st_size if there else entry.file.expected_size,
+                state="bundled" if entry.bundled else "pulled" if exists else "available",
+                path=path if exists else None,
+                size=path.stat().st_size if exists else entry.file.expected_size,
                 entry=entry,
             )
         )
@@ -94,7 +94,7 @@ def remove(path: Path) -> None:
         page.unlink()
 
 
-def leftovers() -> list[Path]:
+def stale_files() -> list[Path]:
     """List stale files: abandoned downloads, orphaned records, and weights no manifest lists."""
     listed = {entry_path(entry) for entry in load_manifest().entries.values()}
     return [
@@ -106,13 +106,13 @@ def leftovers() -> list[Path]:
 
 def _is_stale(path: Path, listed: set[Path]) -> bool:
     if path.name.startswith("."):
-        part = path.name.endswith((".part", ".part.json"))
-        return part and time.time() - path.stat().st_mtime > PART_AGE
+        is_part = path.name.endswith((".part", ".part.json"))
+        return is_part and time.time() - path.stat().st_mtime > PART_AGE
     if path.suffix == ".json":
         return _is_record(path) and not path.with_suffix(SUFFIX).exists()
-    # Others may keep files in a folder of weights: only what was pulled is stale.
-    pulled = path.parent == weights_dir() and path.suffix == SUFFIX
-    return pulled and path not in listed and _is_record(record_path(path))
+    # The folder may contain other files; only pulled ones can be stale.
+    is_weights = path.parent == weights_dir() and path.suffix == SUFFIX
+    return is_weights and path not in listed and _is_record(record_path(path))
 
 
 def _is_report(path: Path) -> bool:

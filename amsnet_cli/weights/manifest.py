@@ -1,4 +1,4 @@
-"""`weights_manifest.json`: the weights this version knows.
+"""Read `weights_manifest.json`, the list of published weights.
 
 `weights_manifest.schema.json` describes the format; `docs/weights.md` explains it.
 """
@@ -22,7 +22,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
 _DIGESTS = {"sha256": re.compile(r"[0-9a-f]{64}"), "git_blob_sha1": re.compile(r"[0-9a-f]{40}")}
 _INFERENCE = {"passes", "n_masks", "stride", "repeats", "refine", "refine_repeats"}
-_KINDS: dict[str, type] = {
+_FIELD_TYPES: dict[str, type] = {
     "name": str, "aliases": list, "title": str, "purpose": str, "network": str, "fill": str,
     "mask_channel": bool, "inference": dict, "file": dict, "bundled": bool, "sources": list,
     "licence": str, "supervised": bool, "trained_on": str, "scores": list, "limits": str,
@@ -34,8 +34,8 @@ class PublishedFile:
     """A file as it was published.
 
     Attributes:
-        name: exactly as at its sources.
-        size: in bytes; None if nobody has published it.
+        name: exactly as published.
+        size: in bytes; None if not published.
         size_about: approximate size in bytes, if `size` is None.
         sha256: 64 lower-case hexadecimal digits, or None.
         git_blob_sha1: git's hash of the content, 40 such digits, or None.
@@ -81,7 +81,7 @@ class PublishedFile:
         """Compare a file on disk with the published one.
 
         Returns:
-            What was expected and what was found; empty if nothing known differs.
+            What was expected and what was found; empty if nothing differs.
         """
         size = path.stat().st_size
         if self.size is not None and size != self.size:
@@ -103,7 +103,7 @@ class ManifestEntry:
         name: lower case letters, digits and dashes.
         aliases: other names of the same form.
         title: one line for people.
-        purpose: what they are for.
+        purpose: for which photos.
         network: "compact", the default network, or one of the paper's.
         fill: what replaces masked pixels.
         mask_channel: whether the network gets the mask as a channel.
@@ -116,7 +116,7 @@ class ManifestEntry:
         supervised: whether it was trained on clean images.
         trained_on: the training data.
         scores: test set, protocol and results.
-        limits: what it is not good for.
+        limits: where they are weak.
     """
 
     name: str
@@ -156,7 +156,7 @@ class Manifest:
         """Look an entry up by name or alias.
 
         Raises:
-            WeightsError: there is none; the message lists what there is.
+            WeightsError: there is none; the message lists the existing ones.
         """
         try:
             return self._names()[name]
@@ -182,13 +182,13 @@ def own_manifest() -> Manifest:
     path = _PACKAGE / "weights_manifest.json"  # in an installed package
     if not path.exists():  # in a source tree
         path = _PACKAGE.parent / "weights_manifest.json"
-    return _read(path)
+    return _read_manifest(path)
 
 
 def load_manifest() -> Manifest:
     """Read this version's manifest and the user's own, the file that `AMSNET_MANIFEST` names.
 
-    The user's manifest can only add entries; it cannot change the default or a bundled one.
+    The user's manifest can only add entries. It cannot change the default or bundled weights.
 
     Raises:
         WeightsError: one cannot be read, an entry is malformed, or a name is taken.
@@ -196,7 +196,7 @@ def load_manifest() -> Manifest:
     own = own_manifest()
     if not (more := os.environ.get("AMSNET_MANIFEST")):
         return own
-    added = _read(Path(more))
+    added = _read_manifest(Path(more))
     for entry in added.entries.values():
         if entry.bundled:
             raise WeightsError(f"{more}: only amsnet's own manifest can have bundled weights")
@@ -205,12 +205,12 @@ def load_manifest() -> Manifest:
     return Manifest(default=own.default, entries={**own.entries, **added.entries})
 
 
-def _read(path: Path) -> Manifest:
+def _read_manifest(path: Path) -> Manifest:
     try:
         content = json.loads(path.read_text("utf-8"))
         if content["schema"] != 2:
             raise ValueError(f"schema {content['schema']}, this version reads 2")
-        entries = [_entry(raw) for raw in content["weights"]]
+        entries = [_parse_entry(raw) for raw in content["weights"]]
         names = [n for e in entries for n in (e.name, *e.aliases)]
         if twice := {n for n in names if names.count(n) > 1}:
             raise ValueError(f"several weights named {min(twice)}")
@@ -220,10 +220,10 @@ def _read(path: Path) -> Manifest:
         raise WeightsError(f"{path}: not a weights manifest ({reason})") from error
 
 
-def _entry(raw: dict[str, Any]) -> ManifestEntry:
-    for key, kind in _KINDS.items():
-        if not isinstance(raw[key], kind):
-            raise ValueError(f"{key} of {raw['name']!r} is not a {kind.__name__}")
+def _parse_entry(raw: dict[str, Any]) -> ManifestEntry:
+    for key, expected in _FIELD_TYPES.items():
+        if not isinstance(raw[key], expected):
+            raise ValueError(f"{key} of {raw['name']!r} is not a {expected.__name__}")
     lists = {key: tuple(raw[key]) for key in ("aliases", "sources", "scores")}
     entry = ManifestEntry(**{**raw, **lists, "file": PublishedFile(**raw["file"])})
     for name in (entry.name, *entry.aliases):

@@ -1,9 +1,9 @@
 """Pull weights: download, verify, convert if need be, and move into place.
 
-One process at a time pulls an entry. It downloads into a hidden `.part` file, which the next pull
-resumes after an interruption. It hashes the file on disk and compares it with the digest in the
-manifest, or with the one recorded on first use. It converts a checkpoint to a model file. Only
-then the file is renamed to its final path.
+Only one process at a time pulls an entry. It downloads into a hidden `.part` file, which the next
+pull resumes after an interruption. It hashes the file on disk and compares the digest with the
+manifest, or with the digest recorded on first use. It converts a checkpoint to a model file. Only
+then does it rename the file to its final path.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def pull(
 ) -> Path:
     """Make the weights of an entry ready for use.
 
-    Tries `AMSNET_MIRROR` first, an address to which the file's name is added, then the entry's
-    sources in turn.
+    Tries the address in `AMSNET_MIRROR` first, with the file's name appended, then the entry's
+    sources in order.
 
     Args:
         entry: a bundled one is only verified.
@@ -57,7 +57,7 @@ def pull(
             or raises a `WeightsError` if the file is not the entry's network.
         from_file: use this file instead of downloading.
         trust_first_use: accept a file without a published digest, and record its digest.
-        force: pull again even if the weights are here and intact.
+        force: pull again even if the weights exist and are intact.
         progress: called with the bytes done and the total, None if unknown.
         notice: called with lines for the user, such as retries.
 
@@ -163,7 +163,7 @@ def _download(
     progress: Callable[[int, int | None], None],
     notice: Callable[[str], None],
 ) -> str:
-    """Try the sources in turn; return the one that sent the expected file."""
+    """Try the sources in order; return the one that sent the expected file."""
     if os.environ.get("AMSNET_OFFLINE", "0") not in ("", "0"):
         raise WeightsError(
             f"cannot pull {entry.name} while AMSNET_OFFLINE is set",
@@ -175,13 +175,13 @@ def _download(
         sources.insert(0, mirror)
     if not sources:
         raise WeightsError(f"weights {entry.name} have no source", "set AMSNET_MIRROR")
-    have = part.stat().st_size if part.exists() else 0
-    _check_space(part, file.expected_size * (2 if entry.converted else 1) - have)
+    downloaded = part.stat().st_size if part.exists() else 0
+    _check_space(part, file.expected_size * (2 if entry.converted else 1) - downloaded)
 
     def fetch_from(source: str) -> bool:
         url = drive.locate(source, file.name) if drive.is_folder(source) else source
-        plain = source == mirror and file.pinned
-        return fetch(url, part, origin=source, file=file, plain=plain, progress=progress)
+        allow_http = source == mirror and file.pinned
+        return fetch(url, part, origin=source, file=file, allow_http=allow_http, progress=progress)
 
     failures = []
     for source in sources:
@@ -189,7 +189,7 @@ def _download(
         try:
             resumed = retrying(attempt, source, notice)
             wrong = file.difference(part)
-            if wrong and resumed:  # The earlier bytes may be wrong: once more from the start.
+            if wrong and resumed:  # The earlier bytes may be wrong: start again.
                 discard(part)
                 retrying(attempt, source, notice)
                 wrong = file.difference(part)
@@ -226,7 +226,7 @@ def _install(
             os.fsync(file.fileno())
         ready.replace(target)
     except WeightsError:
-        if not entry.file.pinned:  # A file with the published digest is worth keeping.
+        if not entry.file.pinned:  # Keep a file with the published digest.
             discard(part)
         raise
     finally:

@@ -1,8 +1,8 @@
-"""Where pulled and imported files came from, and the digests trusted on first use.
+"""Records of the origin of pulled and imported files, and the digests trusted on first use.
 
-Each such file has a record beside it, `NAME.json`, with its origin and digest. If the publisher
-gives no digest, the first download is trusted once: the lock file, `weights.lock.json` in the
-user's data folder, keeps its digest, and every later pull or import must match it.
+Each such file has a record beside it, `NAME.json`, with its origin and digest. If no digest is
+published, the first download is trusted (trust on first use). The lock file, `weights.lock.json` in
+the user's data folder, records its digest, and every later pull or import must match it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Origin:
 
     @classmethod
     def of(cls, path: Path, *, name: str, source: str) -> Origin:
-        """Describe a file that has just come from `source`."""
+        """Describe a file that was just downloaded or copied from `source`."""
         today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
         size = path.stat().st_size
         return cls(file=name, source=source, size=size, sha256=sha256_of(path), date=today)
@@ -53,7 +53,7 @@ class Record:
     """Content of the record beside a pulled or imported file.
 
     Attributes:
-        origin: the published file; a checkpoint was converted after it came.
+        origin: the published file, before any conversion.
         sha256: of the file beside the record.
     """
 
@@ -76,7 +76,7 @@ def read_record(path: Path) -> Record | None:
     if not content:
         return None
     try:
-        return Record(origin=_origin(content["origin"]), sha256=content["sha256"])
+        return Record(origin=_parse_origin(content["origin"]), sha256=content["sha256"])
     except (KeyError, TypeError) as error:
         raise WeightsError(f"{record_path(path)}: damaged", "pull or import it again") from error
 
@@ -93,20 +93,20 @@ def lock_path() -> Path:
 
 
 def first_use(name: str) -> Origin | None:
-    """Return what was recorded on the first use of these weights; None if nothing.
+    """Return the origin recorded on the first use of these weights; None if there is none.
 
     Raises:
         WeightsError: the lock file is damaged.
     """
     try:
         raw = _read_json(lock_path()).get(name)
-        return _origin(raw) if raw else None
+        return _parse_origin(raw) if raw else None
     except (TypeError, AttributeError) as error:
         raise _damaged_lock(error) from error
 
 
 def record_first_use(name: str, origin: Origin) -> None:
-    """Write the digest that later pulls and imports of these weights must match.
+    """Record the digest that later pulls and imports of these weights must match.
 
     Raises:
         WeightsError: the lock file is damaged; it is not changed.
@@ -119,7 +119,7 @@ def record_first_use(name: str, origin: Origin) -> None:
         _write_json(lock_path(), {**content, name: dataclasses.asdict(origin)})
 
 
-def _origin(raw: dict[str, Any]) -> Origin:
+def _parse_origin(raw: dict[str, Any]) -> Origin:
     origin = Origin(**raw)
     if not (isinstance(origin.size, int) and isinstance(origin.sha256, str)):
         raise TypeError("size and sha256 of a record")

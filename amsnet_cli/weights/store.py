@@ -1,4 +1,4 @@
-"""Where weights and models lie, and how a name becomes a file."""
+"""Folders of weights and models, and the file of each name."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from amsnet_cli.weights.manifest import (
 )
 
 AUTO = "auto"
-"""The name that selects a fitted model by each photo's camera; no model can have it."""
+"""The name that selects a fitted model by each photo's camera; it is reserved."""
 ISO_REACH = 1.5
 """A model is used for photos up to this factor outside the ISO range it was fitted to."""
 PAGE_MARK = b"<!doctype html>\n<!-- amsnet report -->"
-"""First bytes of every HTML report; only files that begin so are replaced or deleted."""
+"""First bytes of every HTML report; only files that begin with them are replaced or deleted."""
 
 
 def weights_dir() -> Path:
-    """Folder of pulled weights. They can be fetched again, so it is in the user's cache."""
+    """Folder of pulled weights: in the user's cache, as they can be downloaded again."""
     if chosen := os.environ.get("AMSNET_WEIGHTS_DIR"):
         return Path(chosen)
     home = os.environ.get("AMSNET_HOME")
@@ -36,18 +36,18 @@ def weights_dir() -> Path:
 
 
 def models_dir() -> Path:
-    """Folder of fitted and imported models. They are unique, so it is in the user's data."""
+    """Folder of fitted and imported models: in the user's data, as they are unique."""
     home = os.environ.get("AMSNET_HOME")
     return Path(home) / "models" if home else platformdirs.user_data_path("amsnet") / "models"
 
 
 def entry_path(entry: ManifestEntry) -> Path:
-    """Path of an entry's file, whether it is there or not."""
+    """Path of an entry's file, whether it exists or not."""
     return bundled_path(entry) if entry.bundled else weights_dir() / f"{entry.name}{SUFFIX}"
 
 
 def model_path(name: str) -> Path:
-    """Path of the fitted or imported model of this name, whether it is there or not.
+    """Path of the fitted or imported model of this name, whether it exists or not.
 
     Raises:
         UsageError: a model cannot have this name.
@@ -70,16 +70,16 @@ def fitted_models() -> dict[str, Path]:
 
 
 def find_weights(name: str | None) -> Path:
-    """Return the file that a name or path of weights stands for.
+    """Return the file of a name or path of weights.
 
     Args:
         name: a path (it contains a folder or ends in .safetensors), the name of a fitted or
-            imported model, or a name from the manifest, tried in this order. None is the
-            default, which comes with the package; no setting or file can replace it.
+            imported model, or a name from the manifest, tried in this order. None is the default,
+            which is part of the package and which no setting or file can replace.
 
     Raises:
-        UsageError: the name is `AUTO`, which stands for no file.
-        WeightsError: there is nothing of that name, or it has not been pulled yet.
+        UsageError: the name is `AUTO`, which has no file.
+        WeightsError: there are no weights of that name, or they have not been pulled yet.
     """
     if name == AUTO:
         raise UsageError(f"{AUTO} selects weights only in: amsnet denoise", "name the weights")
@@ -105,13 +105,12 @@ def model_for(camera: str | None, iso: int | None) -> Path | None:
     """Find the fitted model for a photo's camera; unreadable models are skipped.
 
     Args:
-        camera: as `photos.exif.camera_of` names it.
+        camera: its name, as by `photos.exif.camera_of`.
         iso: of the photo. A model matches up to a factor of `ISO_REACH` outside its range.
 
     Returns:
-        Of several matches, the one whose ISO range has the nearest geometric mean, then the
-        newest. Models without an ISO range come last, and so do all if `iso` is None. None if
-        there is no match.
+        The match whose ISO range has the nearest geometric mean; of equal ones, the newest. Models
+        without an ISO range come last. If `iso` is None, the newest match. None without a match.
 
     Raises:
         WeightsError: the folder of models cannot be read.
@@ -134,7 +133,7 @@ def model_for(camera: str | None, iso: int | None) -> Path | None:
     return min(found)[-1] if found else None
 
 
-def is_there(path: Path) -> bool:
+def file_exists(path: Path) -> bool:
     """Whether a file exists.
 
     Raises:
@@ -168,7 +167,7 @@ def files_in(folder: Path) -> Iterator[Path]:
 
 def _existing(entry: ManifestEntry) -> Path:
     path = entry_path(entry)
-    if not is_there(path):
+    if not file_exists(path):
         if entry.bundled:
             raise WeightsError(f"{path}: missing from the installation", "install amsnet again")
         raise WeightsError(

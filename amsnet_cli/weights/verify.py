@@ -1,4 +1,4 @@
-"""Re-hash files and compare them with the manifest, or with the record of their arrival."""
+"""Hash files again and compare them with the manifest, or with their record."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from amsnet_cli.errors import WeightsError
 from amsnet_cli.weights.header import read_header
 from amsnet_cli.weights.manifest import ManifestEntry, sha256_of
 from amsnet_cli.weights.records import read_record, record_path
-from amsnet_cli.weights.store import entry_path, is_there
+from amsnet_cli.weights.store import entry_path, file_exists
 
 
 def verify(entry: ManifestEntry) -> None:
-    """Compare an entry's file with its published digest, or the one recorded when it came.
+    """Compare an entry's file with its published digest, or with the one recorded by the pull.
 
     Raises:
         WeightsError: it is missing or damaged; the hint says how to fix it.
     """
     path = entry_path(entry)
     fix = "install amsnet again" if entry.bundled else f"run: amsnet weights pull {entry.name}"
-    if not is_there(path):
+    if not file_exists(path):
         raise WeightsError(f"weights {entry.name} are not here", fix)
     if entry.file.pinned and not entry.converted:
         try:
@@ -36,7 +36,8 @@ def verify_model(path: Path) -> str:
     """Check a fitted or imported model.
 
     Returns:
-        What was checked: "ok" for a digest; fitted models have none, only their header is read.
+        The result: "ok" if the digest matches. Fitted models have no digest, only their header is
+        read.
 
     Raises:
         WeightsError: it is damaged, or of another format.

@@ -54,7 +54,7 @@ class ResidualBlock(nn.Module):
 class CompactUNet(nn.Module):
     """A residual U-Net with additive skips and no normalisation.
 
-    All levels cost the same, but the deepest: it is cheap and holds half of the parameters.
+    All levels cost the same except the deepest, which is cheap and has half of the parameters.
 
     Multiply-adds for each full-resolution pixel with the default configuration, mask channel
     included (a level at 1/f resolution counts 1/f^2):
@@ -73,8 +73,8 @@ class CompactUNet(nn.Module):
     total                                                                 137,760
     ================================  ==================================  =======
 
-    With `unshuffle` no layer runs at full resolution, where CPUs are slowest for the same number
-    of multiply-adds. `LIGHT` needs 63,120.
+    With `unshuffle` no layer runs at full resolution, where CPUs are slowest at the same number of
+    multiply-adds. `LIGHT` needs 63,120.
     """
 
     padding: Padding = "reflection"

@@ -1,4 +1,8 @@
-"""From a network's name or configuration to the network."""
+"""Make a network by its name or configuration.
+
+To add a network, write a module with its class, list it here in `PaperNetwork` and `_CLASSES`, and
+add its name to the option `--network` of `cli/fit.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wrapper that lets any denoising network predict masked pixels."""
+"""The wrapper that makes any denoising network predict masked pixels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from amsnet_cli.core.pixel_shuffle import Padding, pad_to_multiple
 
 
 class Network(Protocol):
-    """What a denoising network offers beside being an `nn.Module`.
+    """Attributes that a denoising network has in addition to those of an `nn.Module`.
 
     Attributes:
         multiple: height and width of the input must be multiples of this.
