@@ -44,10 +44,17 @@ def shell(tmp_path, tiny_model, noisy_crop):
 
 
 FULL = "error: stdout: cannot be written (No space left on device)"
-HELPLESS = ("--help", "--version", "denoise --help", "weights list", "weights list --json")
 
 
-@pytest.mark.parametrize("command", HELPLESS)
+@pytest.mark.parametrize(
+    "command",
+    [
+        "--version", "weights list", *(
+            pytest.param(more, marks=pytest.mark.slow)
+            for more in ("--help", "denoise --help", "weights list --json", "weights show photo")
+        ),
+    ],
+)  # fmt: skip
 def test_commands_that_only_print(shell, command):
     script = (
         f"$A {command} >&-; echo $? >> codes\n"
