@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,7 @@ from typer.core import TyperGroup
 
 from amsnet_cli import __version__
 from amsnet_cli.cli import compare, denoise, evaluate, fit, submit, weights
-from amsnet_cli.cli.console import complain, reports_errors
+from amsnet_cli.cli.console import complain, debugging, reports_errors
 from amsnet_cli.cli.streams import run_with_streams
 
 
@@ -55,4 +56,6 @@ def _options(
 
 def main() -> None:
     """Run the command line."""
+    if not sys.warnoptions and not debugging():
+        warnings.simplefilter("ignore")  # They are for developers; users get notes and errors.
     sys.exit(run_with_streams(app, complain))

@@ -63,9 +63,14 @@ def camera_and_speeds(camera: str, speeds: Sequence[int]) -> str:
     return f"{camera}, ISO {' to '.join(map(str, dict.fromkeys(speeds)))}" if speeds else camera
 
 
+def debugging() -> bool:
+    """Return whether `AMSNET_DEBUG` is set."""
+    return os.environ.get("AMSNET_DEBUG", "0") not in ("", "0")
+
+
 def complain(error: AmsnetError) -> None:
     """Print an error in one line; with `AMSNET_DEBUG` set, its traceback as well."""
-    if os.environ.get("AMSNET_DEBUG", "0") not in ("", "0"):
+    if debugging():
         traceback.print_exception(error)
     line = _printable(" ".join(str(error).split()))
     stderr.print(f"[bold red]error:[/] {escape(line)}")
