@@ -86,7 +86,7 @@ def main(folder: Path, seed: int, count: int) -> None:
             assert str(path) in str(error) and "\n" not in str(error), str(error)
         else:
             assert photo.pixels.ndim == 3 and photo.pixels.shape[2] in (1, 3)
-            assert np.isfinite(photo.pixels).all()
+            assert photo.pixels.dtype in (np.uint8, np.uint16, np.float32)
             found["read"] += 1
         signal.alarm(0)
         assert sum(os.times()[:4]) - started < SLOW, (number, source.name)

@@ -158,7 +158,7 @@ class TestErrors:
             (lambda t: ["denoise", t / "ok.png", "--max-memory", "much"], 2, "2G or 500M"),
             (lambda t: ["denoise", t / "ok.png", "--max-memory", "1M"], 5, "allow --max-memory"),
             (lambda t: ["denoise", t / "ok.png", "--name", "{stem}.gif"], 2, "{stem}_clean{ext}"),
-            (lambda t: ["denoise", t / "ok.png", "--format", "gif"], 2, "use avif, jpeg"),
+            (lambda t: ["denoise", t / "ok.png", "--format", "gif"], 2, "use avif, bmp"),
             (lambda t: ["denoise", t / "ok.png", "--format", "tif"], 2, "leave out --format"),
             (lambda t: ["denoise", t / "ok.png", "--suffix", "_x"], 2, "leave out"),
             (

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from amsnet_cli.photos import exif, ifd
-from amsnet_cli.photos.formats import jpeg, png, raw, tiff
+from amsnet_cli.photos.formats import jpeg_segments as jpeg
+from amsnet_cli.photos.formats import png, raw, tiff
 from amsnet_cli.photos.iptc import iptc_in_resources
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import write_photo
@@ -71,8 +72,8 @@ class TestBlocks:
             exif.with_orientation(block, 3)
             exif.without_orientation(block)
             exif.with_software(block, "amsnet")
-            tiff.exif_of(block)
             raw.exif_of(block)
+            raw.is_raw(block)
 
     def test_directories_that_point_to_themselves_end(self):
         block = bytearray(exif_block())
@@ -98,9 +99,10 @@ class TestTiff:
         ]  # fmt: skip
         pixels = np.zeros((4, 4, 3), np.uint8)
         tifffile.imwrite(path, pixels, byteorder=order, extratags=tags, metadata=None)
-        block = tiff.exif_of(path.read_bytes())
+        block = tiff.exif_of(ifd.read_tree(path.read_bytes()), order)
         tifffile.imwrite(path, pixels, metadata=None, software=None)
-        path.write_bytes(tiff.with_exif(path.read_bytes(), block, IPTC))
+        record = ifd.Entry(type=7, count=len(IPTC), value=IPTC)
+        path.write_bytes(tiff.with_tags(path.read_bytes(), block, {tiff.IPTC: record}))
         with tifffile.TiffFile(path) as file:
             found = {tag.code: tag.value for tag in file.pages[0].tags}
         assert {code: found[code] for code, *_ in tags} == {
@@ -150,7 +152,8 @@ class TestIptc:
         file = io.BytesIO()
         Image.new("RGB", (8, 8)).save(file, "PNG")
         content = png.with_chunks(file.getvalue(), [png.iptc_chunk(record)])
-        assert png.iptc_of(content) == record
+        profiles = dict(map(png.raw_profile, png.texts_of(list(png.chunks(content)))))
+        assert profiles["iptc"] == record
         Image.open(io.BytesIO(content)).load()
 
     @given(st.binary(max_size=300))
@@ -163,7 +166,9 @@ class TestIptc:
             jpeg.coding_of(content)
             jpeg.iptc_of(content)
         iptc_in_resources(b"8BIM" + noise)
-        png.iptc_of(b"\x89PNG\r\n\x1a\n" + noise)
+        texts = [(kind, noise) for kind in (b"tEXt", b"zTXt", b"iTXt")]
+        for text in png.texts_of(texts):
+            png.raw_profile(text)
 
 
 @pytest.mark.parametrize("quality", [20, 75, 95, 98])

@@ -11,7 +11,7 @@ from PIL import Image
 
 from amsnet_cli import find_weights, load_model
 from amsnet_cli.inference.denoise import denoise
-from amsnet_cli.photos.formats.jpeg import coding_of_quality
+from amsnet_cli.photos.formats.jpeg_segments import coding_of_quality
 from amsnet_cli.photos.jpeg_history import estimate_quantisation_step
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.research.evaluation import psnr

@@ -47,7 +47,8 @@ class OutcomePrinter:
         if self._as_json:
             for file in files:
                 print_json({
-                    "input": str(file.path), "status": "passed_over", "reason": file.reason,
+                    "input": str(file.path), "output": None, "status": "passed_over",
+                    "reason": file.reason,
                 })  # fmt: skip
         if files and not self._quiet:
             say(f"{_count(len(files), 'file')} passed over: {describe_passed_over(files)}")

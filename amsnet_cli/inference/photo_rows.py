@@ -139,7 +139,12 @@ def photo_statistics(
     height, width, channels = noisy.pixels.shape
     statistics = Statistics(height, width, channels, config)
     for top, end in row_parts(height, width):
-        statistics.add(_decode(codec, noisy.pixels[top:end]), _decode(wide, output[top:end]))
+        above, below = int(top > 0), int(end < height)
+        rows = slice(top - above, end + below)
+        statistics.add(
+            _decode(codec, noisy.pixels[rows]), _decode(wide, output[rows]),
+            above=above, below=below,
+        )  # fmt: skip
     return statistics.finish()
 
 
@@ -153,7 +158,8 @@ def correct_photo(noisy: Photo, output: Pixels, codec: PixelCodec, corrector: Co
         below = int(end < height)
         denoised = _decode(wide, output[top : end + below])
         corrected = corrector.apply(_decode(codec, noisy.pixels[top:end]), denoised)
-        pixels[top:end] = _encode(codec, corrected)
+        stored = noisy.pixels[top:end]
+        pixels[top:end] = codec.restore(_encode(codec, corrected), stored)
     _release_heap(output)
     return replace(noisy, pixels=pixels)
 

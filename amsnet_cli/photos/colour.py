@@ -74,39 +74,35 @@ def matrix_profile(name: str, colours: Chromaticities, curve: tuple[float, ...])
     """
     to_xyz, adaptation = _to_d50(colours)
 
-    def xyz(values: NDArray[np.float64]) -> bytes:
-        return b"XYZ \0\0\0\0" + _fixed(*values)
-
-    def text(content: str) -> bytes:
-        words = content.encode("utf-16-be")
-        return (
-            b"mluc\0\0\0\0" + struct.pack(">II2s2sII", 1, 12, b"en", b"US", len(words), 28) + words
-        )
-
-    curve_type = {1: 0, 5: 3}[len(curve)]
-    tone = b"para\0\0\0\0" + struct.pack(">HH", curve_type, 0) + _fixed(*curve)
-    tags = {
-        b"desc": text(name),
-        b"cprt": text("No copyright, use freely"),
-        b"wtpt": xyz(_D50),
-        b"chad": b"sf32\0\0\0\0" + _fixed(*adaptation.ravel()),
-        **{key: xyz(to_xyz[:, i]) for i, key in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))},
-        **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), tone),
-    }
-    start = 128 + 4 + 12 * len(tags)
-    table, body = struct.pack(">I", len(tags)), b""
-    for key, content in tags.items():
-        table += struct.pack(">4sII", key, start + len(body), len(content))
-        body += content + b"\0" * (-len(content) % 4)
-    header = struct.pack(
-        ">I4xI4s4s4s6H4s4xI16xI", start + len(body), 0x04400000, b"mntr", b"RGB ", b"XYZ ",
-        2000, 1, 1, 0, 0, 0, b"acsp", 0, 0,
-    )  # fmt: skip
-    return (header + _fixed(*_D50)).ljust(128, b"\0") + table + body
+    tone = _tone(curve)
+    return _profile(
+        b"RGB ",
+        name,
+        {
+            b"chad": b"sf32\0\0\0\0" + _fixed(*adaptation.ravel()),
+            **{key: _xyz(to_xyz[:, i]) for i, key in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))},
+            **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), tone),
+        },
+    )
 
 
-def profile_of_code_points(primaries: int, transfer: int) -> bytes | None:
+def grey_profile(name: str, curve: tuple[float, ...]) -> bytes:
+    """Make an ICC profile for grey.
+
+    Args:
+        name: shown to people.
+        curve: as in `matrix_profile`.
+    """
+    return _profile(b"GRAY", name, {b"kTRC": _tone(curve)})
+
+
+def profile_of_code_points(primaries: int, transfer: int, channels: int = 3) -> bytes | None:
     """Make the ICC profile that H.273's code points describe; None for sRGB.
+
+    Args:
+        primaries: of table 2.
+        transfer: of table 3.
+        channels: 1 for grey, 3 for RGB.
 
     Raises:
         ValueError: they describe no colours that such a profile can, as those of HDR.
@@ -116,7 +112,10 @@ def profile_of_code_points(primaries: int, transfer: int) -> bytes | None:
     colours, curve = _PRIMARIES[primaries], _CURVES[transfer]
     if (colours, curve) == (BT709, SRGB_CURVE):
         return None
-    return matrix_profile(f"H.273 {primaries}/{transfer}", colours, curve)
+    name = f"H.273 {primaries}/{transfer}"
+    if channels == 1:
+        return None if curve == SRGB_CURVE else grey_profile(name, curve)
+    return matrix_profile(name, colours, curve)
 
 
 def unsupported_colours(path: Path, error: Exception) -> PhotoError:
@@ -198,6 +197,39 @@ def _to_d50(colours: Chromaticities) -> tuple[NDArray[np.float64], NDArray[np.fl
     cones = (_BRADFORD @ _D50) / (_BRADFORD @ white)
     adaptation = np.linalg.inv(_BRADFORD) @ (cones[:, None] * _BRADFORD)
     return adaptation @ primaries, adaptation
+
+
+def _profile(space: bytes, name: str, tags: dict[bytes, bytes]) -> bytes:
+    """Lay out a display profile: header, tag table and tags (ICC.1, 7)."""
+    tags = {
+        b"desc": _text(name),
+        b"cprt": _text("No copyright, use freely"),
+        b"wtpt": _xyz(_D50),
+        **tags,
+    }
+    start = 128 + 4 + 12 * len(tags)
+    table, body = struct.pack(">I", len(tags)), b""
+    for key, content in tags.items():
+        table += struct.pack(">4sII", key, start + len(body), len(content))
+        body += content + b"\0" * (-len(content) % 4)
+    header = struct.pack(
+        ">I4xI4s4s4s6H4s4xI16xI", start + len(body), 0x04400000, b"mntr", space, b"XYZ ",
+        2000, 1, 1, 0, 0, 0, b"acsp", 0, 0,
+    )  # fmt: skip
+    return (header + _fixed(*_D50)).ljust(128, b"\0") + table + body
+
+
+def _tone(curve: tuple[float, ...]) -> bytes:
+    return b"para\0\0\0\0" + struct.pack(">HH", {1: 0, 5: 3}[len(curve)], 0) + _fixed(*curve)
+
+
+def _xyz(values: NDArray[np.float64]) -> bytes:
+    return b"XYZ \0\0\0\0" + _fixed(*values)
+
+
+def _text(content: str) -> bytes:
+    words = content.encode("utf-16-be")
+    return b"mluc\0\0\0\0" + struct.pack(">II2s2sII", 1, 12, b"en", b"US", len(words), 28) + words
 
 
 def _fixed(*values: float) -> bytes:

@@ -13,6 +13,10 @@ from amsnet_cli.photos.ifd import Directory, Entry, MalformedError
 
 MAKE, MODEL, ORIENTATION, SOFTWARE = 0x010F, 0x0110, 0x0112, 0x0131
 
+_SIZE = (0xA002, 0xA003)
+"""PixelXDimension and PixelYDimension."""
+LONGEST = 65527
+"""Bytes of a block that fit into a segment of a JPEG file."""
 _SENSITIVITIES = (0x8827, 0x8832, 0x8833, 0x8831)
 """Photographic sensitivity, and the 32-bit tags for values beyond its 16 bits (EXIF 2.3)."""
 _UNKNOWN_SPEED = 0xFFFF
@@ -67,8 +71,49 @@ def camera_of(exif: bytes | None) -> tuple[str | None, int | None]:
         model = f"{make} {model}".strip()
     below = tree.get(ifd.EXIF_IFD)
     tags = {**tree, **below} if isinstance(below, dict) else tree
-    speeds = (_first_number(tags.get(tag), order) for tag in _SENSITIVITIES)
+    speeds = (ifd.first_number(tags.get(tag), order, 0) for tag in _SENSITIVITIES)
     return model or None, next((iso for iso in speeds if _is_speed(iso)), None)
+
+
+def orientation_of(exif: bytes) -> int:
+    """Return the orientation, 1 where it is missing or out of range."""
+    try:
+        value = ifd.first_number(ifd.read_tree(exif).get(ORIENTATION), ifd.byte_order(exif), 1)
+    except MalformedError:
+        return 1
+    return value if 1 <= value <= 8 else 1
+
+
+def size_of(exif: bytes) -> tuple[int, int] | None:
+    """Return the width and height that the EXIF directory states, None where it does not."""
+    try:
+        order, below = ifd.byte_order(exif), ifd.read_tree(exif).get(ifd.EXIF_IFD)
+    except MalformedError:
+        return None
+    if not isinstance(below, dict) or not set(_SIZE) <= below.keys():
+        return None
+    width, height = (ifd.first_number(below[tag], order, 0) for tag in _SIZE)
+    return width, height
+
+
+def with_size(exif: bytes, size: tuple[int, int]) -> bytes:
+    """Overwrite the width and height that the EXIF directory states; a damaged block stays."""
+    try:
+        order = ifd.byte_order(exif)
+        for tag, value in zip(_SIZE, size, strict=True):
+            entry = Entry(type=ifd.LONG, count=1, value=struct.pack(order + "I", value))
+            exif = ifd.overwritten(exif, ifd.EXIF_IFD, tag, entry)
+    except MalformedError:
+        pass
+    return exif
+
+
+def without_thumbnail(exif: bytes) -> bytes:
+    """Remove the second directory and blank the thumbnail that it points to."""
+    try:
+        return ifd.without_second_directory(exif)
+    except MalformedError:
+        return exif
 
 
 def with_orientation(exif: bytes | None, orientation: int) -> bytes | None:
@@ -97,7 +142,8 @@ def with_software(exif: bytes | None, note: str) -> bytes | None:
     """Append a program's name to the software tag.
 
     Returns:
-        The block; a new one where there was none; a damaged one as it is.
+        The block; a new one where there was none; a damaged one as it is, and so is one that would
+        become too long for a JPEG file.
     """
     before = ""
     if exif is not None:
@@ -107,7 +153,36 @@ def with_software(exif: bytes | None, note: str) -> bytes | None:
             return exif
         if isinstance(item, Entry):
             before = item.value.rstrip(b"\0 ").decode("utf-8", "replace")
-    return _with_value(exif, SOFTWARE, f"{before}; {note}" if before else note, needed=True)
+    noted = _with_value(exif, SOFTWARE, f"{before}; {note}" if before else note, needed=True)
+    too_long = exif is not None and noted is not None and len(exif) <= LONGEST < len(noted)
+    return exif if too_long else noted
+
+
+def shortened(exif: bytes) -> bytes | None:
+    """Make a block of at most `LONGEST` bytes without the longest values and the thumbnail.
+
+    Returns:
+        The block; one of the orientation alone if it is damaged, None if that is 1.
+    """
+    try:
+        tree, order = ifd.read_tree(exif), ifd.byte_order(exif)
+    except MalformedError:
+        return None
+    limit = LONGEST // 4
+    while limit > 8:
+        block = make_block(_without_long_values(tree, limit), order)
+        if block is None or len(block) <= LONGEST:
+            return block or with_orientation(None, orientation_of(exif))
+        limit //= 2
+    return with_orientation(None, orientation_of(exif))
+
+
+def _without_long_values(tree: Directory, limit: int) -> Directory:
+    return {
+        tag: _without_long_values(item, limit) if isinstance(item, dict) else item
+        for tag, item in tree.items()
+        if isinstance(item, dict) or len(item.value) <= limit
+    }
 
 
 def _without_empty_text(tree: Directory) -> Directory:
@@ -129,14 +204,6 @@ def _words(item: Entry | Directory | None) -> str:
 
 def _is_speed(iso: int) -> bool:
     return 0 < iso < _NO_SPEED and iso != _UNKNOWN_SPEED
-
-
-def _first_number(item: Entry | Directory | None, order: str) -> int:
-    """Read a whole number; 0 where there is none."""
-    try:
-        return ifd.numbers(item, order)[0] if isinstance(item, Entry) else 0
-    except MalformedError:
-        return 0
 
 
 def _with_value(exif: bytes | None, tag: int, value: int | str, *, needed: bool) -> bytes | None:

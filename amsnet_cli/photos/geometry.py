@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from amsnet_cli.errors import PhotoError
+from amsnet_cli.photos.exif import without_thumbnail
+from amsnet_cli.photos.metadata import marked_upright, without_whole_picture
 from amsnet_cli.photos.photo import Photo, Pixels
 
 
@@ -41,7 +43,7 @@ def stored_box(photo: Photo, region: tuple[int, int, int, int]) -> tuple[int, in
 
 
 def cropped(photo: Photo, box: tuple[int, int, int, int]) -> Photo:
-    """Cut out a part, as a view.
+    """Cut out a part, as a view; its thumbnail and panorama data are removed.
 
     Args:
         photo: any.
@@ -49,7 +51,7 @@ def cropped(photo: Photo, box: tuple[int, int, int, int]) -> Photo:
     """
     area = np.s_[box[0] : box[1], box[2] : box[3]]
     alpha = None if photo.alpha is None else photo.alpha[area]
-    return replace(photo, pixels=photo.pixels[area], alpha=alpha)
+    return without_whole_picture(replace(photo, pixels=photo.pixels[area], alpha=alpha))
 
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:
@@ -63,6 +65,18 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
     rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
     columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
     return turned[rows, columns]
+
+
+def turned_upright(photo: Photo) -> Photo:
+    """Turn the pixels of a photo upright, and its metadata with them."""
+    if photo.orientation == 1:
+        return marked_upright(photo)
+    alpha = photo.alpha
+    if alpha is not None:
+        alpha = np.ascontiguousarray(upright(alpha, photo.orientation))
+    pixels = np.ascontiguousarray(upright(photo.pixels, photo.orientation))
+    block = photo.exif and without_thumbnail(photo.exif)
+    return marked_upright(replace(photo, pixels=pixels, alpha=alpha, exif=block))
 
 
 def window_starts(length: int, window: int, most: int) -> list[int]:

@@ -14,7 +14,9 @@ from typing import Union
 import numpy as np
 
 EXIF_IFD, GPS_IFD, INTEROPERABILITY_IFD = 0x8769, 0x8825, 0xA005
-"""Tags that point to further directories."""
+"""Tags that point to further directories of metadata."""
+SUB_IFDS = 330
+"""Tag that points to directories of further pictures."""
 
 ASCII, SHORT, LONG, UNDEFINED = 2, 3, 4, 7
 _SIZES = {
@@ -24,6 +26,9 @@ _SIZES = {
 }
 _MAGIC = (42, 0x55, 0x4F52, 0x5352)  # TIFF, Panasonic's RW2, two of Olympus's ORF
 _BIG_MAGIC = 43
+_MAX_DIRECTORIES = 10_000
+_THUMBNAIL = (513, 514)
+"""Tags of a thumbnail's place and length (JPEGInterchangeFormat)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +62,40 @@ def read_tree(content: bytes) -> Directory:
     Raises:
         MalformedError: there is none.
     """
-    order = byte_order(content)
-    (magic,) = struct.unpack_from(order + "H", content, 2)
-    if magic not in (*_MAGIC, _BIG_MAGIC):
-        raise MalformedError("no TIFF")
-    big = magic == _BIG_MAGIC
+    order, big, first = _header(content)
     try:
-        (first,) = struct.unpack_from(order + ("Q" if big else "I"), content, 8 if big else 4)
         return _read(content, order, big, first, {first})
     except struct.error as error:
         raise MalformedError("no directory") from error
+
+
+def read_directories(content: bytes) -> list[Directory]:
+    """Read all directories of pictures: the chain, each followed by its SubIFDs.
+
+    Raises:
+        MalformedError: there is none.
+    """
+    order, big, at = _header(content)
+    pointer, head, size = ("Q", "Q", 20) if big else ("I", "H", 12)
+    found: list[Directory] = []
+    seen: set[int] = set()
+    try:
+        while at and at not in seen and len(found) < _MAX_DIRECTORIES:
+            seen.add(at)
+            found.append(_read(content, order, big, at, seen))
+            below = found[-1].get(SUB_IFDS)
+            for place in numbers(below, order) if isinstance(below, Entry) else ():
+                if place not in seen and len(found) < _MAX_DIRECTORIES:
+                    seen.add(place)
+                    found.append(_read(content, order, big, place, seen))
+            (count,) = struct.unpack_from(order + head, content, at)
+            (at,) = struct.unpack_from(
+                order + pointer, content, at + struct.calcsize(head) + size * count
+            )
+    except (struct.error, MalformedError) as error:
+        if not found:
+            raise MalformedError("no directory") from error
+    return found
 
 
 def append_tree(content: bytes, tree: Directory) -> bytes:
@@ -129,6 +158,52 @@ def without_entry(content: bytes, tag: int) -> bytes:
     return _with_entries(content + b"\0" * (len(content) % 2), kept, following)
 
 
+def overwritten(content: bytes, directory: int, tag: int, entry: Entry) -> bytes:
+    """Overwrite a short entry of a directory below the first; nothing moves.
+
+    Args:
+        content: an EXIF block or a file (not BigTIFF).
+        directory: the tag that points to the directory, such as `EXIF_IFD`.
+        tag: of the entry; where it is missing, nothing changes.
+        entry: its new value of at most 4 bytes, in the file's byte order.
+    """
+    order = byte_order(content)
+    entries, _ = _raw_entries(content)
+    for _, pointer in entries:
+        if struct.unpack_from(order + "H", pointer) == (directory,):
+            (start,) = struct.unpack_from(order + "I", pointer, 8)
+            for place, there in _raw_entries(content, start)[0]:
+                if struct.unpack_from(order + "H", there) == (tag,):
+                    new = struct.pack(order + "HHI", tag, entry.type, entry.count)
+                    new += entry.value.ljust(4, b"\0")
+                    return content[:place] + new + content[place + 12 :]
+    return content
+
+
+def without_second_directory(content: bytes) -> bytes:
+    """Cut the chain behind the first directory, and blank the JPEG that the second points to.
+
+    Raises:
+        MalformedError: there is no directory.
+    """
+    order = byte_order(content)
+    entries, following = _raw_entries(content)
+    (second,) = struct.unpack(order + "I", following)
+    if not second:
+        return content
+    (first,) = struct.unpack_from(order + "I", content, 4)
+    end = first + 2 + 12 * len(entries)
+    content = content[:end] + b"\0\0\0\0" + content[end + 4 :]
+    try:
+        tags = dict(_entries(content, order, False, second))
+    except struct.error:
+        return content
+    start, length = (first_number(tags.get(tag), order, 0) for tag in _THUMBNAIL)
+    if content[start : start + 2] == b"\xff\xd8" and start + length <= len(content):
+        content = content[:start] + bytes(length) + content[start + length :]
+    return content
+
+
 def value_of(content: bytes, tag: int) -> bytes | None:
     """Return the bytes of a tag in the first directory."""
     try:
@@ -138,13 +213,12 @@ def value_of(content: bytes, tag: int) -> bytes | None:
     return item.value if isinstance(item, Entry) else None
 
 
-def number_of(content: bytes, tag: int) -> int | None:
-    """Return the first whole number of a tag in the first directory."""
+def first_number(item: Entry | Directory | None, order: str, default: int) -> int:
+    """Return the first whole number of an entry, `default` where there is none."""
     try:
-        entry = read_tree(content).get(tag)
-        return numbers(entry, byte_order(content))[0] if isinstance(entry, Entry) else None
+        return numbers(item, order)[0] if isinstance(item, Entry) else default
     except MalformedError:
-        return None
+        return default
 
 
 def numbers(entry: Entry, order: str) -> list[int]:
@@ -153,19 +227,38 @@ def numbers(entry: Entry, order: str) -> list[int]:
     Raises:
         MalformedError: it holds something else.
     """
-    if entry.type not in (SHORT, LONG, 13, 16, 18):
+    if entry.type not in (1, SHORT, LONG, 13, 16, 18):
         raise MalformedError("no whole numbers")
     array = np.frombuffer(entry.value, f"{order}u{_SIZES[entry.type]}")
     return [int(number) for number in array]
 
 
-def _raw_entries(content: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
-    """List the entries of the first directory with their places, and the pointer behind them."""
+def _header(content: bytes) -> tuple[str, bool, int]:
+    """Return the byte order, whether it is BigTIFF, and the place of the first directory."""
+    order = byte_order(content)
+    (magic,) = struct.unpack_from(order + "H", content, 2)
+    if magic not in (*_MAGIC, _BIG_MAGIC):
+        raise MalformedError("no TIFF")
+    big = magic == _BIG_MAGIC
+    try:
+        (first,) = struct.unpack_from(order + ("Q" if big else "I"), content, 8 if big else 4)
+    except struct.error as error:
+        raise MalformedError("no directory") from error
+    return order, big, first
+
+
+def _raw_entries(content: bytes, start: int | None = None) -> tuple[list[tuple[int, bytes]], bytes]:
+    """List the entries of a directory with their places, and the pointer behind them.
+
+    Args:
+        content: an EXIF block or a file.
+        start: the directory's place; the first directory's, if None.
+    """
     order = byte_order(content)
     if struct.unpack_from(order + "H", content, 2) == (_BIG_MAGIC,):
         raise MalformedError("BigTIFF")
     try:
-        (first,) = struct.unpack_from(order + "I", content, 4)
+        (first,) = struct.unpack_from(order + "I", content, 4) if start is None else (start,)
         (count,) = struct.unpack_from(order + "H", content, first)
     except struct.error as error:
         raise MalformedError("no directory") from error

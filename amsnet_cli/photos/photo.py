@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,12 @@ from amsnet_cli.photos.colour import suits
 
 Pixels = NDArray[Any]
 """(H, W, C), C = 1 or 3; uint8, uint16 or float32."""
+FOURTH_CHANNELS: tuple[Literal["unspecified", "associated", "transparency"], ...] = (
+    "unspecified",
+    "associated",
+    "transparency",
+)
+"""Meanings of the channel behind the colours, in the order of TIFF's ExtraSamples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +47,15 @@ class Photo:
     Attributes:
         pixels: (H, W, C) with C = 1 (grey) or 3 (RGB in the photo's own colour space), uint8 in
             [0, 255], uint16 in [0, 65535] or float32 of any range; not rotated.
-        alpha: (H, W) transparency of the same dtype, or None.
+        alpha: (H, W) of the same dtype, the channel behind the colours, or None.
+        fourth_channel: its meaning: "transparency"; "associated", transparency by which the
+            colours are multiplied; or "unspecified", such as the infrared of film scanners.
         icc: the colour profile.
         exif: a TIFF-structured EXIF block without the "Exif" prefix; byte for byte as found
             in JPEG, PNG, WebP and AVIF.
         xmp: an XMP packet.
         iptc: an IPTC-IIM record.
+        texts: keywords and texts, as PNG's text chunks and JPEG's comments hold them.
         orientation: the EXIF code, 1 to 8.
         dpi: horizontal and vertical resolution, None where the file does not say.
         bits: bits a channel when written, None for as many as the pixels have. RAW files are
@@ -61,10 +70,12 @@ class Photo:
 
     pixels: Pixels
     alpha: Pixels | None = None
+    fourth_channel: Literal["unspecified", "associated", "transparency"] = "transparency"
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
     iptc: bytes | None = None
+    texts: tuple[tuple[str, str], ...] = ()
     orientation: int = 1
     dpi: tuple[float, float] | None = None
     bits: int | None = None
@@ -87,8 +98,8 @@ class Photo:
 
 
 def without_metadata(photo: Photo) -> Photo:
-    """Remove EXIF, XMP and IPTC; profile, orientation and resolution stay."""
-    return replace(photo, exif=None, xmp=None, iptc=None)
+    """Remove EXIF, XMP, IPTC and texts; profile, orientation and resolution stay."""
+    return replace(photo, exif=None, xmp=None, iptc=None, texts=())
 
 
 def with_usable_profile(photo: Photo) -> Photo:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import BinaryIO
 
-import rawpy
-
-from amsnet_cli.photos.formats import format_of, raw, tiff
+from amsnet_cli.photos.formats import format_of, raw
 
 
 def save_stream(stream: BinaryIO, folder: Path) -> Path:
     """Save a stream to a file whose suffix fits its content.
-
-    RAW formats look like TIFF from outside, with a small preview as its picture; LibRaw knows them.
 
     Args:
         stream: read to its end.
@@ -26,17 +21,7 @@ def save_stream(stream: BinaryIO, folder: Path) -> Path:
     content = stream.read()
     path = folder / "stdin"
     known = format_of(path, content)
-    if known in (None, tiff.FORMAT) and _is_raw(content):
-        known = raw.FORMAT
     if known is not None:
         path = path.with_suffix(".dng" if known is raw.FORMAT else known.suffixes[0])
     path.write_bytes(content)
     return path
-
-
-def _is_raw(content: bytes) -> bool:
-    try:
-        with rawpy.imread(io.BytesIO(content)):
-            return True
-    except rawpy.LibRawError:
-        return False

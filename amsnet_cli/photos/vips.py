@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyvips
@@ -28,13 +29,22 @@ _handler = pyvips.glib_lib.g_log_set_handler(
 )
 atexit.register(pyvips.glib_lib.g_log_remove_handler, b"VIPS", _handler)
 
-_DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
+_DTYPES = {
+    **{"uchar": np.uint8, "ushort": np.uint16, "float": np.float32},
+    # No others can be written; integers keep 24 bits.
+    **dict.fromkeys(("char", "short", "int", "uint", "double"), np.float32),
+}
 _ODD_COLOURS = ("lab", "labq", "labs", "xyz", "yxy", "lch", "hsv", "cmc")
 _ICC, _XMP, _EXIF = "icc-profile-data", "xmp-data", "exif-data"
 
 
 def open_image(
-    path: Path, content: bytes, loader: Callable[..., pyvips.Image], *, fail_on: str = "truncated"
+    path: Path,
+    content: bytes,
+    loader: Callable[..., pyvips.Image],
+    *,
+    fail_on: str = "truncated",
+    **options: Any,
 ) -> pyvips.Image:
     """Read the header of a file and check that its pixels can be handled.
 
@@ -43,13 +53,14 @@ def open_image(
         content: the file; from memory, as libvips would take brackets in a name for options.
         loader: one of libvips' own, so that no other ever sees the file.
         fail_on: what stops decoding: "truncated", "error" or "warning".
+        options: the loader's own.
 
     Raises:
         PhotoError: no picture, too large, several pages, or of colours or a type that cannot be
             denoised faithfully.
     """
     try:
-        image = loader(content, access="sequential", fail_on=fail_on)
+        image = loader(content, access="sequential", fail_on=fail_on, **options)
     except pyvips.Error as error:
         raise PhotoError(
             f"{path}: not a picture, or damaged ({_reason(error)})", "copy it again from its source"
@@ -83,7 +94,7 @@ def decode(path: Path, image: pyvips.Image) -> Photo:
         image: from `open_image`.
 
     Raises:
-        PhotoError: damaged or cut short, CMYK without a usable profile, NaN or infinite pixels.
+        PhotoError: damaged or cut short, CMYK without a usable profile.
     """
     notes = []
     if image.interpretation == "cmyk":
@@ -97,9 +108,10 @@ def decode(path: Path, image: pyvips.Image) -> Photo:
             "copy it again from its source",
         ) from error
     array = array.reshape(image.height, image.width, image.bands)
-    array = array.astype(_DTYPES[image.format], copy=False)
-    if array.dtype == np.float32 and not np.isfinite(array).all():
-        raise PhotoError(f"{path}: holds NaN or infinite pixels", "replace them first")
+    dtype = _DTYPES[image.format]
+    if array.dtype != dtype:
+        notes.append(f"{array.dtype} pixels turned into {np.dtype(dtype)}")
+        array = array.astype(dtype)
     fields = image.get_fields()
     if "palette" in fields:
         notes.append("palette turned into RGB")

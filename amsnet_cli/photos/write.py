@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyvips
 
 from amsnet_cli.atomic import write_whole
 from amsnet_cli.errors import OutputError
 from amsnet_cli.photos.colour import suits
 from amsnet_cli.photos.formats import WRITABLE
+from amsnet_cli.photos.formats.format import Format
+from amsnet_cli.photos.geometry import turned_upright
+from amsnet_cli.photos.metadata import with_true_sizes
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.pixel_codec import with_depth
 
@@ -50,7 +55,8 @@ def check_depth(photo: Photo, path: Path) -> None:
             f"{path}: {target.name} cannot hold {photo.depth} bits a channel",
             f"write a {better}, or allow less with --depth 8",
         )
-    if photo.alpha is not None and not target.alpha:
+    shows_through = photo.alpha is not None and photo.fourth_channel != "unspecified"
+    if shows_through and not target.fourth_channels:
         raise OutputError(
             f"{path}: {target.name} cannot hold transparency", "write a PNG, TIFF or WebP"
         )
@@ -73,7 +79,14 @@ def not_kept(photo: Photo, path: Path) -> list[str]:
         photo: the one to be written.
         path: its suffix names the format.
     """
-    return WRITABLE[path.suffix.lower()].losses(photo)
+    target = WRITABLE[path.suffix.lower()]
+    lost = target.losses(photo)
+    dropped = [keyword for keyword, _ in photo.texts if keyword not in target.texts]
+    if dropped and "*" not in target.texts:
+        lost.append(f"{target.name} has no place for its texts: {', '.join(dropped)}")
+    if photo.alpha is not None and _is_dropped(photo, target):
+        lost.append(f"{target.name} has no place for its fourth channel, which is no transparency")
+    return lost
 
 
 def write_photo(photo: Photo, path: str | Path, *, modified_ns: int | None = None) -> None:
@@ -94,10 +107,12 @@ def write_photo(photo: Photo, path: str | Path, *, modified_ns: int | None = Non
     """
     path = Path(path)
     check_depth(photo, path)
-    write = WRITABLE[path.suffix.lower()].write
+    target = WRITABLE[path.suffix.lower()]
+    write = target.write
     assert write is not None
     try:
-        content = write(with_depth(photo, photo.depth))
+        photo = _with_fitting_alpha(with_depth(photo, photo.depth), target)
+        content = write(with_true_sizes(turned_upright(photo) if target.upright else photo))
     except (pyvips.Error, ValueError, OSError) as error:
         raise OutputError(
             f"{path}: cannot be encoded ({' '.join(str(error).split())})", "write another format"
@@ -108,3 +123,19 @@ def write_photo(photo: Photo, path: str | Path, *, modified_ns: int | None = Non
         raise OutputError(
             f"{path}: cannot be written ({error.strerror})", "choose another place with -o"
         ) from error
+
+
+def _is_dropped(photo: Photo, target: Format) -> bool:
+    return photo.fourth_channel == "unspecified" and "unspecified" not in target.fourth_channels
+
+
+def _with_fitting_alpha(photo: Photo, target: Format) -> Photo:
+    """Drop a fourth channel that the format cannot hold; divide colours by associated alpha."""
+    if photo.alpha is None or photo.fourth_channel in target.fourth_channels:
+        return photo
+    if _is_dropped(photo, target):
+        return replace(photo, alpha=None)
+    largest = 1.0 if photo.pixels.dtype == np.float32 else float(np.iinfo(photo.alpha.dtype).max)
+    cover = np.maximum(photo.alpha, largest * 1e-6)[..., None] / largest
+    pixels = np.clip(np.rint(photo.pixels / cover), 0, largest).astype(photo.pixels.dtype)
+    return replace(photo, pixels=pixels, fourth_channel="transparency")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,6 +28,9 @@ class BlockStats:
         residual_power_2x2: (h, w) mean square of its luma averaged over 2 x 2 pixels.
         residual_autocovariance: (h, w) lag-1 autocovariance of its luma within the block, mean of
             rows and columns.
+        structure_tensor: (3, h, w) of its luma (Bigun and Granlund, "Optimal orientation detection
+            of linear symmetry", ICCV 1987): mean square of the horizontal gradient less that of
+            the vertical one, twice their product, the sum of the squares.
         noise_variance: (h, w) of the noisy luma, by Immerkaer's operator (Fast noise variance
             estimation, CVIU 1996), which is blind to edges and gradients.
         luma: (h, w) mean of the denoised luma.
@@ -40,6 +44,7 @@ class BlockStats:
     residual_power: Tensor
     residual_power_2x2: Tensor
     residual_autocovariance: Tensor
+    structure_tensor: Tensor
     noise_variance: Tensor
     luma: Tensor
     chroma: Tensor
@@ -49,17 +54,27 @@ class BlockStats:
 
 
 def block_stats(
-    noisy: Tensor, denoised: Tensor, config: PostprocessConfig = PostprocessConfig()
+    noisy: Tensor,
+    denoised: Tensor,
+    *,
+    above: int = 0,
+    below: int = 0,
+    config: PostprocessConfig = PostprocessConfig(),
 ) -> BlockStats:
     """Per-block statistics of some rows of an image.
 
     Args:
-        noisy: (C, H, W) float32 in [0, 1], with C = 1 or 3; H a multiple of BLOCK_SIZE, but for
-            the last rows of an image.
+        noisy: (C, above + H + below, W) float32 in [0, 1], with C = 1 or 3; H a multiple of
+            BLOCK_SIZE, but for the last rows of an image.
         denoised: the same shape.
+        above: 1 where the row above is given as well, for gradients, else 0.
+        below: the same of the row below.
         config: its `block_stats` counts.
     """
+    rows = np.s_[:, above : noisy.shape[1] - below]
     luma, chroma = split_luma(noisy - denoised)
+    structure_tensor = _structure_tensor(luma[0], above, below)
+    noisy, denoised, luma, chroma = (x[rows] for x in (noisy, denoised, luma, chroma))
     clean_luma, clean_chroma = split_luma(denoised)
     noisy_luma = luma + clean_luma
     residual_power, mean_square = (
@@ -83,6 +98,7 @@ def block_stats(
             ceil_mode=True,
         )[0],
         residual_autocovariance=0.5 * (across + down),
+        structure_tensor=structure_tensor,
         noise_variance=_mean_within(second_differences.square(), 2, 2),
         luma=block_means(clean_luma)[0],
         chroma=block_means(clean_chroma),
@@ -117,6 +133,16 @@ def split_luma(image: Tensor) -> tuple[Tensor, Tensor]:
 def quantile(values: Tensor, share: float) -> Tensor:
     """Lower quantile of the last dimension; unlike torch's, of any number of values."""
     return values.kthvalue(1 + int(share * (values.shape[-1] - 1))).values
+
+
+def _structure_tensor(luma: Tensor, above: int, below: int) -> Tensor:
+    """Compute `BlockStats.structure_tensor` of (above + H + below, W)."""
+    across, down = (torch.zeros_like(luma) for _ in range(2))
+    across[:, 1:-1] = luma[:, 2:] - luma[:, :-2]
+    down[1:-1] = luma[2:] - luma[:-2]
+    products = torch.stack([across.square(), 2 * across * down, down.square()])
+    means = block_means(products[:, above : len(luma) - below])
+    return torch.stack([means[0] - means[2], means[1], means[0] + means[2]])
 
 
 def _mean_within(values: Tensor, rows: int, columns: int) -> Tensor:

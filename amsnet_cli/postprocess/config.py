@@ -62,6 +62,23 @@ class TextureConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnisotropyConfig:
+    """Fur and hair: an anisotropic residual is not noise. `--without restore_anisotropic`."""
+
+    coherence: Range = (0.17, 0.23)
+    """Mean coherence of the structure tensor of noise, and of fur."""
+    chance: tuple[tuple[float, float], ...] = ((0.6, 0.0), (0.75, 0.05), (0.85, 0.12), (0.9, 0.22))
+    """Pairs of the noise's lag-1 correlation and the coherence that chance then adds: there are few
+    grains of coarse noise in a window."""
+    tolerance_factor: float = 0.2
+    """Share of the tolerance that is left for fur."""
+    window: int = 2
+    """Side in blocks of the windows whose coherence is taken."""
+    mean_window: int = 5
+    """Side in windows over which coherence is averaged."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class GraphicsConfig:
     """Keep graphics: noise leaves no block uniform. `--without keep_graphics`."""
 
@@ -166,11 +183,14 @@ class BrightnessConfig:
 class PostprocessConfig:
     """Stages of the post-processing, and their numbers.
 
-    `keep_graphics` and `use_confidence` refine `restore_texture`. The others are independent.
+    All but `keep_graphics`, `restore_anisotropic` and `use_confidence`, which refine
+    `restore_texture`, work apart from one another.
     """
 
     restore_texture: bool = True
     """Blend the result back towards the input where the residual is too strong to be noise."""
+    restore_anisotropic: bool = True
+    """Tolerate less where the residual is anisotropic, as fur and hair are."""
     keep_graphics: bool = True
     """Leave drawings and screenshots as they are."""
     use_confidence: bool = True
@@ -184,6 +204,7 @@ class PostprocessConfig:
 
     block_stats: BlockStatsConfig = BlockStatsConfig()
     texture: TextureConfig = TextureConfig()
+    anisotropy: AnisotropyConfig = AnisotropyConfig()
     graphics: GraphicsConfig = GraphicsConfig()
     confidence: ConfidenceConfig = ConfidenceConfig()
     residual_noise: ResidualNoiseConfig = ResidualNoiseConfig()

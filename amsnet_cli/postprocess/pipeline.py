@@ -1,9 +1,9 @@
 """Post-processing in two streamed steps: collect statistics, then correct rows.
 
     statistics = Statistics(height, width, channels)
-    for rows in image: statistics.add(noisy, denoised)
+    for rows in image: statistics.add(noisy, denoised, above=..., below=...)
     corrector = Corrector(statistics.finish(), ...)
-    for rows in image: corrector.apply(noisy, denoised)
+    for rows in image: corrector.apply(noisy, denoised, below=...)
 
 So an image is never held as floats; parts are whole blocks high, see `row_parts`.
 """
@@ -85,18 +85,22 @@ class Statistics:
         self._rows_apart, self._columns_apart = sampling(height, width, config.brightness)
         self._top = 0
 
-    def add(self, noisy: Tensor, denoised: Tensor) -> None:
+    def add(self, noisy: Tensor, denoised: Tensor, *, above: int, below: int) -> None:
         """Add the next rows.
 
         Args:
-            noisy: (C, H, W) float32 in [0, 1]; H as from `row_parts`.
+            noisy: (C, above + H + below, W) float32 in [0, 1]; H as from `row_parts`.
             denoised: the same shape.
+            above: 1 where the row above is given as well, for gradients, else 0.
+            below: the same of the row below.
         """
-        first = -self._top % self._rows_apart
-        sampled = np.s_[:, first :: self._rows_apart, :: self._columns_apart]
+        height = noisy.shape[1] - above - below
+        first = above + -self._top % self._rows_apart
+        sampled = np.s_[:, first : above + height : self._rows_apart, :: self._columns_apart]
         self._residuals.add(noisy[sampled], denoised[sampled])
-        self._blocks.add(block_stats(noisy, denoised, self._config))
-        self._top += noisy.shape[1]
+        stats = block_stats(noisy, denoised, above=above, below=below, config=self._config)
+        self._blocks.add(stats)
+        self._top += height
 
     def finish(self) -> ImageStatistics:
         """Return the statistics of all rows; at least some were added."""

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from amsnet_cli.noise.curve import interpolate
+from amsnet_cli.postprocess.anisotropy import anisotropy
 from amsnet_cli.postprocess.block_stats import BlockStats, quantile, quiet_power, split_luma
 from amsnet_cli.postprocess.config import PostprocessConfig, ramp
 from amsnet_cli.postprocess.graphics import graphics
@@ -108,6 +109,9 @@ def wiener_gain(
     found = torch.stack([_binomial(power) for power in powers])
     tolerance = min(tolerance, _texture_tolerance(found[:2], noise[:2], stats, config))
     limit = tolerance * noise
+    if config.restore_anisotropic:
+        factor = config.anisotropy.tolerance_factor
+        limit[:2] *= 1 - (1 - factor) * anisotropy(stats, config)
     structure = _binomial((stats.mean_square[0] - stats.luma.square()).clamp_min(0))
     least = config.confidence.least
     limit += numbers.edge_noise * (confidence - least) / (1 - least) * structure
@@ -158,8 +162,8 @@ def _texture_tolerance(
 def _noise_power(powers: Tensor, stats: BlockStats, config: PostprocessConfig) -> Tensor:
     """Power of the noise at each block's brightness, by the quiet blocks of that brightness.
 
-    The curve is sampled evenly in the square root of brightness. Noise that is clipped at black
-    grows several times over the darkest tenth of the range.
+    The curve is sampled evenly in the square root of brightness: where black clips the noise, its
+    power grows several times over the darkest tenth of the range.
 
     Args:
         powers: (N, h, w) of the residual.

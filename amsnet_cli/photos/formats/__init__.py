@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from amsnet_cli.photos.formats import avif, heic, jpeg, png, raw, tiff, webp
+from amsnet_cli.photos.formats import avif, bmp, gif, heic, jpeg, png, pnm, raw, tiff, webp
 from amsnet_cli.photos.formats.format import Format
 
-FORMATS = (jpeg.FORMAT, png.FORMAT, tiff.FORMAT, webp.FORMAT, avif.FORMAT, heic.FORMAT, raw.FORMAT)
+_MODULES = (jpeg, png, tiff, webp, avif, heic, bmp, gif, pnm, raw)
+FORMATS: tuple[Format, ...] = tuple(module.FORMAT for module in _MODULES)
 PHOTO_SUFFIXES = frozenset(suffix for known in FORMATS for suffix in known.suffixes)
 WRITABLE = {suffix: known for known in FORMATS if known.write for suffix in known.suffixes}
 NAMES = " or ".join([", ".join(known.name for known in FORMATS[:-1]), FORMATS[-1].name])
@@ -18,8 +19,8 @@ NAMES = " or ".join([", ".join(known.name for known in FORMATS[:-1]), FORMATS[-1
 
 
 def format_of(path: Path, content: bytes) -> Format | None:
-    """Find a file's format by its content; RAW, which looks like TIFF, by its suffix."""
-    if path.suffix.lower() in raw.FORMAT.suffixes:
+    """Find a file's format by its content; RAW formats that LibRaw alone knows by their suffix."""
+    if path.suffix.lower() in raw.FORMAT.suffixes or raw.is_raw(content):
         return raw.FORMAT
     head = content[:64]
     return next((known for known in FORMATS if known.matches(head)), None)

@@ -13,7 +13,7 @@ from amsnet_cli.photos import exif, pillow, vips
 from amsnet_cli.photos.colour import suits
 from amsnet_cli.photos.formats import heif
 from amsnet_cli.photos.formats.format import Format
-from amsnet_cli.photos.geometry import upright
+from amsnet_cli.photos.metadata import marked_upright, without_attachments
 from amsnet_cli.photos.photo import Photo
 
 QUALITY = 90
@@ -32,19 +32,18 @@ def read(path: Path, content: bytes) -> Photo:
     photo = vips.decode(path, vips.open_image(path, content, pyvips.Image.heifload_buffer))
     if is_grey(content) and (photo.icc is None or suits(photo.icc, 1)):
         photo = replace(photo, pixels=np.ascontiguousarray(photo.pixels[..., :1]))
-    block = photo.exif and exif.with_orientation(photo.exif, 1)
-    photo = replace(photo, exif=block, orientation=1, quantisation_step=0.0)
+    block = photo.exif and exif.without_thumbnail(photo.exif)  # It may lie on its side.
+    photo = marked_upright(replace(photo, exif=block, quantisation_step=0.0))
+    photo = without_attachments(photo)
     return heif.with_profile(path, content, photo)
 
 
 def write(photo: Photo) -> bytes:
-    """Encode a photo, turned upright, without chroma subsampling."""
-    # AVIF has properties of its own for orientation, which decoders apply.
-    pixels = np.ascontiguousarray(upright(photo.samples, photo.orientation))
-    block = exif.with_orientation(photo.exif, photo.orientation)
+    """Encode an upright photo without chroma subsampling."""
+    block = photo.exif
     block = exif.without_orientation(block) if block and exif.is_sound(block) else None
     return pillow.encode(
-        pixels, "AVIF", icc=photo.icc, exif=block, xmp=photo.xmp,
+        photo.samples, "AVIF", icc=photo.icc, exif=block, xmp=photo.xmp,
         quality=QUALITY, subsampling="4:0:0" if photo.pixels.shape[2] == 1 else "4:4:4",
     )  # fmt: skip
 
@@ -66,6 +65,7 @@ FORMAT = Format(
     read=read,
     write=write,
     longest_side=65536,
+    upright=True,  # AVIF has properties of its own for orientation, which decoders apply.
     losses=losses,
 )
 

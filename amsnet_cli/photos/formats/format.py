@@ -14,6 +14,18 @@ def nothing_lost(photo: Photo) -> list[str]:
     return []
 
 
+def all_metadata_lost(name: str) -> Callable[[Photo], list[str]]:
+    """Return the `losses` of a format that holds nothing beside the pixels."""
+
+    def losses(photo: Photo) -> list[str]:
+        blocks = {"EXIF": photo.exif, "XMP": photo.xmp, "IPTC record": photo.iptc}
+        blocks["colour profile"] = photo.icc
+        lost = [block for block, content in blocks.items() if content]
+        return [f"{name} has no place for its {', '.join(lost)}"] * bool(lost)
+
+    return losses
+
+
 @dataclass(frozen=True, kw_only=True)
 class Format:
     """How to recognise, read and write a file format, and what it can hold.
@@ -26,9 +38,11 @@ class Format:
         write: encodes a photo whose pixels have one of `depths`; None where the format is only
             read. Raises `pyvips.Error`, `ValueError` or `OSError`.
         depths: bits a channel that it holds.
-        alpha: whether it holds transparency.
+        fourth_channels: meanings of a channel behind the colours that it holds.
         grey_profile: whether it holds a colour profile for grey.
         longest_side: pixels of its largest width and height, None for no limit.
+        texts: keywords of the texts that it holds; "*" for any.
+        upright: whether its decoders ignore EXIF's orientation, so that pixels must be turned.
         losses: lists the metadata of a photo that it cannot hold, as lines for people.
     """
 
@@ -38,7 +52,9 @@ class Format:
     read: Callable[[Path, bytes], Photo]
     write: Callable[[Photo], bytes] | None = None
     depths: tuple[int, ...] = (8,)
-    alpha: bool = True
+    fourth_channels: tuple[str, ...] = ("transparency",)
     grey_profile: bool = True
     longest_side: int | None = None
+    texts: tuple[str, ...] = ()
+    upright: bool = False
     losses: Callable[[Photo], list[str]] = nothing_lost

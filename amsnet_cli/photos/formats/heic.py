@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from amsnet_cli.errors import PhotoError
-from amsnet_cli.photos.exif import with_orientation
+from amsnet_cli.photos.exif import without_thumbnail
 from amsnet_cli.photos.formats import heif
 from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.limits import check_size
+from amsnet_cli.photos.metadata import marked_upright, without_attachments
 from amsnet_cli.photos.photo import Photo
 
 _BRANDS = frozenset(
@@ -53,16 +54,22 @@ def read(path: Path, content: bytes) -> Photo:
             "copy it again from its source",
         ) from error
     array = array[..., None] if array.ndim == 2 else array
+    notes = []
+    if len(image) > 1:
+        notes.append(f"only the main one of {len(image)} pictures is kept")
     colours = 3 if array.shape[2] >= 3 else 1
-    exif = image.info.get("exif") or b""
+    block = (image.info.get("exif") or b"").removeprefix(b"Exif\0\0")
     photo = Photo(
         pixels=np.ascontiguousarray(array[..., :colours]),
         alpha=np.ascontiguousarray(array[..., -1]) if array.shape[2] > colours else None,
         icc=image.info.get("icc_profile") or None,
-        exif=with_orientation(exif.removeprefix(b"Exif\0\0") or None, 1),
+        # Its thumbnail may lie on its side.
+        exif=without_thumbnail(block) if block else None,
         xmp=image.info.get("xmp") or None,
         quantisation_step=0.0,
+        notes=tuple(notes),
     )
+    photo = without_attachments(marked_upright(photo))
     return heif.with_profile(path, content, photo)
 
 

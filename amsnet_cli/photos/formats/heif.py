@@ -1,13 +1,17 @@
-"""What AVIF and HEIC share: the boxes of HEIF (ISO 23008-12)."""
+"""What AVIF and HEIC share: the boxes of HEIF (ISO 23008-12, ISO 14496-12)."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from amsnet_cli.photos.colour import profile_of_code_points, unsupported_colours
 from amsnet_cli.photos.photo import Photo, with_usable_profile
+
+_HDR = {16: "PQ", 18: "HLG"}
+"""Transfer characteristics of H.273 that no ICC profile describes."""
 
 
 def brands_of(head: bytes) -> set[bytes]:
@@ -22,13 +26,80 @@ def with_profile(path: Path, content: bytes, photo: Photo) -> Photo:
     """Drop an unusable colour profile; without any, make one from the code points.
 
     Raises:
-        PhotoError: the code points are those of HDR, or unknown.
+        PhotoError: the code points are those of HDR, also beside a profile, or unknown.
     """
     photo = with_usable_profile(photo)
-    if photo.icc is not None or b"colrnclx" not in content[:65536]:
+    code_points = code_points_of(content)
+    if code_points is None:
         return photo
     try:
-        at = content.index(b"colrnclx") + 8
-        return replace(photo, icc=profile_of_code_points(*struct.unpack_from(">HH", content, at)))
-    except (ValueError, struct.error) as error:
+        if code_points[1] in _HDR:
+            raise ValueError(_HDR[code_points[1]])
+        if photo.icc is not None:
+            return photo
+        return replace(photo, icc=profile_of_code_points(*code_points, photo.pixels.shape[2]))
+    except ValueError as error:
         raise unsupported_colours(path, error) from error
+
+
+def code_points_of(content: bytes) -> tuple[int, int] | None:
+    """Return the primaries and the transfer of the primary picture; None where it has none.
+
+    Other pictures in the file, such as gain maps and HDR renditions, have their own.
+    """
+    try:
+        meta = next(_children(content, b"meta"))
+        primary = _primary(next(_children(meta[4:], b"pitm")))
+        properties = next(_children(meta[4:], b"iprp"))
+        boxes = list(_boxes(next(_children(properties, b"ipco"))))
+        for association in _children(properties, b"ipma"):
+            for index in _properties(association, primary):
+                kind, body = boxes[index - 1]
+                if kind == b"colr" and body[:4] == b"nclx":
+                    primaries, transfer = struct.unpack_from(">HH", body, 4)
+                    return primaries, transfer
+    except (StopIteration, struct.error, IndexError):
+        return None
+    return None
+
+
+def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """List type and body of the boxes in a box or file."""
+    at = 0
+    while at + 8 <= len(content):
+        size, kind = struct.unpack_from(">I4s", content, at)
+        head = 8
+        if size == 1:
+            (size,) = struct.unpack_from(">Q", content, at + 8)
+            head = 16
+        end = at + size if size else len(content)
+        if end < at + head:
+            return
+        yield kind, content[at + head : end]
+        at = end
+
+
+def _children(content: bytes, name: bytes) -> Iterator[bytes]:
+    return (body for kind, body in _boxes(content) if kind == name)
+
+
+def _primary(pitm: bytes) -> int:
+    wide = pitm[:1] > b"\0"
+    return int(struct.unpack_from(">I" if wide else ">H", pitm, 4)[0])
+
+
+def _properties(ipma: bytes, item: int) -> list[int]:
+    """Return the numbers, from 1, of the properties of an item."""
+    wide_items, wide_numbers = ipma[:1] > b"\0", bool(ipma[3] & 1)
+    (count,) = struct.unpack_from(">I", ipma, 4)
+    at = 8
+    for _ in range(count):
+        (found,) = struct.unpack_from(">I" if wide_items else ">H", ipma, at)
+        at += 4 if wide_items else 2
+        length = ipma[at]
+        form = f">{length}H" if wide_numbers else f">{length}B"
+        numbers = struct.unpack_from(form, ipma, at + 1)
+        at += 1 + struct.calcsize(form)
+        if found == item:
+            return [number & (0x7FFF if wide_numbers else 0x7F) for number in numbers]
+    return []

@@ -10,20 +10,23 @@ from pathlib import Path
 
 import pyvips
 
-from amsnet_cli.photos import vips
+from amsnet_cli.photos import exif, vips
 from amsnet_cli.photos.colour import (
     BT709,
     SRGB_CURVE,
+    grey_profile,
     matrix_profile,
     profile_of_code_points,
     unsupported_colours,
 )
-from amsnet_cli.photos.exif import with_orientation
 from amsnet_cli.photos.formats.format import Format
+from amsnet_cli.photos.iptc import iptc_in_resources
 from amsnet_cli.photos.photo import Photo, with_usable_profile
 
 _SIGNATURE = 8
-_IPTC = b"Raw profile type iptc\0"
+_COLOURS = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
+_RAW_PROFILE = "Raw profile type "
+_XMP_KEYWORD = "XML:com.adobe.xmp"
 _LARGEST_TEXT = 1 << 23
 
 
@@ -38,29 +41,49 @@ def read(path: Path, content: bytes) -> Photo:
         PhotoError: see `vips.open_image` and `vips.decode`; or it is HDR.
     """
     image = vips.open_image(path, content, pyvips.Image.pngload_buffer)
-    photo = with_usable_profile(vips.decode(path, image))
-    icc = photo.icc
-    if icc is None or b"cICP" in content[:4096]:
-        try:
-            icc = (photo.pixels.shape[2] == 3 and colours_of(content)) or icc
-        except ValueError as error:
-            raise unsupported_colours(path, error) from error
-    says_resolution = any(name == b"pHYs" for name, _ in chunks(content))
+    photo = vips.decode(path, image)
+    found = list(chunks(content))
+    texts = texts_of(found)
+    profiles = {name: data for name, data in map(raw_profile, texts) if data}
+    block = photo.exif or _exif_in(profiles)
+    packet = photo.xmp or profiles.get("xmp") or _xmp_in_app1(profiles)
+    notes = list(photo.notes)
+    if photo.icc is None and any(kind == b"iCCP" for kind, _ in found):
+        notes.append("the colour profile is damaged: left out")
+    frames = next((data for kind, data in found if kind == b"acTL"), b"")
+    if len(frames) == 8 and frames[:4] > b"\0\0\0\1":
+        count = int.from_bytes(frames[:4], "big")
+        notes.append(f"only the first of {count} frames is kept")
+    icc = photo.icc or profiles.get("icc") or profiles.get("icm")
+    photo = with_usable_profile(replace(photo, icc=icc, notes=tuple(notes)))
+    try:
+        icc = colours_of(found, photo.pixels.shape[2], photo.icc)
+    except ValueError as error:
+        raise unsupported_colours(path, error) from error
+    says_resolution = any(kind == b"pHYs" for kind, _ in found)
     return replace(
-        photo, icc=icc, iptc=iptc_of(content), dpi=photo.dpi if says_resolution else None
+        photo,
+        icc=icc,
+        exif=block,
+        xmp=packet,
+        iptc=_iptc_in(profiles),
+        texts=tuple(text for text in texts if not _is_metadata(text[0])),
+        orientation=exif.orientation_of(block) if block else 1,
+        dpi=photo.dpi if says_resolution else None,
     )
 
 
 def write(photo: Photo) -> bytes:
     """Encode a photo; pixels are exact."""
-    exif = with_orientation(photo.exif, photo.orientation)
+    block = exif.with_orientation(photo.exif, photo.orientation)
     content = vips.image_of(photo).pngsave_buffer(compression=6, keep="icc")
     if photo.dpi is None:
         content = without_resolution(content)
-    added = [(b"eXIf", exif)] if exif else []
+    added = [(b"eXIf", block)] if block else []
     # libvips would compress it into a chunk where other programs do not look.
     added += [xmp_chunk(photo.xmp)] if photo.xmp else []
     added += [iptc_chunk(photo.iptc)] if photo.iptc else []
+    added += [text_chunk(keyword, text) for keyword, text in photo.texts]
     return with_chunks(content, added)
 
 
@@ -71,6 +94,7 @@ FORMAT = Format(
     read=read,
     write=write,
     depths=(8, 16),
+    texts=("*",),
 )
 
 
@@ -102,58 +126,114 @@ def with_chunks(content: bytes, added: Iterable[tuple[bytes, bytes]]) -> bytes:
     return b"".join([*parts, memoryview(content)[behind_header:]])
 
 
-def colours_of(content: bytes) -> bytes | None:
-    """Make an ICC profile from cICP, or else from gAMA and cHRM; None for sRGB.
+def colours_of(found: list[tuple[bytes, bytes]], channels: int, icc: bytes | None) -> bytes | None:
+    """Return the profile of cICP, else `icc`, else that of gAMA and cHRM; None for sRGB.
+
+    Args:
+        found: all chunks of the file.
+        channels: 1 or 3.
+        icc: the file's own profile.
 
     Raises:
         ValueError: HDR, or other colours that no such profile can describe.
     """
-    stated: dict[bytes, bytes] = {}
-    for kind, payload in chunks(content):
-        if kind == b"IDAT":
-            break
-        stated.setdefault(kind, payload)
+    stated = dict(reversed([item for item in found if item[0] in _COLOURS]))
     if len(stated.get(b"cICP", b"")) == 4:
         primaries, transfer = stated[b"cICP"][:2]
-        return profile_of_code_points(primaries, transfer)
-    if b"sRGB" in stated or len(stated.get(b"gAMA", b"")) != 4:
-        return None
+        return profile_of_code_points(primaries, transfer, channels)
+    if icc is not None or b"sRGB" in stated or len(stated.get(b"gAMA", b"")) != 4:
+        return icc
     gamma = struct.unpack(">I", stated[b"gAMA"])[0] / 100000
     if not 0.1 < gamma < 10:
         return None
     curve = SRGB_CURVE if abs(gamma - 0.45455) < 0.001 else (1 / gamma,)
+    name = f"PNG, gamma {1 / gamma:.2f}"
+    if channels == 1:
+        return None if curve == SRGB_CURVE else grey_profile(name, curve)
     colours = BT709
     if len(stated.get(b"cHRM", b"")) == 32:
-        x0, y0, x1, y1, x2, y2, x3, y3 = (v / 100000 for v in struct.unpack(">8I", stated[b"cHRM"]))
+        values = struct.unpack(">8I", stated[b"cHRM"])
+        x0, y0, x1, y1, x2, y2, x3, y3 = (value / 100000 for value in values)
         colours = (x0, y0, x1, y1, x2, y2, x3, y3)
     if curve == SRGB_CURVE and all(abs(a - b) < 0.002 for a, b in zip(colours, BT709, strict=True)):
         return None
-    return matrix_profile(f"PNG, gamma {1 / gamma:.2f}", colours, curve)
+    return matrix_profile(name, colours, curve)
 
 
-def iptc_of(content: bytes) -> bytes | None:
-    """Return the IPTC-IIM record that ImageMagick and ExifTool keep in a text chunk."""
-    for kind, payload in chunks(content):
-        if kind in (b"zTXt", b"tEXt") and payload.startswith(_IPTC):
-            text = payload[len(_IPTC) :]
-            if kind == b"zTXt":
-                try:
-                    text = zlib.decompressobj().decompress(text[1:], _LARGEST_TEXT)
-                except zlib.error:
-                    return None
-            try:  # a name, the length, then hexadecimal digits in lines
-                return bytes.fromhex(b"".join(text.split()[2:]).decode("ascii")) or None
-            except ValueError:
-                return None
-    return None
+def texts_of(found: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    """Return keyword and text of the text chunks (PNG, 11.3.3); malformed ones are left out."""
+    texts = []
+    for kind, payload in found:
+        keyword, separator, rest = payload.partition(b"\0")
+        if kind not in (b"tEXt", b"zTXt", b"iTXt") or not separator:
+            continue
+        coding, packed = "latin-1", kind == b"zTXt"
+        if kind == b"iTXt":
+            coding, packed = "utf-8", rest[:1] == b"\1"
+            rest = rest[:2] + rest[2:].split(b"\0", 2)[-1]
+            rest = rest[1:] if packed else rest[2:]
+        try:
+            if packed:
+                stream = zlib.decompressobj()
+                rest = stream.decompress(rest[1:], _LARGEST_TEXT)
+                if stream.unconsumed_tail:
+                    continue
+            texts.append((keyword.decode("latin-1"), rest.decode(coding)))
+        except (zlib.error, UnicodeDecodeError):
+            continue
+    return texts
+
+
+def raw_profile(text: tuple[str, str]) -> tuple[str, bytes]:
+    """Return name and bytes of a raw profile, as ImageMagick, ExifTool and RawTherapee write it.
+
+    Other texts give empty bytes.
+    """
+    keyword, content = text
+    if not keyword.startswith(_RAW_PROFILE):
+        return "", b""
+    try:  # a name, the length, then hexadecimal digits in lines
+        return keyword[len(_RAW_PROFILE) :].lower(), bytes.fromhex("".join(content.split()[2:]))
+    except ValueError:
+        return "", b""
 
 
 def xmp_chunk(xmp: bytes) -> tuple[bytes, bytes]:
     """Make the text chunk that XMP belongs in (XMP specification, part 3, 1.1.5)."""
-    return b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp
+    return b"iTXt", _XMP_KEYWORD.encode() + b"\0\0\0\0\0" + xmp
 
 
 def iptc_chunk(iptc: bytes) -> tuple[bytes, bytes]:
-    """Make the text chunk that `iptc_of` reads."""
+    """Make the text chunk in which ImageMagick and ExifTool keep an IPTC-IIM record."""
     text = f"\niptc\n{len(iptc):8}\n{iptc.hex()}\n"
-    return b"zTXt", _IPTC + b"\0" + zlib.compress(text.encode())
+    return b"zTXt", f"{_RAW_PROFILE}iptc".encode() + b"\0\0" + zlib.compress(text.encode())
+
+
+def text_chunk(keyword: str, text: str) -> tuple[bytes, bytes]:
+    """Make a chunk of a text, in Latin-1 where it fits."""
+    head = keyword.encode("latin-1", "replace")[:79] + b"\0"
+    try:
+        return b"tEXt", head + text.encode("latin-1")
+    except UnicodeEncodeError:
+        return b"iTXt", head + b"\0\0\0\0" + text.encode()
+
+
+def _is_metadata(keyword: str) -> bool:
+    return keyword == _XMP_KEYWORD or keyword.startswith(_RAW_PROFILE)
+
+
+def _exif_in(profiles: dict[str, bytes]) -> bytes | None:
+    block = profiles.get("exif") or profiles.get("app1") or b""
+    block = block.removeprefix(b"Exif\0\0")
+    return block if exif.is_sound(block) else None
+
+
+def _xmp_in_app1(profiles: dict[str, bytes]) -> bytes | None:
+    packet = profiles.get("app1", b"")
+    head = b"http://ns.adobe.com/xap/1.0/\0"
+    return packet.removeprefix(head) if packet.startswith(head) else None
+
+
+def _iptc_in(profiles: dict[str, bytes]) -> bytes | None:
+    record = profiles.get("iptc") or profiles.get("8bim") or b""
+    return iptc_in_resources(record) if record.startswith(b"8BIM") else record or None

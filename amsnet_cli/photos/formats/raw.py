@@ -13,11 +13,12 @@ from typing import Literal
 import numpy as np
 
 from amsnet_cli.errors import PhotoError
-from amsnet_cli.photos import colour, exif, ifd
-from amsnet_cli.photos.formats import jpeg
+from amsnet_cli.photos import colour, exif, ifd, xmp
+from amsnet_cli.photos.formats import jpeg_segments
 from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.formats.tiff import IPTC, XMP
 from amsnet_cli.photos.ifd import Directory, MalformedError
+from amsnet_cli.photos.metadata import marked_upright
 from amsnet_cli.photos.photo import Photo
 
 _CR3_HEAD = 1 << 20
@@ -29,6 +30,14 @@ _DESCRIPTIVE = frozenset(
     }
 )
 """Tags that describe the picture; the others are of the sensor or of a thumbnail."""
+_SIGNATURES = (
+    *(b"FUJIFILMCCD-RAW", b"\0MRM", b"FOVb", b"IIU\0", b"IIRO", b"IIRS", b"MMOR"),
+    b"II*\0\x10\0\0\0CR",
+)
+"""Of Fujifilm, Minolta, Sigma, Panasonic, Olympus, and Canon's CR2."""
+_PHOTOMETRIC = 262
+_SENSOR_VALUES = (32803, 34892)
+"""Photometric interpretations of a colour filter array, and of linear RAW."""
 _CUT_SHORT = ("Unexpected end of file", "remature end")
 
 
@@ -93,18 +102,22 @@ def read(path: Path, content: bytes, options: RawOptions = RawOptions()) -> Phot
     light = pixels.reshape(answer["shape"]).astype(np.float32)
     light *= answer["scale"]
     light += answer["offset"]
-    notes = ["no white balance in the file, estimated"] if answer["estimated"] else []
+    estimated = answer["estimated"] and light.shape[2] == 3
+    notes = ["no white balance in the file, estimated"] if estimated else []
     if complaints:
         notes.append("parts of the file are damaged")
-    return Photo(
+    packet = ifd.value_of(content, XMP)
+    photo = Photo(
         pixels=light if linear else colour.encode(light),
-        icc=colour.linear_rec2020_profile() if linear else colour.srgb_profile(),
-        exif=exif.with_orientation(exif_of(content), 1),
-        xmp=ifd.value_of(content, XMP),
+        icc=_profile(light.shape[2], linear=linear),
+        exif=exif_of(content),
+        # Settings that a RAW converter has yet to apply do not suit developed pixels.
+        xmp=packet and xmp.without(packet, xmp.CAMERA_RAW),
         iptc=ifd.value_of(content, IPTC),
         bits=16,
         notes=tuple(notes),
     )
+    return marked_upright(photo)
 
 
 FORMAT = Format(
@@ -119,6 +132,24 @@ FORMAT = Format(
 )
 
 
+def is_raw(content: bytes) -> bool:
+    """Return whether a file is RAW by its own word: a maker's signature, or a sensor's picture.
+
+    LibRaw cannot be asked, as it takes any grey TIFF of 16 bits for a mosaic. Nor do DNG's other
+    tags count, which programs copy into developed pictures.
+    """
+    if content.startswith(_SIGNATURES) or content[4:12] == b"ftypcrx ":
+        return True
+    if content[6:14] == b"HEAPCCDR":  # Canon's CRW
+        return True
+    try:
+        order, pages = ifd.byte_order(content), ifd.read_directories(content)
+    except MalformedError:
+        return False
+    kinds = (ifd.first_number(page.get(_PHOTOMETRIC), order, 0) for page in pages)
+    return any(kind in _SENSOR_VALUES for kind in kinds)
+
+
 def exif_of(content: bytes) -> bytes | None:
     """Make an EXIF block of camera, exposure, place and author.
 
@@ -130,7 +161,7 @@ def exif_of(content: bytes) -> bytes | None:
     """
     if content.startswith(b"FUJIFILMCCD-RAW ") and len(content) > 92:
         place, length = struct.unpack_from(">II", content, 84)
-        return jpeg.exif_of(content[place : place + length])
+        return jpeg_segments.exif_of(content[place : place + length])
     if content[4:12] == b"ftypcrx ":
         return _exif_of_boxes(content[:_CR3_HEAD])
     try:
@@ -158,6 +189,13 @@ def _exif_of_boxes(content: bytes) -> bytes | None:
 
 def _descriptive(tree: Directory) -> Directory:
     return {tag: item for tag, item in tree.items() if tag in _DESCRIPTIVE}
+
+
+def _profile(channels: int, *, linear: bool) -> bytes:
+    if channels == 1:
+        curve = (1.0,) if linear else colour.SRGB_CURVE
+        return colour.grey_profile("Linear grey" if linear else "Grey of sRGB", curve)
+    return colour.linear_rec2020_profile() if linear else colour.srgb_profile()
 
 
 def _refusal(path: Path, reason: str) -> PhotoError:

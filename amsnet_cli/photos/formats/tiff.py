@@ -2,55 +2,87 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyvips
 
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import exif, ifd, vips
+from amsnet_cli.photos.formats import imagej, tiff_pixels
 from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.ifd import Directory, Entry, MalformedError
-from amsnet_cli.photos.iptc import iptc_in_resources
-from amsnet_cli.photos.photo import Photo, with_usable_profile
+from amsnet_cli.photos.iptc import has_clipping_paths, iptc_in_resources
+from amsnet_cli.photos.photo import FOURTH_CHANNELS, Photo, with_usable_profile
 
-XMP, IPTC, PHOTOSHOP = 0x02BC, 0x83BB, 0x8649
+XMP, IPTC, PHOTOSHOP, ICC = 0x02BC, 0x83BB, 0x8649, 0x8773
 """Tags of what other formats hold outside of EXIF."""
-_COMPRESSION, _PHOTOMETRIC = 259, 262
-_PALETTE, _YCBCR = 3, 6
-_JPEG_COMPRESSIONS = (6, 7)
-_STRIPS_OR_TILES = ((273, 279), (324, 325))
-"""Tags of the places and lengths of strips, and of tiles."""
-_RESOLUTION = (0x011A, 0x011B, 0x0128)
+LAYERS = 0x935C
+"""Tag of Photoshop's layers (ImageSourceData)."""
+_SUBFILE, _OLD_SUBFILE = 254, 255
+_REDUCED, _MASK = 1, 4
+_XRES, _YRES, _UNIT = 0x011A, 0x011B, 0x0128
+_DOTS_PER_INCH = {2: 1.0, 3: 2.54}
+_EXTRA_SAMPLES = 338
 _LAYOUT = frozenset(
     {
         *range(0x00FE, 0x0104), 0x0106, 0x0107, 0x0108, 0x0109, 0x010A, 0x0111, 0x0115, 0x0116,
         0x0117, 0x0118, 0x0119, 0x011A, 0x011B, 0x011C, 0x0120, 0x0121, 0x0122, 0x0123, 0x0124,
         0x0125, 0x0128, 0x012D, *range(0x013D, 0x0157), 0x015B, *range(0x0200, 0x020A),
-        *range(0x0211, 0x0215), XMP, IPTC, PHOTOSHOP, 0x8773, 0x935C,
+        *range(0x0211, 0x0215), XMP, IPTC, PHOTOSHOP, ICC, LAYERS,
     }
 )  # fmt: skip
 """Tags of how the pixels are stored, of layers, and of what `Photo` holds elsewhere."""
+_PRIVATE = 0x8000
+_FREE_OF_ORDER = frozenset({0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F})
+"""Private tags of bytes that are the same in either byte order: Windows' texts in UTF-16."""
+_TEXT = frozenset(b"\t\n\r" + bytes(range(32, 127)))
 
 
 def read(path: Path, content: bytes) -> Photo:
-    """Decode a TIFF file.
+    """Decode the only full picture in a TIFF file; thumbnails and masks are left out.
 
     Args:
         path: for messages.
         content: the file.
 
     Raises:
-        PhotoError: see `vips.open_image` and `vips.decode`; or YCbCr that is not JPEG.
+        PhotoError: see `tiff_pixels.decode`; or there is no full picture, or more than one.
     """
-    image = vips.open_image(path, content, pyvips.Image.tiffload_buffer)
-    _check_layout(path, content)
-    photo = vips.decode(path, image)
-    if ifd.number_of(content, _PHOTOMETRIC) == _PALETTE:
-        photo = replace(photo, notes=(*photo.notes, "palette turned into RGB"))
-    resources = ifd.value_of(content, PHOTOSHOP) or b""
-    iptc = ifd.value_of(content, IPTC) or iptc_in_resources(resources)
-    return with_usable_profile(replace(photo, exif=exif_of(content), iptc=iptc))
+    try:
+        order = ifd.byte_order(content)
+        pages = ifd.read_directories(content)
+    except MalformedError as error:
+        raise PhotoError(
+            f"{path}: not a picture, or damaged ({error})", "copy it again from its source"
+        ) from error
+    page = _full_picture(path, pages, order)
+    photo = tiff_pixels.decode(path, content, page, alone=len(pages) == 1)
+    tags = {**pages[0], **page}
+    resources = _bytes(tags, PHOTOSHOP) or b""
+    notes = list(photo.notes)
+    if len(pages) > 1:
+        notes.append("thumbnails and masks in the file are left out")
+    if LAYERS in tags:
+        notes.append("Photoshop's layers are left out")
+    if has_clipping_paths(resources):
+        notes.append("clipping paths are left out")
+    orientation = ifd.first_number(tags.get(exif.ORIENTATION), order, 1)
+    return with_usable_profile(
+        replace(
+            photo,
+            # CMYK has become sRGB, with its profile.
+            icc=photo.icc or _bytes(tags, ICC),
+            exif=exif_of(tags, order),
+            xmp=_bytes(tags, XMP),
+            iptc=_bytes(tags, IPTC) or iptc_in_resources(resources),
+            orientation=orientation if 1 <= orientation <= 8 else 1,
+            dpi=_dpi(tags, order),
+            notes=tuple(notes),
+        )
+    )
 
 
 def write(photo: Photo) -> bytes:
@@ -61,13 +93,23 @@ def write(photo: Photo) -> bytes:
     predictor = "none" if photo.depth == 32 else "horizontal"
     content = image.tiffsave_buffer(compression="deflate", predictor=predictor)
     block = photo.exif if photo.exif and exif.is_sound(photo.exif) else None
-    return with_exif(content, block, photo.iptc, resolution=photo.dpi is not None)
+    added: Directory = {}
+    if photo.alpha is not None:
+        kind = struct.pack("<H", FOURTH_CHANNELS.index(photo.fourth_channel))
+        added[_EXTRA_SAMPLES] = Entry(type=ifd.SHORT, count=1, value=kind)
+    if photo.iptc is not None:
+        added[IPTC] = Entry(type=ifd.UNDEFINED, count=len(photo.iptc), value=photo.iptc)
+    return with_tags(content, block, added, resolution=photo.dpi is not None)
 
 
 def losses(photo: Photo) -> list[str]:
-    """List a damaged EXIF block, whose tags cannot be moved."""
-    damaged = photo.exif and not exif.is_sound(photo.exif)
-    return ["its EXIF is damaged, so TIFF cannot hold it"] if damaged else []
+    """List what cannot be moved: a damaged EXIF block, private tags of unknown byte order."""
+    if not photo.exif:
+        return []
+    if not exif.is_sound(photo.exif):
+        return ["its EXIF is damaged, so TIFF cannot hold it"]
+    lost = [str(tag) for tag in _unmovable(ifd.read_tree(photo.exif), ifd.byte_order(photo.exif))]
+    return [f"private TIFF tags that hold bytes in another order: {', '.join(lost)}"] * bool(lost)
 
 
 FORMAT = Format(
@@ -77,87 +119,96 @@ FORMAT = Format(
     read=read,
     write=write,
     depths=(8, 16, 32),
+    fourth_channels=FOURTH_CHANNELS,
     losses=losses,
 )
 
 
-def exif_of(content: bytes) -> bytes | None:
+def exif_of(tags: Directory, order: str) -> bytes | None:
     """Make an EXIF block of a TIFF file's tags but those of its layout.
 
     Returns:
         The block, or None where there is nothing to keep.
     """
-    try:
-        tree = ifd.read_tree(content)
-    except MalformedError:
-        return None
-    kept = {tag: item for tag, item in tree.items() if tag not in _LAYOUT}
-    return exif.make_block(kept, ifd.byte_order(content))
+    return exif.make_block({t: item for t, item in tags.items() if t not in _LAYOUT}, order)
 
 
-def with_exif(
-    content: bytes, block: bytes | None, iptc: bytes | None = None, *, resolution: bool = True
+def with_tags(
+    content: bytes, block: bytes | None, added: Directory, *, resolution: bool = True
 ) -> bytes:
-    """Add the tags of an EXIF block and an IPTC record to a TIFF file.
+    """Add the tags of an EXIF block and others to a TIFF file.
 
     Args:
-        content: a TIFF file of one picture; its pixels stay where they are.
+        content: a little-endian TIFF file of one picture; its pixels stay where they are.
         block: an EXIF block; its orientation is left out, as the file has one.
-        iptc: an IPTC-IIM record.
+        added: further tags.
         resolution: whether to keep the file's resolution, which libvips always writes.
 
     Raises:
         MalformedError: the block has no directory.
     """
     order = ifd.byte_order(content)
-    added: Directory = {}
+    moved: Directory = {}
     if block is not None:
-        tree = ifd.reordered(ifd.read_tree(block), ifd.byte_order(block), order)
-        added = {
-            tag: item
-            for tag, item in tree.items()
-            if tag not in _LAYOUT and tag != exif.ORIENTATION
-        }
-    if iptc is not None:
-        added[IPTC] = Entry(type=ifd.UNDEFINED, count=len(iptc), value=iptc)
+        own_order, tree = ifd.byte_order(block), ifd.read_tree(block)
+        lost = _unmovable(tree, own_order)
+        tree = {tag: item for tag, item in tree.items() if tag not in (*_LAYOUT, *lost)}
+        moved = ifd.reordered(imagej.reordered(tree, own_order, order), own_order, order)
+        moved.pop(exif.ORIENTATION, None)
     own = ifd.read_tree(content)
     if not resolution:
-        own = {tag: item for tag, item in own.items() if tag not in _RESOLUTION}
-    return ifd.append_tree(content, own | added)
+        own = {tag: item for tag, item in own.items() if tag not in (_XRES, _YRES, _UNIT)}
+    return ifd.append_tree(content, own | moved | added)
 
 
-def end_of_pixels(content: bytes) -> int:
-    """Return the place behind the last strip or tile.
-
-    Raises:
-        MalformedError: the file does not say where they are.
-    """
-    tree, order = ifd.read_tree(content), ifd.byte_order(content)
-    for starts_tag, lengths_tag in _STRIPS_OR_TILES:
-        starts, lengths = tree.get(starts_tag), tree.get(lengths_tag)
-        if isinstance(starts, Entry):
-            places = ifd.numbers(starts, order)
-            sizes = ifd.numbers(lengths, order) if isinstance(lengths, Entry) else []
-            if len(sizes) != len(places):  # old programs leave them out
-                return max(places)
-            return max(start + size for start, size in zip(places, sizes, strict=True))
-    raise MalformedError("no strips or tiles")
+def _unmovable(tags: Directory, order: str) -> list[int]:
+    """List private tags of bytes, which may be in the byte order of a file that is not ours."""
+    if order == "<":
+        return []
+    return [
+        tag
+        for tag, item in tags.items()
+        if tag >= _PRIVATE
+        and tag not in (*_LAYOUT, *_FREE_OF_ORDER, *imagej.TAGS)
+        and isinstance(item, Entry)
+        and item.type in (1, 6, ifd.UNDEFINED)
+        and not _is_text(item.value)
+    ]
 
 
-def _check_layout(path: Path, content: bytes) -> None:
-    """Refuse a file that libvips would decode wrongly without an error.
+def _is_text(value: bytes) -> bool:
+    return all(byte in _TEXT for byte in value.rstrip(b"\0"))
 
-    It pads one that is cut short, and takes YCbCr for RGB unless it is JPEG.
-    """
-    ycbcr = ifd.number_of(content, _PHOTOMETRIC) == _YCBCR
-    if ycbcr and ifd.number_of(content, _COMPRESSION) not in _JPEG_COMPRESSIONS:
-        raise PhotoError(f"{path}: YCbCr colours that are not JPEG", "convert it to RGB first")
-    try:
-        missing = end_of_pixels(content) - len(content)
-    except MalformedError as error:
-        raise PhotoError(f"{path}: the picture is damaged ({error})", "copy it again") from error
-    if missing > 0:
-        raise PhotoError(
-            f"{path}: the picture is cut short, {missing} bytes are missing",
-            "copy it again from its source",
-        )
+
+def _full_picture(path: Path, pages: list[Directory], order: str) -> Directory:
+    """Return the directory of the only picture that is neither a thumbnail nor a mask."""
+
+    def is_full(page: Directory) -> bool:
+        kind = ifd.first_number(page.get(_SUBFILE), order, 0)
+        old = ifd.first_number(page.get(_OLD_SUBFILE), order, 1)
+        return not kind & (_REDUCED | _MASK) and old != 2 and 256 in page
+
+    full = [page for page in pages if is_full(page)]
+    if len(full) > 1:
+        raise PhotoError(f"{path}: {len(full)} pages or frames", "save the one you want on its own")
+    if not full and len(pages) == 1:
+        return pages[0]
+    if not full:
+        raise PhotoError(f"{path}: only thumbnails and masks in it", "export the picture again")
+    return full[0]
+
+
+def _bytes(tags: Directory, tag: int) -> bytes | None:
+    item = tags.get(tag)
+    return item.value if isinstance(item, Entry) else None
+
+
+def _dpi(tags: Directory, order: str) -> tuple[float, float] | None:
+    unit = _DOTS_PER_INCH.get(ifd.first_number(tags.get(_UNIT), order, 2))
+    values = [_bytes(tags, tag) or b"" for tag in (_XRES, _YRES)]
+    if unit is None or any(len(value) != 8 for value in values):
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pairs = np.frombuffer(b"".join(values), f"{order}u4").reshape(2, 2)
+        x, y = (float(value) for value in pairs[:, 0] / pairs[:, 1] * unit)
+    return (x, y) if 0 < x < np.inf and 0 < y < np.inf else None

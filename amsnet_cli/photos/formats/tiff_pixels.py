@@ -1,0 +1,304 @@
+"""Decode the pixels of one directory of a TIFF file, and check its strips or tiles for damage.
+
+libtiff, which libvips brings, decodes the usual compressions; tifffile with imagecodecs the others.
+libtiff ignores wrong checksums in deflated tiles and lengths in PackBits, so both are checked here.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import struct
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyvips
+
+from amsnet_cli.errors import PhotoError
+from amsnet_cli.photos import ifd, vips
+from amsnet_cli.photos.ifd import Directory, Entry, MalformedError
+from amsnet_cli.photos.limits import check_size
+from amsnet_cli.photos.photo import FOURTH_CHANNELS, Photo, Pixels
+
+_PLACES = ((273, 279), (324, 325))
+"""Tags of the places and lengths of strips, and of tiles."""
+_PACKBITS, _DEFLATE = 32773, (8, 32946)
+_OLD_JPEG, _JPEG = 6, 7
+_LIBTIFF = frozenset({1, 2, 3, 4, 5, _JPEG, *_DEFLATE, _PACKBITS, 50001})
+"""Compressions of the libtiff in libvips' wheels."""
+_IMAGECODECS = {
+    **{34887: "LERC", 34925: "LZMA", 34926: "Zstandard", 50000: "Zstandard", 34933: "PNG"},
+    **{34712: "JPEG 2000", 33003: "JPEG 2000", 33005: "JPEG 2000"},
+    **{50002: "JPEG XL", 52546: "JPEG XL"},
+}
+"""Compressions that imagecodecs decodes, by their names."""
+_REFUSED = {_OLD_JPEG: "old-style JPEG", 34661: "JBIG", 34934: "JPEG XR", 22610: "JPEG XR"}
+_LAYOUT = frozenset(
+    {
+        *(256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 280, 281, 284, 292, 293, 317, 320),
+        *(322, 323, 324, 325, 332, 338, 339, 340, 341, 347, 529, 530, 531, 532, 34675, 50674),
+    }
+)
+"""Tags that the pixels depend on."""
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
+_FLOAT = 3
+_ASSOCIATED = 1
+_MALFORMED = (
+    *(ValueError, RuntimeError, OSError, EOFError, MemoryError, OverflowError),
+    *(LookupError, TypeError, AttributeError, ArithmeticError),
+    *(struct.error, zlib.error, ImportError),
+)
+"""What tifffile and imagecodecs raise on malformed files."""
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Segment:
+    """A strip or tile: its place and length in the file, and its length when decoded."""
+
+    place: int
+    length: int
+    decoded: int
+
+
+def decode(path: Path, content: bytes, page: Directory, *, alone: bool) -> Photo:
+    """Decode the pixels of one directory.
+
+    Args:
+        path: for messages.
+        content: the file.
+        page: the directory of the picture.
+        alone: whether the file has no other.
+
+    Returns:
+        Pixels and transparency; a profile only where CMYK became sRGB.
+
+    Raises:
+        PhotoError: damaged or cut short; of colours or a type that cannot be denoised faithfully;
+            or of a compression that needs the extra `codecs`.
+    """
+    order = ifd.byte_order(content)
+    tags = {tag: item for tag, item in page.items() if tag in _LAYOUT}
+    photometric = ifd.first_number(tags.get(262), order, _BLACK_IS_ZERO)
+    compression = ifd.first_number(tags.get(259), order, 1)
+    if photometric == _YCBCR and compression not in (_OLD_JPEG, _JPEG):
+        raise PhotoError(f"{path}: YCbCr colours that are not JPEG", "convert it to RGB first")
+    if compression not in _LIBTIFF | _IMAGECODECS.keys():
+        name = _REFUSED.get(compression, f"compression {compression}")
+        raise PhotoError(f"{path}: TIFF with {name}", "save it with LZW or deflate")
+    _check_segments(path, content, tags, order)
+    is_float = ifd.first_number(tags.get(339), order, 1) == _FLOAT
+    inverted = is_float and photometric == _WHITE_IS_ZERO
+    if inverted:  # libvips would take the values from 0, and not from 1.
+        tags[262] = Entry(type=ifd.SHORT, count=1, value=struct.pack(order + "H", _BLACK_IS_ZERO))
+    kind = ifd.first_number(tags.get(338), order, 0)
+    if kind == _ASSOCIATED:  # libvips would divide the colours by it.
+        tags[338] = Entry(type=ifd.SHORT, count=1, value=struct.pack(order + "H", 0))
+    planar_tiles = 322 in tags and ifd.first_number(tags.get(284), order, 1) == 2
+    bits = ifd.first_number(tags.get(258), order, 1)
+    if compression not in _LIBTIFF or planar_tiles or bits not in (1, 2, 4, 8, 16, 32):
+        single = _with_one_directory(content, tags, order)
+        shown = _BLACK_IS_ZERO if inverted else photometric
+        photo = _with_tifffile(path, single, compression, shown)
+    elif alone and not inverted and kind != _ASSOCIATED:
+        try:  # Large files are not copied without need.
+            photo = _with_libvips(path, content)
+        except PhotoError:  # It may only be warned of unknown tags.
+            photo = _with_libvips(path, _with_one_directory(content, tags, order))
+    else:
+        photo = _with_libvips(path, _with_one_directory(content, tags, order))
+    photo = replace(photo, dpi=None, orientation=1, exif=None, xmp=None)
+    if photometric != _CMYK:
+        photo = replace(photo, icc=None)
+    if photometric == _PALETTE:
+        photo = replace(photo, notes=(*photo.notes, "palette turned into RGB"))
+    if inverted:
+        photo = replace(photo, pixels=1 - photo.pixels)
+    if photo.alpha is None or kind >= len(FOURTH_CHANNELS):
+        return photo
+    return replace(photo, fourth_channel=FOURTH_CHANNELS[kind])
+
+
+def _check_segments(path: Path, content: bytes, tags: Directory, order: str) -> None:
+    """Raise `PhotoError` if a strip or tile is missing or does not decode to its whole length."""
+    try:
+        segments = _segments(tags, order, len(content))
+    except MalformedError as error:
+        raise PhotoError(
+            f"{path}: damaged or cut short ({error})", "copy it again from its source"
+        ) from error
+    missing = max(segment.place + segment.length for segment in segments) - len(content)
+    if missing > 0:
+        raise PhotoError(
+            f"{path}: the picture is cut short, {missing} bytes are missing",
+            "copy it again from its source",
+        )
+    compression = ifd.first_number(tags.get(259), order, 1)
+    check = {_PACKBITS: _is_packed, **dict.fromkeys(_DEFLATE, _is_deflated)}.get(compression)
+    limit = max(segment.decoded for segment in segments)  # Some writers pad the last strip.
+    for number, segment in enumerate(segments):
+        if segment.place == 0 or segment.length == 0:
+            whole = False
+        elif check is None:
+            continue
+        else:
+            part = content[segment.place : segment.place + segment.length]
+            whole = check(part, segment.decoded, limit)
+        if not whole:
+            raise PhotoError(
+                f"{path}: damaged or cut short (part {number + 1} of {len(segments)})",
+                "copy it again from its source",
+            )
+
+
+def _segments(tags: Directory, order: str, end: int) -> list[_Segment]:
+    """List the strips or tiles; one whose length the file leaves out goes to the file's `end`.
+
+    Raises:
+        MalformedError: the file does not say where they are, or their number is wrong.
+    """
+
+    def number(tag: int, default: int) -> int:
+        return ifd.first_number(tags.get(tag), order, default)
+
+    starts, lengths = next(((tags[a], tags.get(b)) for a, b in _PLACES if a in tags), (None, None))
+    if not isinstance(starts, Entry):
+        raise MalformedError("no strips or tiles")
+    places = ifd.numbers(starts, order)
+    sizes = ifd.numbers(lengths, order) if isinstance(lengths, Entry) else []
+    if len(sizes) != len(places):  # old programs leave them out
+        sizes = [max(0, end - place) for place in places]
+    width, height = number(256, 0), number(257, 0)
+    samples, bits = number(277, 1), number(258, 1)
+    planes, samples = (samples, 1) if number(284, 1) == 2 else (1, samples)
+    tiled = 322 in tags
+    across, down = number(322, 0) if tiled else width, number(323, 0) if tiled else number(278, 0)
+    down = min(down or height, height) if not tiled else down
+    if number(284, 1) not in (1, 2) or min(width, height, across, down, planes, samples, bits) < 1:
+        raise MalformedError("impossible sizes")
+    rows = -(-height // down)
+    count = rows * -(-width // across)
+    if len(places) < count * planes:
+        raise MalformedError(f"{len(places)} strips or tiles instead of {count * planes}")
+    row_bytes = -(-across * samples * bits // 8)
+    decoded = [row_bytes * down] * count
+    if not tiled:
+        decoded[-1] = row_bytes * (height - (rows - 1) * down)
+    return [
+        _Segment(place=place, length=size, decoded=length)
+        for place, size, length in zip(places, sizes, decoded * planes, strict=False)
+    ]
+
+
+def _is_deflated(part: bytes, expected: int, limit: int) -> bool:
+    """Return whether deflated data has its length, and its checksum where it is not cut off."""
+    stream, length = zlib.decompressobj(), 0
+    try:
+        while part and not stream.eof and length <= limit:
+            length += len(stream.decompress(part, 1 << 20))
+            part = stream.unconsumed_tail
+    except zlib.error:
+        return False
+    return expected <= length <= limit
+
+
+def _is_packed(part: bytes, expected: int, limit: int) -> bool:
+    """Return whether data in PackBits (TIFF 6.0, section 9) has its length."""
+    at = length = 0
+    while at < len(part) and length < expected:
+        head = part[at]
+        if head < 128:
+            length += head + 1
+            at += head + 2
+        else:
+            length += 257 - head if head > 128 else 0
+            at += 2 if head > 128 else 1
+    return at <= len(part) and expected <= length <= limit
+
+
+def _with_one_directory(content: bytes, tags: Directory, order: str) -> bytes:
+    """Make the tags the only directory of a file, so that decoders see no other.
+
+    BigTIFF of less than 4 GB becomes classic TIFF.
+    """
+    if len(content) >> 32:
+        return content
+    narrow: Directory = {}
+    for tag, item in tags.items():
+        if isinstance(item, Entry) and item.type in (16, 17, 18):
+            value = np.frombuffer(item.value, f"{order}u8").astype(f"{order}u4").tobytes()
+            narrow[tag] = Entry(type=ifd.LONG, count=item.count, value=value)
+        else:
+            narrow[tag] = item
+    header = content[:2] + struct.pack(order + "HI", 42, 0)
+    return ifd.append_tree(header + content[8:], narrow)
+
+
+def _with_libvips(path: Path, content: bytes) -> Photo:
+    image = vips.open_image(
+        path, content, pyvips.Image.tiffload_buffer, fail_on="warning", unlimited=True
+    )
+    return vips.decode(path, image)
+
+
+def _with_tifffile(path: Path, content: bytes, compression: int, photometric: int) -> Photo:
+    if photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
+        raise PhotoError(
+            f"{path}: colours that cannot be read in this TIFF", "convert it to RGB first"
+        )
+    import tifffile
+
+    name = _IMAGECODECS.get(compression, "a layout that libtiff cannot read")
+    try:
+        with tifffile.TiffFile(io.BytesIO(content)) as file:
+            page = file.pages.first
+            samples = page.samplesperpixel
+            size = (page.imagewidth, page.imagelength)
+            check_size(path, content, size, samples * np.dtype(page.dtype or np.uint8).itemsize)
+            array, bits = page.asarray(), page.bitspersample
+        if array.ndim == 3 and array.shape[0] == samples != array.shape[2]:
+            array = np.moveaxis(array, 0, 2)  # (C, H, W) -> (H, W, C)
+        array = array.reshape(size[1], size[0], samples)
+        if array.dtype == np.uint16 and bits < 16:
+            array = np.rint(array * (65535 / ((1 << bits) - 1))).clip(0, 65535).astype(np.uint16)
+    except ImportError as error:
+        raise _needs_codecs(path, name) from error
+    except _MALFORMED as error:
+        reason = " ".join(str(error).split())
+        if "requires the 'imagecodecs' package" in reason:
+            raise _needs_codecs(path, name) from error
+        raise PhotoError(
+            f"{path}: damaged or cut short ({name}: {reason})", "copy it again from its source"
+        ) from error
+    return _photo_of(path, array, inverted=photometric == _WHITE_IS_ZERO)
+
+
+def _photo_of(path: Path, array: Pixels, *, inverted: bool) -> Photo:
+    """Split samples (H, W, C) into colours and a fourth channel, as 8 or 16 bits or float."""
+    samples = array.shape[2]
+    if samples > 4:
+        raise PhotoError(f"{path}: {samples} channels", "convert it to RGB or grey first")
+    notes: tuple[str, ...] = ()
+    dtype = array.dtype.newbyteorder("=")
+    target = dtype if dtype in (np.uint8, np.uint16, np.float32) else np.dtype(np.float32)
+    if inverted:
+        array = np.iinfo(dtype).max - array
+    if target != dtype:
+        notes = (f"{dtype} pixels turned into float32",)
+    array = array.astype(target)
+    colours = 3 if samples >= 3 else 1
+    return Photo(
+        pixels=np.ascontiguousarray(array[..., :colours]),
+        alpha=np.ascontiguousarray(array[..., -1]) if samples > colours else None,
+        notes=notes,
+    )
+
+
+def _needs_codecs(path: Path, name: str) -> PhotoError:
+    return PhotoError(
+        f"{path}: TIFF with {name} needs one more package",
+        'pip install "amsnet[codecs]"',
+    )
