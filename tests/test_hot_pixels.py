@@ -47,12 +47,18 @@ class TestMend:
     def test_depths_and_photos_of_several_parts(self, dtype):
         pixels, _, places = hot_photo(1, 180, channels=1)
         scale = {np.uint16: 257, np.float32: 1 / 255}[dtype]
-        wide = np.tile(pixels, (1, 30, 1)).astype(dtype) * dtype(scale)
-        wide[79, 9, 0] = np.nan if dtype == np.float32 else 65535
-        tall = np.tile(wide, (4, 1, 1))
-        mended, count = mend_hot_pixels(Photo(pixels=tall))
-        assert mended.pixels.dtype == dtype
-        assert count >= 0.95 * len(places) * 120
+        many = np.tile(pixels, (4, 30, 1)).astype(dtype) * dtype(scale)
+        mended, count = mend_hot_pixels(Photo(pixels=many, bits=16))
+        assert mended.pixels.dtype == dtype and count >= 0.95 * len(places) * 120
+        assert (mended.pixels == many).sum() == many.size - count
+
+    def test_float_pictures_keep_what_is_far_beyond_the_others(self):
+        pixels = hot_photo(1, 0)[0].astype(np.float32) / 255
+        pixels[40, 50, 1], pixels[60, 70, 0], pixels[80, 90, 2] = 1000, 0.9, np.inf
+        pixels[120, 100:110] = pixels[122, 104, 0] = np.nan
+        mended, count = mend_hot_pixels(Photo(pixels=pixels, bits=16))
+        assert count == 1 and mended.pixels[60, 70, 0] < 0.3
+        np.testing.assert_array_equal(np.delete(mended.pixels, 60, 0), np.delete(pixels, 60, 0))
 
     def test_without_any_the_photo_is_the_same(self, noisy_crop):
         photo = Photo(pixels=noisy_crop)
