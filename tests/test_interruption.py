@@ -279,6 +279,67 @@ def test_a_folder_that_goes_away_is_not_made_again(card):
     assert "Traceback" not in card.said and "No such file or directory" in card.said
 
 
+def test_photos_that_go_away_are_named_and_the_rest_goes_on(card):
+    run = card.start("--seed", "1", "--jobs", "0")
+    while run.is_alive() and not card.found("out"):
+        time.sleep(0.001)
+    shutil.rmtree(card.root / "card")
+    run.join(60)
+    assert run.exitcode == 3, card.said
+    results = card.found("out")
+    assert results and all(card.right[name] == content for name, content in results.items())
+    assert "Traceback" not in card.said and "no such file" in card.said
+    assert f"{len(results)} of 6 photos denoised, {6 - len(results)} failed" in card.said
+
+
+class TestOrdinaryUser:
+    """Root may write and read everything, so runs of root give up that right."""
+
+    @pytest.fixture
+    def finish(self, card):
+        command = [sys.executable, "-m", "amsnet_cli", "denoise", "-r", "card", "-o", "out"]
+        if os.getuid() == 0:
+            if not shutil.which("setpriv"):
+                pytest.skip("only root here, and no setpriv to give up its rights")
+            rights = "-dac_override,-dac_read_search"
+            command = ["setpriv", "--bounding-set", rights, "--inh-caps", rights, *command]
+
+        def run(*args: str) -> tuple[int, str]:
+            done = subprocess.run(
+                [*command, "-w", card.model, *args], cwd=card.root, check=False,
+                capture_output=True, text=True,
+            )  # fmt: skip
+            assert "Traceback" not in done.stderr, done.stderr
+            return done.returncode, done.stderr
+
+        return run
+
+    def test_a_read_only_folder(self, card, finish):
+        (card.root / "out").mkdir(mode=0o555)
+        code, said = finish()
+        assert code == 1 and not card.found("out"), said
+        assert said.count("cannot make this folder (Permission denied)") == 6
+        assert "0 of 6 photos denoised, 6 failed" in said
+
+    def test_one_read_only_folder_of_two(self, card, finish):
+        for name, mode in (("out", 0o755), ("out/0", 0o555), ("out/1", 0o755)):
+            (card.root / name).mkdir(mode=mode)
+        code, said = finish("--seed", "1")
+        assert code == 3 and "3 of 6 photos denoised, 3 failed" in said, said
+        assert sorted(card.found("out")) == ["1/1.png", "1/3.png", "1/5.png"]
+        assert said.count("out/0: the folder is read-only") == 3
+
+    def test_photos_and_folders_that_may_not_be_read(self, card, finish):
+        (card.root / "card" / "0" / "2.png").chmod(0)
+        code, said = finish("--seed", "1")
+        assert code == 3 and len(card.found("out")) == 5, said
+        assert "card/0/2.png: cannot be read (Permission denied)" in said
+        (card.root / "card" / "0").chmod(0)
+        code, said = finish("-f")
+        assert (code, said) == (1, "error: card/0: cannot be read (Permission denied)\n")
+        (card.root / "card" / "0").chmod(0o755)
+
+
 def test_leftovers_of_long_ago_are_cleared_and_nothing_else(tmp_path):
     old, new = tmp_path / ".amsnet-0123abcd.part", tmp_path / ".amsnet-0123abce.part"
     other = tmp_path / ".amsnet-notes.part"

@@ -55,6 +55,13 @@ def denoise(
     detail: Annotated[
         float, typer.Option(min=0, max=1, help="Restore fine detail removed with the noise.")
     ] = 0.0,
+    keep_hot_pixels: Annotated[
+        bool,
+        typer.Option(
+            "--keep-hot-pixels",
+            help="Do not mend hot pixels: single bright ones that noise does not explain.",
+        ),
+    ] = False,
     raw: Annotated[
         Literal["auto", "camera", "linear", "mosaic"],
         typer.Option(
@@ -160,6 +167,7 @@ def denoise(
     jobs: options.Jobs = None,
     device: options.Device = "auto",
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Denoise photos.
 
@@ -168,6 +176,8 @@ def denoise(
     """
     if force and skip_existing:
         raise UsageError("--force and --skip-existing exclude each other", "give one of them")
+    if quiet and verbose:
+        raise UsageError("--quiet and --verbose exclude each other", "give one of them")
     if output == PIPE and (as_json or dry_run):
         raise UsageError("--json and --dry-run cannot be used with '-o -'", "choose a file with -o")
 
@@ -219,6 +229,7 @@ def denoise(
             options=DenoiseOptions(
                 n_masks=masks, stride=pd_stride, repeats=repeats, refine=refine,
                 strength=strength, luma=luma, chroma=chroma, detail=detail,
+                keep_hot_pixels=keep_hot_pixels,
                 tile=tile or 0, max_memory=max_memory, crop=crop, seed=seed,
             ),
             device=where,
@@ -230,8 +241,8 @@ def denoise(
             ),
             before_development=before_development,
             destination=destination, depth=depth, strip_metadata=strip_metadata,
-            keep_time=keep_time, force=force, report=report is not None, measure_noise=as_json,
-            label=printer.label, quiet=quiet,
+            keep_time=keep_time, force=force, report=report is not None,
+            measure_noise=as_json or verbose, label=printer.label, quiet=quiet, verbose=verbose,
         )  # fmt: skip
         threads = jobs if jobs is not None else 0 if max_memory else 1
         entries: list[ReportEntry] = []

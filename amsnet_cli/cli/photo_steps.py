@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -13,8 +14,8 @@ from amsnet_cli.batch.plan import Job
 from amsnet_cli.cli.console import progress_bar, say
 from amsnet_cli.cli.model_choice import ModelChooser
 from amsnet_cli.cli.mosaic_denoiser import MosaicDenoiser
-from amsnet_cli.errors import OutputError, UsageError
-from amsnet_cli.inference.denoise import DenoiseOptions, denoise
+from amsnet_cli.errors import OutputError, PhotoError, UsageError
+from amsnet_cli.inference.denoise import Denoised, DenoiseOptions, denoise
 from amsnet_cli.inference.photo_noise import photo_noise_level
 from amsnet_cli.photos.exif import camera_of, with_software
 from amsnet_cli.photos.formats.dng import FORMAT as DNG
@@ -36,12 +37,14 @@ class PhotoInfo:
     Attributes:
         weights: name of the model that denoised it.
         reason: why that model, if there was a choice.
+        hot_pixels: values of its pixels that were mended.
         noise: estimated noise level before and after, on a scale of 255; None if not asked for.
         comparison: for the report; None without one.
     """
 
     weights: str
     reason: str
+    hot_pixels: int
     noise: tuple[float, float] | None
     comparison: Comparison | None
 
@@ -66,6 +69,7 @@ class PhotoSteps:
         measure_noise: estimate the noise before and after.
         label: names a photo in the progress bar.
         quiet: no notes, no progress bar.
+        verbose: say what was measured, chosen and mended.
     """
 
     models: ModelChooser
@@ -83,6 +87,7 @@ class PhotoSteps:
     measure_noise: bool
     label: Callable[[Job], str]
     quiet: bool
+    verbose: bool
     _cameras: dict[Job, tuple[str | None, int | None]] = field(default_factory=dict)
     _modified_ns: dict[Job, int] = field(default_factory=dict)
     _shown: int = 0
@@ -101,7 +106,10 @@ class PhotoSteps:
             raise OutputError(f"{job.target}: {error.strerror}", "choose another OUT") from error
         photo = self._read(job)
         if self.keep_time:
-            self._modified_ns[job] = job.source.stat().st_mtime_ns
+            try:
+                self._modified_ns[job] = job.source.stat().st_mtime_ns
+            except OSError as error:
+                raise PhotoError(f"{job.source}: cannot be read ({error.strerror})") from error
         self._cameras[job] = camera_of(photo.exif)
         if self.depth:
             photo = replace(photo, bits=self.depth)
@@ -130,11 +138,14 @@ class PhotoSteps:
         if self.measure_noise or self.report:
             noise = denoised.noise_before, denoised.noise_after
         info = PhotoInfo(
-            weights=denoised.model.name, reason=reason, noise=noise,
+            weights=denoised.model.name, reason=reason, hot_pixels=denoised.hot_pixels, noise=noise,
             comparison=self._compare(denoised.noisy, denoised.photo, noise)
             if self.report
             else None,
         )  # fmt: skip
+        if self.verbose:
+            for line in _details(photo, denoised, noise):
+                say(f"{job.source}: {line}")
         clean = denoised.photo if self.strip_metadata else tag_software(denoised, self.options)
         return clean, info
 
@@ -174,7 +185,10 @@ class PhotoSteps:
                 else:
                     note = f"amsnet {__version__} ({name})"
                     clean = replace(clean, exif=with_software(clean.exif, note))
-        return clean, PhotoInfo(weights=name, reason=reason, noise=noise, comparison=comparison)
+        info = PhotoInfo(
+            weights=name, reason=reason, hot_pixels=0, noise=noise, comparison=comparison
+        )
+        return clean, info
 
     def write(self, job: Job, photo: Photo) -> None:
         """Write a result.
@@ -188,3 +202,17 @@ class PhotoSteps:
         pictures = self._shown < MAX_SHOWN
         self._shown += pictures
         return compare(noisy, clean, noise=noise, pictures=pictures)
+
+
+def _details(photo: Photo, denoised: Denoised, noise: tuple[float, float] | None) -> Iterator[str]:
+    """What was measured, chosen and mended, as lines for people."""
+    camera, iso = camera_of(photo.exif)
+    if camera:
+        yield f"taken by {camera}{f' at ISO {iso}' * (iso is not None)}"
+    if denoised.hot_pixels:
+        yield f"hot pixels mended: {denoised.hot_pixels}"
+    before, after = noise or (math.nan, math.nan)
+    if math.isnan(before):
+        yield "its noise cannot be measured"
+    else:
+        yield f"noise {before:.1f} before, {after:.1f} after, on a scale of 255"

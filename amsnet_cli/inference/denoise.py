@@ -9,11 +9,13 @@ from functools import cached_property
 import torch
 
 from amsnet_cli.errors import UsageError
+from amsnet_cli.inference.hot_pixels import mend_hot_pixels
 from amsnet_cli.inference.memory import memory_errors
 from amsnet_cli.inference.photo_noise import has_white_noise, photo_noise_level
 from amsnet_cli.inference.photo_rows import postprocess_photo, run_photo
 from amsnet_cli.inference.tiles import Tile
 from amsnet_cli.model import Inference, Model
+from amsnet_cli.noise.hot_pixels import HotPixelConfig
 from amsnet_cli.photos.geometry import cropped, stored_box
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.pixel_codec import PixelCodec
@@ -51,8 +53,13 @@ class DenoiseOptions:
     crop: tuple[int, int, int, int] | None = None
     """Only this region: x, y, width, height in pixels of the upright image. The post-processing
     sees the region alone."""
+    keep_hot_pixels: bool = False
+    """Leave hot pixels to the network, which takes them for detail. Else each is replaced by the
+    median of its neighbours first, unless the strength is 0."""
     seed: int = 0
     """Seed of the masks."""
+    hot_pixels: HotPixelConfig = field(default_factory=HotPixelConfig)
+    """What makes a pixel hot."""
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
     """Stages and numbers of the post-processing."""
 
@@ -65,11 +72,13 @@ class Denoised:
         photo: of the same depth and metadata as the input, of the same size or that of the crop.
         model: the model that was used: the given one, or that for white noise.
         noisy: the input, or the crop of it.
+        hot_pixels: how many values of the photo's pixels were mended, also outside of the crop.
     """
 
     photo: Photo
     model: Model
     noisy: Photo
+    hot_pixels: int = 0
 
     @cached_property
     def noise_before(self) -> float:
@@ -129,9 +138,14 @@ def denoise(
         WeightsError: the network gives NaN.
         DeviceError: out of memory, even with small tiles.
     """
+    original, hot_pixels = photo, 0
+    strengths = {options.strength if s is None else s for s in (options.luma, options.chroma)}
+    if not options.keep_hot_pixels and strengths != {0}:
+        photo, hot_pixels = mend_hot_pixels(photo, options.hot_pixels)
     resolved = resolve_options(photo, model, options)
     box = resolved.box
-    noisy = cropped(photo, (box.top, box.bottom, box.left, box.right)) if options.crop else photo
+    edges = box.top, box.bottom, box.left, box.right
+    noisy = cropped(photo, edges) if options.crop else photo
     with memory_errors(device):
         output = run_photo(
             photo, box, resolved.codec, resolved.model, resolved.inference,
@@ -142,7 +156,9 @@ def denoise(
             noisy, output, resolved.codec, resolved.blend,
             white_noise=resolved.white_noise, config=options.postprocess,
         )  # fmt: skip
-    return Denoised(photo=clean, model=resolved.model, noisy=noisy)
+    if hot_pixels:
+        noisy = cropped(original, edges) if options.crop else original
+    return Denoised(photo=clean, model=resolved.model, noisy=noisy, hot_pixels=hot_pixels)
 
 
 def select_model(photo: Photo, model: Model, options: DenoiseOptions = DenoiseOptions()) -> Model:
