@@ -221,7 +221,9 @@ def denoise(
         where = choose_device(device)
         before_development = raw == "mosaic"
         if before_development or any(job.target.suffix.lower() == ".dng" for job in plan.jobs):
-            _check_mosaic_options(luma=luma, chroma=chroma, detail=detail, crop=crop)
+            _check_mosaic_options(
+                luma=luma, chroma=chroma, detail=detail, crop=crop, tile=tile, max_memory=max_memory
+            )
         own = mosaic_weights(weights)
         models = ModelChooser(None if own else weights)
         steps = PhotoSteps(
@@ -279,11 +281,11 @@ def _naming(name: str | None, suffix: str | None, file_format: str | None) -> Na
 
 
 def _check_mosaic_options(**given: object) -> None:
-    """Refuse what works on developed photos alone."""
+    """Refuse options that only work on developed photos."""
     for name, value in given.items():
         if value:
             raise UsageError(
-                f"--{name} works on developed photos alone",
+                f"--{name.replace('_', '-')} only works on developed photos",
                 "leave it out, or --raw mosaic, and write another format than DNG",
             )
 
