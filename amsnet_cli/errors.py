@@ -1,17 +1,17 @@
-"""Every error a user can cause or mend.
+"""Every error that a user can cause or fix.
 
 AmsnetError                 1   what happened, to which file, and what to try
 ├── UsageError              2   options that do not fit together, or a value out of range
 ├── PhotoError              1   a picture that cannot be read, or nothing to read
 ├── OutputError             1   a result that cannot be written
-├── BugError                1   what only a bug can cause, while a photo was worked on
-├── TrainingError           1   a fit that cannot start, go on, or did not converge
+├── BugError                1   an unforeseen exception in one photo, so that the others continue
+├── TrainingError           1   a fit that cannot start or resume, or that diverged
 ├── WeightsError            4   weights that are missing, damaged, unknown or out of reach
 └── DeviceError             5   no such device, or out of memory
 
 The number is the exit code of the command line; 3 (some files failed), 130 and 143 (interrupted)
-belong to no single error, nor does 141 (the reader of stdout has gone). Anything else that escapes
-is a bug outside of any photo and keeps its traceback.
+belong to no single error, nor does 141 (the reader of stdout has gone). Any other exception is a
+bug outside of any photo and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 
 
 class AmsnetError(Exception):
-    """An error with one line for people.
+    """An error with a message of one line.
 
     Args:
         what: what happened, naming the file.
@@ -79,7 +79,7 @@ def bugs_named(photo: Path) -> Iterator[None]:
 
 
 class TrainingError(AmsnetError):
-    """A fit that cannot start, cannot go on, or did not converge."""
+    """A fit that cannot start or resume, or that diverged."""
 
 
 class WeightsError(AmsnetError):

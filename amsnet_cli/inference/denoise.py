@@ -25,7 +25,7 @@ from amsnet_cli.postprocess.pipeline import BlendSettings
 
 @dataclass(frozen=True, kw_only=True)
 class DenoiseOptions:
-    """How to denoise; None takes what the model says."""
+    """How to denoise; None takes the model's own setting, unless its field says otherwise."""
 
     n_masks: int | None = None
     """Number of complementary masks; 1 for the single pass."""
@@ -47,9 +47,9 @@ class DenoiseOptions:
     tile: int = 0
     """Longest side of a tile in pixels; 0 chooses by the free memory."""
     max_memory: int | None = None
-    """Memory budget of this process on the device, in bytes; None for no limit. On the CPU its peak
-    stays below, the interpreter and the photo itself included; only encoding the result as WebP,
-    AVIF or progressive JPEG can take more."""
+    """Memory budget of this process on the device, in bytes; None for no limit. On the CPU it
+    includes the interpreter and the photo itself. Only encoding the result as WebP, AVIF or
+    progressive JPEG can exceed it."""
     crop: tuple[int, int, int, int] | None = None
     """Only this region: x, y, width, height in pixels of the upright image. The post-processing
     sees the region alone."""
@@ -66,7 +66,7 @@ class DenoiseOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Denoised:
-    """A denoised photo, and what is known of it.
+    """A denoised photo, its model, and its noise levels before and after.
 
     Attributes:
         photo: of the same depth and metadata as the input, of the same size or that of the crop.
@@ -93,15 +93,15 @@ class Denoised:
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedOptions:
-    """Options of one photo with everything decided.
+    """Options of one photo, with nothing left open.
 
     Attributes:
         model: that denoises it.
-        white_noise: whether its noise is white and the model was made for that.
+        white_noise: whether its noise is white and the model was trained for that.
         inference: how the model is run.
         blend: how much of the residual is removed.
-        box: the wanted part, in stored pixels.
-        codec: how stored values become [0, 1], by the whole photo.
+        box: the region to denoise, in stored pixels.
+        codec: converts stored values to [0, 1]; of the whole photo.
     """
 
     model: Model
@@ -122,8 +122,8 @@ def denoise(
 ) -> Denoised:
     """Denoise a photo.
 
-    The whole photo is only held as it is stored; in float32 it is a row of tiles at a time (but
-    for `refine`, which needs it several times over).
+    The whole photo is only held as it is stored. In float32 there is one row of tiles at a time,
+    except with `refine`, which holds several copies of the photo.
 
     Args:
         photo: any depth, grey or RGB; transparency and metadata are passed on.
@@ -135,7 +135,7 @@ def denoise(
     Raises:
         UsageError: the options do not fit the model.
         PhotoError: the crop is not within the photo.
-        WeightsError: the network gives NaN; nothing of it is returned.
+        WeightsError: the network gives NaN.
         DeviceError: out of memory, even with small tiles.
     """
     original, hot_pixels = photo, 0
@@ -162,11 +162,13 @@ def denoise(
 
 
 def select_model(photo: Photo, model: Model, options: DenoiseOptions = DenoiseOptions()) -> Model:
-    """Return the model for white noise if that takes over from a model's single pass, else it.
+    """Return the model to denoise a photo with: for white noise, the given model's variant for it.
+
+    Only a single pass has such a variant. Selecting again from the result gives the same model.
 
     Args:
-        photo: any depth, grey or RGB; some rows of it are read.
-        model: selected again, the choice is the same.
+        photo: any depth, grey or RGB; some of its rows are read.
+        model: the requested one.
         options: as for `denoise`.
 
     Raises:
@@ -178,7 +180,7 @@ def select_model(photo: Photo, model: Model, options: DenoiseOptions = DenoiseOp
 
 
 def resolve_options(photo: Photo, model: Model, options: DenoiseOptions) -> ResolvedOptions:
-    """Decide everything that options leave open for a photo; raises as `denoise` does."""
+    """Return the options for a photo with nothing left open; raises as `denoise` does."""
     selected = select_model(photo, model, options)
     made_for_white = selected.config.noise == "white"
     luma, chroma = (
@@ -202,7 +204,7 @@ def resolve_options(photo: Photo, model: Model, options: DenoiseOptions) -> Reso
 
 
 def _resolve_inference(model: Model, options: DenoiseOptions) -> Inference:
-    """Return the model's own inference settings with those of the options instead."""
+    """Return the model's inference settings, overridden by the options."""
     inference = model.config.inference
     if options.n_masks == 1:
         if inference.passes == "multi":

@@ -17,9 +17,9 @@ WINDOW = 256
 MAX_WINDOWS = 8
 """Windows along each side of a large photo."""
 LEVEL_QUANTILE = 0.25
-"""Of the windows' levels, which is the photo's: other windows may be full of texture."""
+"""Quantile of the windows' levels that is the photo's: some windows may be full of texture."""
 WHITENESS_PIXELS = 1 << 17
-"""About how many pixels show whether noise is white."""
+"""About how many pixels are used to detect white noise."""
 
 
 def photo_noise_level(photo: Photo) -> float:
@@ -32,7 +32,7 @@ def photo_noise_level(photo: Photo) -> float:
         photo: any depth, grey or RGB; measured as stored, also if that is linear light.
 
     Returns:
-        nan where there is nothing to estimate it from; see `noise.level.noise_level`.
+        The standard deviation; nan where it cannot be estimated, see `noise.level.noise_level`.
     """
     codec = PixelCodec.of(replace(photo, icc=None))
     height, width = photo.pixels.shape[:2]
