@@ -1,6 +1,6 @@
 r"""How well mosaics are denoised, by metric M: PSNR on the mosaic itself.
 
-    python -m benchmarks.raw RAWBENCH --weights raw.safetensors
+    python -m benchmarks.raw RAWBENCH [--weights raw]
 
 RAWBENCH holds NAME_ISO.dng and NAME_clean.dng. Rows: the noisy mosaic, the network told the noise
 of each ISO, told what is estimated from the file and its ISO, and from the pixels alone.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,15 +18,15 @@ from pathlib import Path
 import numpy as np
 import rawpy
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 import amsnet_cli
-from amsnet_cli.core.networks.compact import CompactUNetConfig
-from amsnet_cli.core.networks.mosaic import MosaicNetwork, MosaicNetworkConfig, denoise_stabilised
+from amsnet_cli.core.networks.mosaic import MosaicNetwork, denoise_stabilised
 from amsnet_cli.device import fast_precision
+from amsnet_cli.mosaic_model import load_mosaic_model
 from amsnet_cli.noise.sensor import SensorNoise
 from amsnet_cli.noise.sensor_estimate import estimate_sensor_noise
+from amsnet_cli.weights.store import find_weights
 
 BORDER = 8
 """Photosites cut at each side before errors are measured."""
@@ -69,17 +68,6 @@ def read_mosaic(path: Path) -> Mosaic:
     )
 
 
-def load_network(path: Path) -> MosaicNetwork:
-    """Load the weights that `training.raw` has saved."""
-    with safe_open(path, framework="pt") as file:
-        config = json.loads(file.metadata()["config"])
-        weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
-    unet = {k: tuple(v) if isinstance(v, list) else v for k, v in config.pop("unet").items()}
-    network = MosaicNetwork(MosaicNetworkConfig(unet=CompactUNetConfig(**unet), **config))
-    network.load_state_dict(weights)
-    return network.eval().to(memory_format=torch.channels_last)
-
-
 def denoise_mosaic(network: MosaicNetwork, mosaic: Mosaic, noise: SensorNoise) -> Tensor:
     """Denoise values, (1, 1, H, W), whose noise is known."""
     hidden = torch.zeros_like(mosaic.values, dtype=torch.bool)
@@ -103,12 +91,13 @@ def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="NAME_ISO.dng and NAME_clean.dng")
-    parser.add_argument("--weights", type=Path, required=True, help="made by training.raw")
+    parser.add_argument("--weights", default="raw", help="name or file")
     parser.add_argument("--law", nargs="+", default=LAWS, metavar="ISO=A,B", help="of the noise")
     args = parser.parse_args()
     laws = {int(k): tuple(map(float, v.split(","))) for k, v in (x.split("=") for x in args.law)}
-    network = load_network(args.weights)
-    digest = hashlib.sha256(args.weights.read_bytes()).hexdigest()
+    path = find_weights(args.weights)
+    network = load_mosaic_model(path).network
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     names = sorted(p.name.removesuffix("_clean.dng") for p in args.folder.glob("*_clean.dng"))
     print(f"amsnet {amsnet_cli.__version__}, weights sha256 {digest[:12]}")
     print(

@@ -5,8 +5,9 @@ import pytest
 import skimage.data
 import torch
 
+from amsnet_cli.mosaic_model import load_mosaic_model
 from amsnet_cli.noise.sensor import SensorNoise
-from benchmarks.raw import Mosaic, denoise_mosaic, load_network, psnr
+from benchmarks.raw import Mosaic, denoise_mosaic, psnr
 from tests.test_sensor_noise import BAYER, colours_of, photographed
 from training import raw
 from training.muon import orthogonalised
@@ -63,7 +64,7 @@ def test_the_rate_falls_from_a_state_that_is_kept(photos, tmp_path, monkeypatch,
 
 def test_a_few_steps_denoise(photos, tmp_path, monkeypatch):
     train(monkeypatch, photos, tmp_path / "raw.pt", "--steps", "40", "--rate", "0.01")
-    network = load_network(tmp_path / "raw.safetensors")
+    network = load_mosaic_model(tmp_path / "raw.safetensors").network
     noise = SensorNoise(a=1e-2, b=5e-4)
     clean = torch.from_numpy(skimage.data.astronaut()[:384, :384, 1] / 255).float()
     ones = torch.ones(1, 1, 384, 384)

@@ -11,7 +11,7 @@ from amsnet_cli.core.networks.mosaic import (
 from tests.test_sensor_noise import BAYER, X_TRANS, colours_of
 
 SMALL = MosaicNetworkConfig(
-    unet=CompactUNetConfig(in_channels=7, out_channels=1, widths=(8, 8), blocks=(1, 1), squares=2)
+    unet=CompactUNetConfig(in_channels=7, out_channels=1, widths=(8, 8), blocks=(1, 1), unshuffle=2)
 )
 SIGMA = torch.full((1, 1, 1, 1), 0.02)
 MONOCHROME = [[3]]

@@ -18,21 +18,21 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import math
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from amsnet_cli.core.networks.mosaic import MosaicNetwork, MosaicNetworkConfig
-from amsnet_cli.device import choose_device, fast_precision, reuse_memory
+from amsnet_cli.device import choose_device, fast_precision
+from amsnet_cli.inference.memory import reuse_memory
+from amsnet_cli.mosaic_model import save_mosaic_model
 from amsnet_cli.noise.sensor import SensorNoise
 from benchmarks.raw import LAWS, denoise_mosaic, psnr, read_mosaic
 from training.muon import Muon
@@ -235,10 +235,8 @@ def save(path: Path, step: int, network: MosaicNetwork, average: MosaicNetwork,
          "optimisers": [o.state_dict() for o in optimisers]}, part,
     )  # fmt: skip
     os.replace(part, path)
-    tensors = {k: v.cpu().contiguous() for k, v in average.state_dict().items()}
-    header = {"config": json.dumps(asdict(average.config)), "steps": str(step)}
-    save_file(tensors, part, header)
-    os.replace(part, path.with_suffix(".safetensors"))
+    provenance = {"made_by": "training.raw", "steps": step}
+    save_mosaic_model(path.with_suffix(".safetensors"), average, provenance)
 
 
 def main() -> None:
