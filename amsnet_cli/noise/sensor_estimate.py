@@ -33,8 +33,8 @@ _ENOUGH = 9
 class EstimateConfig:
     """Numbers that the estimate rests on.
 
-    Those of sensors are from published full-well capacities and read noise. The others were chosen
-    on simulated mosaics of clean photos, for the least loss of a network that is told the estimate:
+    The priors of sensors (gain by ISO, read noise) are assumptions about cameras with large
+    sensors, not measurements. The other numbers were chosen on simulated mosaics of clean photos, for the least loss of a network that is told the estimate:
     twice the noise costs it four times what half the noise costs.
 
     Attributes:
