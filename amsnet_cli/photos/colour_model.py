@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ class ColourModel:
             return colour.grey_profile("Grey", self.curve)
         return colour.matrix_profile("RGB", self.chromaticities, self.curve)
 
-    def to_linear(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def to_linear(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Undo the curve, which is mirrored below zero."""
         return np.copysign(_bent(np.abs(values.astype(np.float64)), self.curve), values).astype(
             np.float32
