@@ -173,7 +173,7 @@ class TestDamage:
         noise = np.random.default_rng(0).random((64, 64, 3), np.float32)
         save(tmp_path / "x.exr", {"RGB": noise.astype(np.float16).astype(np.float32)})
         content = (tmp_path / "x.exr").read_bytes()
-        assert len(content) < 0.8 * noise.nbytes, "the blocks are zipped"
+        assert len(content) < 0.9 * noise.nbytes, "the blocks are zipped"
         for place in np.linspace(1000, len(content) - 1, 8).astype(int):
             damaged = bytearray(content)
             damaged[place] ^= 0x55

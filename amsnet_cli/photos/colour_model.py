@@ -39,9 +39,9 @@ class ColourModel:
 
     def to_linear(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Undo the curve, which is mirrored below zero."""
-        return np.copysign(_bent(np.abs(values.astype(np.float64)), self.curve), values).astype(
-            np.float32
-        )
+        positive = _bent(np.abs(values.astype(np.float64)), self.curve)
+        linear: NDArray[np.float32] = np.copysign(positive, values).astype(np.float32)
+        return linear
 
 
 def colour_model_of(profile: bytes) -> ColourModel | None:
