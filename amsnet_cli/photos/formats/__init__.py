@@ -13,6 +13,7 @@ from amsnet_cli.photos.formats import (
     exr,
     gif,
     heic,
+    jp2,
     jpeg,
     jxl,
     png,
@@ -24,7 +25,7 @@ from amsnet_cli.photos.formats import (
 )
 from amsnet_cli.photos.formats.format import Format
 
-_MODULES = (jpeg, png, tiff, webp, avif, heic, jxl, exr, psd, bmp, gif, pnm, raw)
+_MODULES = (jpeg, png, tiff, webp, avif, heic, jxl, exr, psd, jp2, bmp, gif, pnm, raw)
 FORMATS: tuple[Format, ...] = tuple(module.FORMAT for module in _MODULES)
 PHOTO_SUFFIXES = frozenset(suffix for known in FORMATS for suffix in known.suffixes)
 WRITABLE = {suffix: known for known in FORMATS if known.write for suffix in known.suffixes}
