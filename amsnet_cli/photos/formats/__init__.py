@@ -12,6 +12,7 @@ from amsnet_cli.photos.formats import (
     bmp,
     exr,
     gif,
+    hdr,
     heic,
     jp2,
     jpeg,
@@ -25,7 +26,7 @@ from amsnet_cli.photos.formats import (
 )
 from amsnet_cli.photos.formats.format import Format
 
-_MODULES = (jpeg, png, tiff, webp, avif, heic, jxl, exr, psd, jp2, bmp, gif, pnm, raw)
+_MODULES = (jpeg, png, tiff, webp, avif, heic, jxl, exr, psd, jp2, hdr, bmp, gif, pnm, raw)
 FORMATS: tuple[Format, ...] = tuple(module.FORMAT for module in _MODULES)
 PHOTO_SUFFIXES = frozenset(suffix for known in FORMATS for suffix in known.suffixes)
 WRITABLE = {suffix: known for known in FORMATS if known.write for suffix in known.suffixes}
