@@ -1,4 +1,4 @@
-"""Files that appear under their name whole or not at all."""
+"""Write files completely or not at all."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _HOUR = 3600.0
 
 @contextmanager
 def whole_file(path: Path, *, modified_ns: int | None = None) -> Iterator[BinaryIO]:
-    """Write a file; what was there before is replaced once the new one is complete, on the disk.
+    """Write a file; an existing one is replaced only when the new one is complete on the disk.
 
-    A process that is killed meanwhile leaves a hidden `.amsnet-*.part` beside it.
+    A process that is killed before leaves a hidden `.amsnet-*.part` file in the same folder.
 
     Args:
-        path: where.
-        modified_ns: the file's time in nanoseconds since 1970; now, if None.
+        path: of the file.
+        modified_ns: the file's time in nanoseconds since 1970; None for now.
 
     Yields:
-        What to write to.
+        The open file.
 
     Raises:
-        OSError: it cannot be written; nothing has changed.
+        OSError: it cannot be written; an existing file is unchanged.
     """
     part = path.with_name(f".amsnet-{secrets.token_hex(4)}.part")
     try:
@@ -51,14 +51,14 @@ def write_whole(path: Path, content: bytes, *, modified_ns: int | None = None) -
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Delete what killed processes left in a folder more than an hour ago.
+    """Delete the part files of killed processes from a folder.
 
-    No process writes that long without a change to its file.
+    Files that changed within the last hour stay, as their process may still be writing.
     """
     try:
         names = [entry.name for entry in os.scandir(folder) if _LEFTOVER.fullmatch(entry.name)]
         for part in (folder / name for name in names):
             if time.time() - part.lstat().st_mtime > _HOUR:
                 part.unlink()
-    except OSError:  # There is nothing to be lost by leaving them.
+    except OSError:  # Leaving them does no harm.
         return

@@ -1,22 +1,28 @@
-"""Every error a user can cause or mend.
+"""Every error that a user can cause or fix.
 
 AmsnetError                 1   what happened, to which file, and what to try
 ├── UsageError              2   options that do not fit together, or a value out of range
 ├── PhotoError              1   a picture that cannot be read, or nothing to read
 ├── OutputError             1   a result that cannot be written
-├── TrainingError           1   a fit that cannot start, go on, or did not converge
+├── BugError                1   an unforeseen exception in one photo, so that the others continue
+├── TrainingError           1   a fit that cannot start or resume, or that diverged
 ├── WeightsError            4   weights that are missing, damaged, unknown or out of reach
 └── DeviceError             5   no such device, or out of memory
 
 The number is the exit code of the command line; 3 (some files failed), 130 and 143 (interrupted)
-belong to no single error. Anything else that escapes is a bug and keeps its traceback.
+belong to no single error, nor does 141 (the reader of stdout has gone). Any other exception is a
+bug outside of any photo and keeps its traceback.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class AmsnetError(Exception):
-    """An error with one line for people.
+    """An error with a message of one line.
 
     Args:
         what: what happened, naming the file.
@@ -45,8 +51,35 @@ class OutputError(AmsnetError):
     """A result that cannot be written."""
 
 
+class BugError(AmsnetError):
+    """An exception that nobody foresaw, while a photo was worked on.
+
+    Args:
+        photo: the photo.
+        error: the exception.
+    """
+
+    def __init__(self, photo: Path, error: Exception) -> None:
+        said = " ".join(str(error).split())[:200]
+        super().__init__(
+            f"{photo}: a bug in amsnet: {type(error).__name__}{f' ({said})' * bool(said)}",
+            "report it, please, with the traceback that AMSNET_DEBUG=1 shows",
+        )
+
+
+@contextmanager
+def bugs_named(photo: Path) -> Iterator[None]:
+    """Turn whatever is raised within, but for an `AmsnetError`, into a `BugError` of a photo."""
+    try:
+        yield
+    except AmsnetError:
+        raise
+    except Exception as error:
+        raise BugError(photo, error) from error
+
+
 class TrainingError(AmsnetError):
-    """A fit that cannot start, cannot go on, or did not converge."""
+    """A fit that cannot start or resume, or that diverged."""
 
 
 class WeightsError(AmsnetError):

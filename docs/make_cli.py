@@ -32,10 +32,9 @@ def commands(group: typer.Typer, name: str) -> Iterator[tuple[str, Callable[...,
 
 def section(name: str, command: Callable[..., None]) -> str:
     """Return the Markdown of a command: help, usage, arguments and options."""
-    hints = typing.get_type_hints(command, include_extras=True)
     usage, rows = name, []
-    for parameter in inspect.signature(command).parameters.values():
-        kind, info = typing.get_args(hints[parameter.name])[:2]
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        kind, info = typing.get_args(parameter.annotation)[:2]
         required = parameter.default is inspect.Parameter.empty
         text = info.help
         if info.__class__.__name__ == "ArgumentInfo":

@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 
 from amsnet_cli.cli.app import app
 from amsnet_cli.core.networks import CompactUNetConfig
+from amsnet_cli.fitting.objectives import MaskedPrediction, NoiseAdaptation
 from amsnet_cli.model import Inference, ModelConfig, build_network, save_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
@@ -112,6 +113,15 @@ def noisy_png(tmp_path: Path, noisy_crop: np.ndarray) -> Path:
     path = tmp_path / "noisy.png"
     write_photo(Photo(pixels=noisy_crop), path)
     return path
+
+
+@pytest.fixture
+def few_validation_patches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validate fits by fewer patches, which takes most of the time of a fit of few steps."""
+    fewer = functools.partial(NoiseAdaptation, validation_patches=16)
+    monkeypatch.setattr("amsnet_cli.fitting.fit.NoiseAdaptation", fewer)
+    fewer = functools.partial(MaskedPrediction, validation_patches=6)
+    monkeypatch.setattr("amsnet_cli.fitting.fit.MaskedPrediction", fewer)
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ from amsnet_cli.photos.write import write_photo
 from amsnet_cli.research.evaluation import psnr
 from amsnet_cli.weights.store import find_weights, models_dir
 
+pytestmark = pytest.mark.usefixtures("few_validation_patches")
+
 SHORT = FitOptions(steps=4, batch=2, patch_size=48, seed=1)
 
 
@@ -59,7 +61,7 @@ def shots(tmp_path: Path, clean_crop: np.ndarray) -> Path:
 
 def test_the_fitted_model_is_better_on_these_photos_and_as_fast(tmp_path, shots, start, clean_crop):
     events: list[FitEvent] = []
-    options = FitOptions(steps=40, batch=6, patch_size=64)
+    options = FitOptions(steps=24, batch=6, patch_size=64)
     result = fit(shots, tmp_path / "m.safetensors", options, start=start, on_event=events.append)
     noisy = Photo(pixels=blotched(clean_crop, 6))
     # The networks alone: no camera's noise is so coarse in so crisp a picture (`core.resolution`).
@@ -70,7 +72,7 @@ def test_the_fitted_model_is_better_on_these_photos_and_as_fast(tmp_path, shots,
     assert psnr(after, clean_crop) > psnr(before, clean_crop) + 0.3
     assert result.best.improvement > 2 * result.best.standard_error
     on_the_way = next(p for p in result.curve if p.step == result.best.step)
-    assert result.best.standard_error < 0.7 * on_the_way.standard_error, (
+    assert result.best.standard_error < 0.8 * on_the_way.standard_error, (
         "the verdict is by more patches"
     )
     fitted = load_model(result.model).config
@@ -84,12 +86,12 @@ def test_the_fitted_model_is_better_on_these_photos_and_as_fast(tmp_path, shots,
 
 def test_same_seed_same_bytes_interrupted_or_not(tmp_path, shots, start):
     whole, parts = (tmp_path / f"{n}.safetensors" for n in ("whole", "parts"))
-    options = FitOptions(steps=12, batch=4, patch_size=32, learning_rate=1e-3, seed=1)
+    options = FitOptions(steps=8, batch=4, patch_size=32, learning_rate=1e-3, seed=1)
     assert fit(shots, whole, options, start=start).model
     torch.manual_seed(99)
-    asked = iter([False] * 5 + [True])
+    asked = iter([False] * 3 + [True])
     first = fit(shots, parts, options, start=start, stopped=lambda: next(asked))
-    assert first.interrupted and first.steps == 5
+    assert first.interrupted and first.steps == 3
 
     def interrupt(event: FitEvent) -> None:
         if isinstance(event, StageProgress) and event.stage == "compare":
@@ -99,7 +101,7 @@ def test_same_seed_same_bytes_interrupted_or_not(tmp_path, shots, start):
         fit(shots, parts, options, start=start, resume=True, on_event=interrupt)
     events: list[FitEvent] = []
     fit(shots, parts, options, start=start, resume=True, on_event=events.append)
-    assert not any(isinstance(event, StepDone) for event in events), "all 12 were done"
+    assert not any(isinstance(event, StepDone) for event in events), "all 8 were done"
     assert parts.read_bytes() == whole.read_bytes()
 
 
@@ -169,7 +171,7 @@ def test_what_adapting_has_no_use_for_is_refused(tmp_path, shots, start, options
 
 
 class TestCommand:
-    QUICK = ("--steps", 12, "--batch", 4, "--patch-size", 48)
+    QUICK = ("--steps", 8, "--batch", 4, "--patch-size", 48)
 
     def test_fits_shows_and_denoises(self, amsnet, shots, tmp_path):
         clean = tmp_path / "clean"
@@ -204,9 +206,9 @@ class TestCommand:
         events = [json.loads(line) for line in result.stdout.splitlines()]
         kinds = [event["event"] for event in events]
         assert {"read", "measure", "profile", "step", "validation", "compare"} < set(kinds)
-        assert kinds.count("step") == 12 and kinds[-1] == "done"
+        assert kinds.count("step") == 8 and kinds[-1] == "done"
         last = events[-1]
-        assert last["model"] == str(model) and last["steps"] == 12
+        assert last["model"] == str(model) and last["steps"] == 8
         assert last["improvement"] > 2 * last["standard_error"] and Path(last["report"]).is_file()
 
     def test_a_folder_that_gains_nothing_is_denoised_by_the_default(self, amsnet, shots, tmp_path):

@@ -20,6 +20,7 @@ from amsnet_cli.photos.write import write_photo
 PAGE = (Path(__file__).parents[1] / "docs" / "api.md").read_text("utf-8")
 
 
+@pytest.mark.usefixtures("few_validation_patches")
 def test_the_examples_of_the_page_run(tmp_path, monkeypatch, noisy_crop, capsys):
     monkeypatch.chdir(tmp_path)
     Path("my_shots").mkdir()

@@ -18,8 +18,9 @@ from typer.testing import CliRunner, Result
 
 from amsnet_cli.batch.plan import Job, Naming, plan_jobs
 from amsnet_cli.batch.run import run_jobs
+from amsnet_cli.cli import photo_steps
 from amsnet_cli.cli.app import app
-from amsnet_cli.errors import DeviceError, OutputError, PhotoError, UsageError
+from amsnet_cli.errors import BugError, DeviceError, OutputError, PhotoError, UsageError
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import write_photo
@@ -281,12 +282,28 @@ class TestRun:
         )  # fmt: skip
         assert [o.status for o in outcomes] == ["done", "failed", "not_run", "not_run"]
 
-    def test_what_is_a_bug_is_not_hidden(self):
-        def work(job, photo):
-            raise ZeroDivisionError
+    @pytest.mark.parametrize("threads", [0, 1])
+    @pytest.mark.parametrize("step", ["read", "work", "write"])
+    def test_a_bug_is_the_failure_of_its_photo(self, step, threads):
+        def fail_on(name):
+            def run(job, *args):
+                if name == step and job.source.stem == "1":
+                    raise ZeroDivisionError("one\ntwo")
+                return {"read": self.PHOTO, "work": (self.PHOTO, None), "write": None}[name]
 
-        with pytest.raises(ZeroDivisionError):
-            list(run_jobs(self.jobs(2), read=lambda j: self.PHOTO, work=work, write=print))
+            return run
+
+        outcomes = list(
+            run_jobs(
+                self.jobs(3), read=fail_on("read"), work=fail_on("work"), write=fail_on("write"),
+                threads=threads,
+            )
+        )  # fmt: skip
+        assert [o.status for o in outcomes] == ["done", "failed", "done"]
+        assert isinstance(outcomes[1].error, BugError)
+        assert isinstance(outcomes[1].error.__cause__, ZeroDivisionError)
+        assert str(outcomes[1].error).startswith("1.png: a bug in amsnet: ZeroDivisionError (one t")
+        assert "AMSNET_DEBUG=1" in str(outcomes[1].error)
 
 
 @pytest.fixture
@@ -373,6 +390,24 @@ class TestCommand:
         assert names == [str(tiny_model), None, str(tiny_model), None, str(tiny_model)]
         assert {row["weights"] for row in planned} == {None}
 
+    def test_a_bug_of_one_photo(self, amsnet, card, tiny_model, monkeypatch):
+        read = photo_steps.read_photo
+        monkeypatch.setattr(
+            photo_steps,
+            "read_photo",
+            lambda path, raw: {}[path] if path.stem == "b" else read(path),
+        )
+        call = ["denoise", "-r", card, "-w", tiny_model, "--json", "-f", "-o", card.parent / "out"]
+        result = amsnet(*call)
+        assert result.exit_code == 3 and "2 of 3 photos denoised, 1 failed" in result.stderr
+        (line,) = [s for s in result.stderr.splitlines() if s.startswith("error: ")]
+        assert "b.jpg: a bug in amsnet: KeyError" in line and "AMSNET_DEBUG=1 shows" in line
+        rows = [json.loads(row) for row in result.stdout.splitlines()]
+        assert [row["status"] for row in rows] == ["done", "failed", "done"]
+        assert rows[1]["error"] in line and "Traceback" not in result.stderr
+        monkeypatch.setenv("AMSNET_DEBUG", "1")
+        assert "Traceback (most recent call last)" in amsnet(*call).stderr
+
     def test_all_failed(self, amsnet, tmp_path, tiny_model):
         for name in ("a.png", "b.png", "c.png"):
             (tmp_path / name).write_text("no picture")
@@ -387,6 +422,38 @@ class TestCommand:
         result = amsnet("denoise", noisy_png, "-o", out, "-w", tiny_model, "--crop", "8,16,40,30")
         assert result.exit_code == 0 and "40x30" in result.stderr
         assert read_photo(out).pixels.shape == (30, 40, 3)
+
+
+class TestPassedOver:
+    def test_files_are_counted_by_suffix(self, amsnet, card, tiny_model):
+        files = ("x/a.TXT", "b.txt", "film.mov", "README", "b.jpg.xmp", ".hidden", "Thumbs.db")
+        touch(card, *files, "x/.git/config")
+        out = card / "out"
+        call = ["denoise", "-r", card, "-o", out, "-w", tiny_model]
+        result = amsnet(*call)
+        assert result.exit_code == 0, result.stderr
+        line = "5 files passed over: 2 .txt, 1 without a suffix, 1 .xmp, 1 .mov"
+        assert line in result.stderr.splitlines()
+        touch(out, "not_of_the_photos.txt")
+        rows = [json.loads(line) for line in amsnet(*call, "--json", "-f").stdout.splitlines()]
+        others = {row["input"]: row["reason"] for row in rows if row["status"] == "passed_over"}
+        unknown, sidecar = "not a format that can be read", "beside a photo"
+        assert others == {
+            str(card / "README"): unknown, str(card / "b.jpg.xmp"): sidecar,
+            str(card / "b.txt"): unknown, str(card / "film.mov"): unknown,
+            str(card / "x" / "a.TXT"): unknown,
+        }  # fmt: skip
+        assert [row["status"] for row in rows].count("done") == 3
+        assert "passed over" not in amsnet(*call, "-q", "-f").stderr
+
+    def test_nothing_is_said_of_nothing(self, amsnet, card, tiny_model):
+        call = ["denoise", card, card / "a.png", "-o", card.parent / "out", "-w", tiny_model]
+        assert "passed over" not in amsnet(*call).stderr
+
+    def test_a_folder_of_other_files_says_what_is_in_it(self, amsnet, tmp_path):
+        touch(tmp_path, "in/a.docx", "in/b.docx")
+        result = amsnet("denoise", tmp_path / "in", "-o", tmp_path / "out")
+        assert result.exit_code == 1 and "no photos in it, but 2 .docx" in result.stderr
 
 
 class TestNames:

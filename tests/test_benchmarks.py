@@ -12,6 +12,7 @@ from PIL import Image
 REPOSITORY = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["paper", "masked"])
 def test_ablations_print_a_row_for_each_fit(tmp_path, noisy_crop, preset):
     pytest.importorskip("bm3d", reason='needs pip install -e ".[benchmarks]"')

@@ -47,7 +47,7 @@ class TestBlend:
         assert torch.allclose(blend(noisy, denoised, 0, 0), noisy, atol=1e-6)
         assert torch.allclose(blend(noisy, denoised, 0, 0, 1), noisy, atol=1e-6)
 
-    @settings(max_examples=25)
+    @settings(max_examples=10)
     @given(luma=SHARES, chroma=SHARES, detail=SHARES)
     def test_linear_in_each(self, channels, luma, chroma, detail):
         noisy, denoised = pictures(channels)
@@ -58,7 +58,7 @@ class TestBlend:
             )
             assert torch.allclose(some, none + at[name] * (full - none), atol=2e-6)
 
-    @settings(max_examples=25)
+    @settings(max_examples=10)
     @given(luma=SHARES, chroma=SHARES, detail=SHARES, step=SHARES)
     def test_monotone_in_each(self, channels, luma, chroma, detail, step):
         """More strength takes more of its own noise away at every pixel, more detail less."""
@@ -72,7 +72,7 @@ class TestBlend:
             assert (sign * (change[own].abs() - taken[own].abs())).min() > -1e-6
             assert torch.allclose(change[other], taken[other], atol=1e-6), "the other is untouched"
 
-    @settings(max_examples=25)
+    @settings(max_examples=10)
     @given(luma=SHARES, detail=SHARES)
     def test_detail_never_gives_back_more_than_was_taken(self, channels, luma, detail):
         noisy, denoised = pictures(channels)

@@ -16,6 +16,8 @@ from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
 from amsnet_cli.research.evaluation import psnr
 
+pytestmark = pytest.mark.usefixtures("few_validation_patches")
+
 SHORT = FitOptions(preset="masked", steps=6, pd_stride=2, patch_size=32, batch=2, seed=1)
 
 
@@ -37,7 +39,7 @@ def test_learns_to_denoise_from_noise_alone(tmp_path, noisy_crop, clean_crop):
     folder.mkdir()
     write_photo(Photo(pixels=noisy_crop), folder / "a.png")
     output = tmp_path / "m.safetensors"
-    options = FitOptions(steps=60, pd_stride=1, patch_size=64, batch=4)
+    options = FitOptions(steps=50, pd_stride=1, patch_size=64, batch=4)
     result = fit(folder, output, options)
     after = denoise(Photo(pixels=noisy_crop), load_model(output)).photo.pixels
     assert result.best.loss < result.curve[0].loss

@@ -64,9 +64,9 @@ def fuzz(folder: Path, seed: int, count: int) -> dict[str, int]:
 
 
 def test_hundreds_of_mutated_files(samples):
-    found = fuzz(samples, 0, 400)
+    found = fuzz(samples, 0, 300)
     print(found)
-    assert found["read"] > 40 and found["refused"] > 100
+    assert found["read"] > 30 and found["refused"] > 75
 
 
 @pytest.mark.realdata
@@ -131,8 +131,8 @@ class TestBombs:
     def test_png_that_expands_a_thousandfold(self, tmp_path):
         path, side = tmp_path / "bomb.png", 20_000
         pack = zlib.compressobj(9)
-        data = b"".join(pack.compress(bytes(3 * side + 1)) for _ in range(side)) + pack.flush()
-        header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+        data = b"".join(pack.compress(bytes(side + 1)) for _ in range(side)) + pack.flush()
+        header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
         path.write_bytes(
             b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", data)
             + png_chunk(b"IEND", b"")
@@ -167,7 +167,7 @@ class TestBombs:
 
     @pytest.mark.parametrize("kind", [b"iCCP", b"zTXt", b"iTXt"])
     def test_metadata_that_expands_a_thousandfold(self, tmp_path, kind):
-        data = zlib.compress(bytes(200_000_000), 9)
+        data = zlib.compress(bytes(100_000_000), 9)
         head = {
             b"iCCP": b"icc\0\0",
             b"zTXt": b"Raw profile type iptc\0\0",

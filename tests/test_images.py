@@ -58,6 +58,19 @@ def test_others_are_drawn_for_those_that_cannot_be_read(tmp_path):
     assert list(images.skipped) == sorted(images.skipped)
 
 
+def test_a_bug_in_reading_one_photo_is_named_and_the_others_are_read(tmp_path, monkeypatch):
+    folder = many(tmp_path, 4)
+    read = images_module.read_photo
+    monkeypatch.setattr(
+        images_module, "read_photo", lambda path: read(path) if path.name != "002.png" else 1 // 0
+    )
+    told = []
+    images = load_images(folder, max_pixels=10**6, seed=0, on_skip=told.append)
+    assert [path.name for path in images.paths] == ["000.png", "001.png", "003.png"]
+    assert told == list(images.skipped)
+    assert "002.png: a bug in amsnet: ZeroDivisionError" in told[0]
+
+
 @pytest.mark.parametrize("most", [1, 700, 10**9])
 def test_files_hold_no_more_than_may_be_read(tmp_path, most):
     folder = many(tmp_path, 30)

@@ -141,7 +141,7 @@ class TestHowToRun:
         out = tmp_path / "out.png"
         for option in (("--masks", 2), ("--pd-stride", 2), ("--repeats", 2), ("--refine", 0.16)):
             done = amsnet("denoise", noisy_png, "-o", out, "-w", "net", *option)
-            assert done.exit_code == 2 and "knows no hidden pixels" in done.stderr
+            assert done.exit_code == 2 and "cannot fill masked pixels" in done.stderr
             assert done.stderr.count("\n") == 1 and not out.exists()
         assert amsnet("denoise", noisy_png, "-o", out, "-w", "net", "--masks", 1).exit_code == 0
         masked = ("-o", tmp_path / "masked.png", "--masks", 2)

@@ -26,6 +26,8 @@ from amsnet_cli.model import Inference, Model, build_network, load_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
 
+pytestmark = pytest.mark.usefixtures("few_validation_patches")
+
 PAPER = FitOptions(preset="paper", steps=3, patch_size=40, batch=2)
 
 

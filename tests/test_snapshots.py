@@ -521,7 +521,12 @@ FITS = {
 }
 
 
-@pytest.mark.parametrize("name", FITS)
+LONG = ("adapt", "adapt in float32", "masked from scratch")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in FITS]
+)
 def test_models_of_fit(name, amsnet, snapshots, tmp_path):
     photos, model = tmp_path / "photos", tmp_path / "model.safetensors"
     photos.mkdir()

@@ -153,6 +153,8 @@ class TestDamage:
 
     @pytest.mark.parametrize("compression", ["none", "packbits", "deflate"])
     def test_a_missing_strip_is_refused(self, tmp_path, compression):
+        if compression == "packbits":
+            pytest.importorskip("imagecodecs", reason="makes the file")
         path = save(tmp_path / "x.tif", scene(), compression, rowsperstrip=32)
         with tifffile.TiffFile(path, mode="r+b") as file:
             tag = file.pages.first.tags[279]
@@ -175,7 +177,7 @@ class TestDamage:
             (306, 2, 3, "bad", True),
         ]
         pixels = scene()
-        path = save(tmp_path / "x.tif", pixels, "lzw", extratags=tags)
+        path = save(tmp_path / "x.tif", pixels, "deflate", extratags=tags)
         assert np.array_equal(read_photo(path).pixels, pixels)
 
 
@@ -287,7 +289,9 @@ class TestRawEvidence:
 class TestPrivateTags:
     @pytest.mark.parametrize("order", ["<", ">"])
     def test_imagej_s_metadata_is_read_by_others_afterwards(self, tmp_path, order):
-        metadata = {"Info": "stage: 3 µm", "Labels": ["one"], "Ranges": [0.5, 4095.25]}
+        ranges = [0.5, 4095.25]
+        nested = [ranges] if sys.version_info < (3, 11) else ranges  # as the last tifffile for 3.10
+        metadata = {"Info": "stage: 3 µm", "Labels": ["one"], "Ranges": nested}
         extra = tifffile.tifffile.imagej_metadata_tag(metadata, order)
         pixels = scene(dtype=np.uint16)[..., 0]
         path = save(tmp_path / "x.tif", pixels, byteorder=order, extratags=extra)

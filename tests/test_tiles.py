@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from amsnet_cli.inference.tiles import Tile, plan_tiles, run_in_bands, run_tiled
 
 plans = given(
-    st.integers(1, 300), st.integers(1, 300), st.integers(8, 120), st.integers(0, 40),
+    st.integers(1, 150), st.integers(1, 150), st.integers(8, 120), st.integers(0, 40),
     st.sampled_from([1, 8, 16, 40]),
 )  # fmt: skip
 

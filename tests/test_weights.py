@@ -14,7 +14,6 @@ import jsonschema
 import pytest
 import torch
 
-import amsnet_cli
 from amsnet_cli.core.networks import CompactUNetConfig, DeamNet
 from amsnet_cli.errors import WeightsError
 from amsnet_cli.model import Inference, load_model
@@ -37,7 +36,7 @@ from tests.test_download import CONTENT, entry, store
 from tests.test_importing import lightning, prefixed
 from tests.test_official import fill
 
-ROOT = Path(amsnet_cli.__file__).parents[1]
+ROOT = Path(__file__).parents[1]
 SCHEMA = json.loads((ROOT / "weights_manifest.schema.json").read_text("utf-8"))
 DEAMNET = "deamnet-sidd-val_avg_psnr=37.80.ckpt"
 

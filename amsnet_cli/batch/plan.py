@@ -13,8 +13,9 @@ from functools import cache
 from pathlib import Path
 
 from amsnet_cli.errors import OutputError, UsageError
-from amsnet_cli.photos.find import find_photos, other_files
+from amsnet_cli.photos.find import PassedOver, list_folder
 from amsnet_cli.photos.formats import WRITABLE
+from amsnet_cli.photos.formats.raw import FORMAT as RAW
 
 _TEMPLATE_HINT = "use {stem} or {name}, and {folder} and {ext}, as in {stem}_clean{ext}"
 
@@ -53,7 +54,8 @@ class Naming:
 
     def name(self, source: Path) -> str:
         """Return the file name of a photo's result."""
-        suffix = source.suffix if source.suffix.lower() in WRITABLE else ".tif"
+        same = source.suffix.lower() in WRITABLE and source.suffix.lower() not in RAW.suffixes
+        suffix = source.suffix if same else ".tif"
         ext = f".{self.format}" if self.format else suffix
         folder = source.parent.absolute().name
         return self.template.format(stem=source.stem, name=source.name, folder=folder, ext=ext)
@@ -81,12 +83,12 @@ class Plan:
     Attributes:
         jobs: in the order of the inputs, photos of a folder in the order of their path's parts.
         excluded: photos that are left out because they are results of other jobs.
-        passed_over: files in folders whose suffix is not that of a photo.
+        passed_over: files of the folders that are not denoised.
     """
 
     jobs: list[Job]
     excluded: list[Path]
-    passed_over: list[Path]
+    passed_over: list[PassedOver]
 
 
 def plan_jobs(
@@ -122,15 +124,14 @@ def plan_jobs(
         return resolve(path.parent) / path.name
 
     jobs: list[Job] = []
-    passed_over: list[Path] = []
+    passed_over: dict[Path, PassedOver] = {}
     for path in inputs:
         if is_folder(path):
-            photos = find_photos(path, recursive=recursive)
-            others = other_files(path, recursive=recursive)
+            photos, others = list_folder(path, recursive=recursive)
             if output is not None and (root := resolve(output)) != resolve(path):
                 photos = [p for p in photos if not resolve(p.parent).is_relative_to(root)]
-                others = [p for p in others if not resolve(p.parent).is_relative_to(root)]
-            passed_over += others
+                others = [o for o in others if not resolve(o.path.parent).is_relative_to(root)]
+            passed_over |= {canonical(other.path): other for other in others}
             for source in photos:
                 folder = output / source.relative_to(path).parent if output else source.parent
                 jobs.append(Job(source=source, target=folder / naming.name(source)))
@@ -144,7 +145,7 @@ def plan_jobs(
     )  # fmt: skip
     _check_collisions(jobs, canonical)
     jobs = _check_existing(jobs, canonical, force=force, skip_existing=skip_existing)
-    return Plan(jobs=jobs, excluded=excluded, passed_over=passed_over)
+    return Plan(jobs=jobs, excluded=excluded, passed_over=list(passed_over.values()))
 
 
 def is_folder(path: Path) -> bool:

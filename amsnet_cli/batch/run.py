@@ -9,11 +9,11 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Generic, Literal, ParamSpec, TypeVar
+from typing import Concatenate, Generic, Literal, ParamSpec, TypeVar
 
 from amsnet_cli.atomic import clear_leftovers
 from amsnet_cli.batch.plan import Job
-from amsnet_cli.errors import AmsnetError, DeviceError, OutputError, UsageError
+from amsnet_cli.errors import AmsnetError, DeviceError, OutputError, UsageError, bugs_named
 from amsnet_cli.photos.photo import Photo
 
 P = ParamSpec("P")
@@ -56,7 +56,7 @@ def run_jobs(
     threads: int = 1,
     fail_fast: bool = False,
 ) -> Generator[Outcome[Info], None, None]:
-    """Run jobs in order; one that fails does not stop the others.
+    """Run jobs in order; one that fails, by a bug as well, does not stop the others.
 
     Threads read and write photos while `work` runs in the calling thread. At most `threads` photos
     wait on either side, so memory is bounded.
@@ -135,13 +135,16 @@ def run_jobs(
         writers.shutdown(cancel_futures=True)
 
 
-def _timed(step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, float]:
-    """Return a step's result and its seconds."""
+def _timed(
+    step: Callable[Concatenate[Job, P], T], job: Job, *args: P.args, **kwargs: P.kwargs
+) -> tuple[T, float]:
+    """Return a step's result and its seconds; whatever it raises becomes an `AmsnetError`."""
     started = time.monotonic()
-    try:
-        result = step(*args, **kwargs)
-    except MemoryError as error:
-        raise DeviceError("out of memory", "try --jobs 0, or a smaller photo") from error
+    with bugs_named(job.source):
+        try:
+            result = step(job, *args, **kwargs)
+        except MemoryError as error:
+            raise DeviceError("out of memory", "try --jobs 0, or a smaller photo") from error
     return result, time.monotonic() - started
 
 

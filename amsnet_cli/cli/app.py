@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +11,8 @@ from typer.core import TyperGroup
 
 from amsnet_cli import __version__
 from amsnet_cli.cli import compare, denoise, evaluate, fit, submit, weights
-from amsnet_cli.cli.console import reports_errors
+from amsnet_cli.cli.console import complain, debugging, reports_errors
+from amsnet_cli.cli.streams import run_with_streams
 
 
 class _Commands(TyperGroup):
@@ -53,4 +56,6 @@ def _options(
 
 def main() -> None:
     """Run the command line."""
-    app()
+    if not sys.warnoptions and not debugging():
+        warnings.simplefilter("ignore")  # They are for developers; users get notes and errors.
+    sys.exit(run_with_streams(app, complain))

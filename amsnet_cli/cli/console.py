@@ -31,7 +31,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from amsnet_cli.errors import AmsnetError
+from amsnet_cli.errors import AmsnetError, UsageError
 
 SOME_FAILED = 3
 INTERRUPTED = 130
@@ -63,16 +63,23 @@ def camera_and_speeds(camera: str, speeds: Sequence[int]) -> str:
     return f"{camera}, ISO {' to '.join(map(str, dict.fromkeys(speeds)))}" if speeds else camera
 
 
+def debugging() -> bool:
+    """Return whether `AMSNET_DEBUG` is set."""
+    return os.environ.get("AMSNET_DEBUG", "0") not in ("", "0")
+
+
 def complain(error: AmsnetError) -> None:
     """Print an error in one line; with `AMSNET_DEBUG` set, its traceback as well."""
-    if os.environ.get("AMSNET_DEBUG", "0") not in ("", "0"):
+    if debugging():
         traceback.print_exception(error)
     line = _printable(" ".join(str(error).split()))
     stderr.print(f"[bold red]error:[/] {escape(line)}")
 
 
-_TERMINATION = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-"""Signals that ask a process to end, beside Ctrl-C."""
+_INTERRUPTIONS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+"""Signals that ask a process to end; SIGINT is Ctrl-C."""
 
 
 def reports_errors(command: Callable[P, T]) -> Callable[P, T]:
@@ -82,8 +89,8 @@ def reports_errors(command: Callable[P, T]) -> Callable[P, T]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
         before = {}
         try:
-            for number in _TERMINATION:
-                # Under nohup SIGHUP stays ignored.
+            for number in _INTERRUPTIONS:
+                # Under nohup SIGHUP stays ignored, in the background of a script SIGINT.
                 if signal.getsignal(number) != signal.SIG_IGN:
                     before[number] = signal.signal(number, _interrupt)
             # Damaged EXIF is either kept as it is or reported as an error of its own.
@@ -118,8 +125,7 @@ def imports_whole() -> Iterator[None]:
         nonlocal received
         received = number
 
-    signals = (signal.SIGINT, *_TERMINATION)
-    handled = [s for s in signals if signal.getsignal(s) != signal.SIG_IGN]
+    handled = [s for s in _INTERRUPTIONS if signal.getsignal(s) != signal.SIG_IGN]
     before = {s: signal.signal(s, remember) for s in handled}
     try:
         yield
@@ -196,8 +202,24 @@ def download_bar(label: str, *, quiet: bool) -> Iterator[Callable[[int, int | No
         yield show
 
 
+def confirm(question: str) -> bool:
+    """Ask a yes-or-no question on stderr.
+
+    Raises:
+        UsageError: stdin is closed or cannot be read.
+    """
+    try:
+        if sys.stdin is not None:
+            return typer.confirm(question, err=True)
+    except (OSError, UnicodeDecodeError):
+        pass
+    raise UsageError("no answer comes through stdin", "say yes beforehand with --yes")
+
+
 def print_result(line: str | Path) -> None:
     """Print a line on stdout for other programs, unescaped; file names may be any bytes."""
+    if sys.stdout is None:  # closed
+        return
     sys.stdout.flush()
     sys.stdout.buffer.write(os.fsencode(f"{line}\n"))
     sys.stdout.buffer.flush()

@@ -55,11 +55,19 @@ def denoise(
     detail: Annotated[
         float, typer.Option(min=0, max=1, help="Restore fine detail removed with the noise.")
     ] = 0.0,
+    keep_hot_pixels: Annotated[
+        bool,
+        typer.Option(
+            "--keep-hot-pixels",
+            help="Do not mend hot pixels: single bright ones that noise does not explain.",
+        ),
+    ] = False,
     raw: Annotated[
-        Literal["auto", "camera", "linear"],
+        Literal["auto", "camera", "linear", "mosaic"],
         typer.Option(
             help="RAW files: camera uses the camera's white balance; auto estimates one where the "
-            "file has none; linear keeps linear light, for further editing."
+            "file has none; linear keeps linear light, for further editing; mosaic is auto, "
+            "denoised before development."
         ),
     ] = "auto",
     highlights: Annotated[
@@ -159,6 +167,7 @@ def denoise(
     jobs: options.Jobs = None,
     device: options.Device = "auto",
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Denoise photos.
 
@@ -167,6 +176,8 @@ def denoise(
     """
     if force and skip_existing:
         raise UsageError("--force and --skip-existing exclude each other", "give one of them")
+    if quiet and verbose:
+        raise UsageError("--quiet and --verbose exclude each other", "give one of them")
     if output == PIPE and (as_json or dry_run):
         raise UsageError("--json and --dry-run cannot be used with '-o -'", "choose a file with -o")
 
@@ -199,25 +210,41 @@ def denoise(
             raise typer.Exit(printer.summary(time.monotonic() - started))
 
         from amsnet_cli.cli.model_choice import ModelChooser
+        from amsnet_cli.cli.mosaic_denoiser import MosaicDenoiser, mosaic_weights
         from amsnet_cli.cli.photo_steps import PhotoSteps
         from amsnet_cli.device import choose_device
         from amsnet_cli.inference.denoise import DenoiseOptions
+        from amsnet_cli.inference.denoise_mosaic import MosaicOptions
         from amsnet_cli.photos.formats.raw import RawOptions
         from amsnet_cli.report.html import write_report
 
         where = choose_device(device)
-        models = ModelChooser(weights)
+        before_development = raw == "mosaic"
+        if before_development or any(job.target.suffix.lower() == ".dng" for job in plan.jobs):
+            _check_mosaic_options(
+                luma=luma, chroma=chroma, detail=detail, crop=crop, tile=tile, max_memory=max_memory
+            )
+        own = mosaic_weights(weights)
+        models = ModelChooser(None if own else weights)
         steps = PhotoSteps(
             models=models,
             options=DenoiseOptions(
                 n_masks=masks, stride=pd_stride, repeats=repeats, refine=refine,
                 strength=strength, luma=luma, chroma=chroma, detail=detail,
+                keep_hot_pixels=keep_hot_pixels,
                 tile=tile or 0, max_memory=max_memory, crop=crop, seed=seed,
             ),
-            device=where, raw=RawOptions(development=raw, highlights=highlights),
+            device=where,
+            raw=RawOptions(
+                development="auto" if raw == "mosaic" else raw, highlights=highlights
+            ),
+            mosaics=MosaicDenoiser(
+                own, MosaicOptions(strength=1.0 if strength is None else strength), device=where
+            ),
+            before_development=before_development,
             destination=destination, depth=depth, strip_metadata=strip_metadata,
-            keep_time=keep_time, force=force, report=report is not None, measure_noise=as_json,
-            label=printer.label, quiet=quiet,
+            keep_time=keep_time, force=force, report=report is not None,
+            measure_noise=as_json or verbose, label=printer.label, quiet=quiet, verbose=verbose,
         )  # fmt: skip
         threads = jobs if jobs is not None else 0 if max_memory else 1
         entries: list[ReportEntry] = []
@@ -251,6 +278,16 @@ def _naming(name: str | None, suffix: str | None, file_format: str | None) -> Na
         name = f"{{stem}}{suffix.replace('{', '{{').replace('}', '}}')}{{ext}}"
     file_format = file_format and file_format.lower().removeprefix(".")
     return Naming(template=name or Naming.template, format=file_format)
+
+
+def _check_mosaic_options(**given: object) -> None:
+    """Refuse options that only work on developed photos."""
+    for name, value in given.items():
+        if value:
+            raise UsageError(
+                f"--{name.replace('_', '-')} only works on developed photos",
+                "leave it out, or --raw mosaic, and write another format than DNG",
+            )
 
 
 def _check_report(report: Path, jobs: list[Job], *, force: bool) -> None:

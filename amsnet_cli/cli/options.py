@@ -94,6 +94,10 @@ Device = Annotated[
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")]
 Force = Annotated[bool, typer.Option("-f", "--force", help="Overwrite existing files.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print only errors.")]
+Verbose = Annotated[
+    bool,
+    typer.Option("-v", "--verbose", help="Say what was measured, chosen and mended."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Masks = Annotated[
     int | None,

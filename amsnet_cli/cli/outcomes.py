@@ -14,6 +14,7 @@ from amsnet_cli.batch.run import Outcome
 from amsnet_cli.cli.console import SOME_FAILED, complain, print_json, print_result, say
 from amsnet_cli.cli.pipes import PIPE, Pipes, write_stdout
 from amsnet_cli.errors import PhotoError
+from amsnet_cli.photos.find import PassedOver, describe_passed_over
 
 if TYPE_CHECKING:
     from amsnet_cli.cli.photo_steps import PhotoInfo
@@ -41,17 +42,16 @@ class OutcomePrinter:
             more = f" and {len(photos) - 1} more" if len(photos) > 1 else ""
             say(f"{photos[0]}{more}: left out, as the result of another photo")
 
-    def passed_over(self, files: Sequence[Path]) -> None:
-        """Print how many files are no photos by their suffix; as JSON, each."""
-        if not files:
-            return
-        counts = Counter(path.suffix.lower() or "without a suffix" for path in files)
-        suffixes = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
-        if not self._quiet:
-            say(f"{len(files)} files passed over, which are no photos by their suffix: {suffixes}")
+    def passed_over(self, files: Sequence[PassedOver]) -> None:
+        """Print how many files of folders are no photos, and of which kinds."""
         if self._as_json:
-            for path in files:
-                print_json({"input": str(path), "output": None, "status": "passed_over"})
+            for file in files:
+                print_json({
+                    "input": str(file.path), "output": None, "status": "passed_over",
+                    "reason": file.reason,
+                })  # fmt: skip
+        if files and not self._quiet:
+            say(f"{_count(len(files), 'file')} passed over: {describe_passed_over(files)}")
 
     def plan(self) -> int:
         """Print what would be done; returns the exit code."""
@@ -129,8 +129,13 @@ class OutcomePrinter:
             "weights": info.weights if info else None,
             "seconds": round(outcome.seconds, 3) if outcome and outcome.size else None,
             "noise_before": None if math.isnan(before) else round(before, 2),
+            "hot_pixels": info.hot_pixels if info else None,
             "noise_after": None if math.isnan(after) else round(after, 2),
         })  # fmt: skip
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def describe_weights(info: PhotoInfo) -> str:

@@ -14,6 +14,7 @@ from amsnet_cli.cli import options
 from amsnet_cli.cli import weights_text as text
 from amsnet_cli.cli.console import (
     complain,
+    confirm,
     download_bar,
     imports_whole,
     print_json,
@@ -209,7 +210,7 @@ def remove(name: Name, yes: Yes = False) -> None:
         "pulled": "It can be pulled again.",
         "imported": "It can be imported again from its checkpoint.",
     }.get(item.state, "It was made here and cannot be fetched again.")
-    if not yes and not typer.confirm(f"Delete {item.path}? {loss}", err=True):
+    if not yes and not confirm(f"Delete {item.path}? {loss}"):
         raise typer.Exit(1)
     _delete([item.path])
 
@@ -224,7 +225,7 @@ def prune(yes: Yes = False) -> None:
     size = sum(p.stat().st_size for p in stale)
     for leftover in stale:
         say(f"{leftover}: {leftover.stat().st_size / 1e6:.1f} MB")
-    if not yes and not typer.confirm(f"Delete these {size / 1e6:.1f} MB?", err=True):
+    if not yes and not confirm(f"Delete these {size / 1e6:.1f} MB?"):
         raise typer.Exit(1)
     _delete(stale)
 

@@ -42,7 +42,7 @@ from amsnet_cli.fitting.options import (
     FitOptions,
     FitSettings,
     MaskedSettings,
-    resolve_options,
+    resolve_settings,
 )
 from amsnet_cli.fitting.patches import MaskedPatches, PatchSampler
 from amsnet_cli.fitting.run import FitRun, train
@@ -129,7 +129,7 @@ def fit(
         OutputError: the model cannot be written.
         DeviceError: out of memory.
     """
-    settings = resolve_options(options, start, processes=distributed.world_size)
+    settings = resolve_settings(options, start, processes=distributed.world_size)
     preset = PRESETS[settings.preset]
     images = load_images(
         folder, include=settings.include, max_pixels=preset.max_pixels, seed=settings.seed,

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from amsnet_cli.errors import PhotoError
+from amsnet_cli.errors import AmsnetError, PhotoError, bugs_named
 from amsnet_cli.photos.colour import is_linear
 from amsnet_cli.photos.exif import camera_of
 from amsnet_cli.photos.find import find_photos
@@ -121,7 +121,7 @@ def load_images(
     for number, (i, read) in enumerate(_read_ahead(paths, drawn, pixels_each, seed), 1):
         try:
             photos[i] = read.result()
-        except PhotoError as error:
+        except AmsnetError as error:
             skipped[i] = str(error)
             on_skip(str(error))
         else:
@@ -189,7 +189,8 @@ def _read_ahead(
 
 def _read(path: Path, max_pixels: int, seed: tuple[int, int, int]) -> _Read:
     """Read a photo; keep all of it, or random crops of `max_pixels` together."""
-    photo = read_photo(path)
+    with bugs_named(path):
+        photo = read_photo(path)
     pixels = photo.pixels
     if pixels.dtype == np.float32 or is_linear(photo.icc):
         pixels = PixelCodec.of(photo).decode(pixels)

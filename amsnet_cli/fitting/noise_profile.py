@@ -27,8 +27,8 @@ class ProfileConfig:
     Attributes:
         min_sigma: standard deviation, in [0, 1] units, below which an image counts as clean; of
             all of it or of its quiet blocks.
-        min_confidence: confidence (`postprocess.confidence`) below which the residual may as well
-            be texture or grain, so that the image counts as clean.
+        min_confidence: confidence (`postprocess.confidence`) below which the residual may be
+            texture or grain, so that the image counts as clean.
         mixed_ratio: highest over lowest noise level above which a folder counts as mixed.
         stride_quantile: fraction of the images whose noise `FolderProfile.stride` decorrelates.
     """
@@ -48,7 +48,7 @@ class CropProfile:
         denoised: (H, W, 3) uint16, by the model of the profile.
         noise: None where it cannot be estimated: the crop is clean, too small, or has no flat
             areas.
-        clean: whether it contains almost no noise, or none that is certainly not texture.
+        clean: whether it contains almost no noise, or only what may be texture.
     """
 
     crop: int
@@ -107,8 +107,8 @@ class FolderProfile:
             f"noise {middle:.1f} of 255 ({low:.1f} to {high:.1f}); in dark, middle and bright "
             f"tones {dark:.1f}, {mid:.1f}, {bright:.1f}",
             f"correlation between neighbouring pixels {self.autocorrelation:.2f}, between channels "
-            f"{self.channel_correlation:.2f}; none from {self.stride} "
-            f"pixel{'s' * (self.stride > 1)} apart",
+            f"{self.channel_correlation:.2f}; uncorrelated at a distance of {self.stride} "
+            f"pixel{'s' * (self.stride > 1)}",
         ]
         if self.mixed:
             lines.append("the photos differ: each is trained on with its own noise")
@@ -147,10 +147,10 @@ def _profile_crop(
     images: ImageFolder, index: int, model: Model, config: ProfileConfig, device: torch.device
 ) -> CropProfile:
     crop = images.crops[index]
-    # In 16 bits: rounding the denoised version to 8 would add noise of its own.
+    # In 16 bits, as rounding the denoised version to 8 would add noise.
     photo = Photo(pixels=crop.pixels, quantisation_step=crop.quantisation_step)
     noisy = with_depth(photo, 16)
-    # At full strength: noise that `auto` restores as possible texture would be trained on.
+    # At full strength: `auto` restores noise that may be texture, and it would be trained on.
     denoised = denoise(noisy, model, DenoiseOptions(strength=1.0), device=device).photo
     before, after = to_tensor(noisy.pixels), to_tensor(denoised.pixels)  # (3, H, W)
     noise = estimate_noise(before, after)

@@ -24,7 +24,7 @@ from amsnet_cli.fitting.noise_profile import CropProfile
 from amsnet_cli.fitting.patches import MaskedPatches, PatchSampler
 from amsnet_cli.noise.synthesis import NoiseSampler
 
-# Part of the seeds: another word would draw other patches.
+# Part of the seeds: other words would draw other patches.
 _TRAIN, _ADAPT, _VALIDATE = "train", "renoise", "held out"
 
 
@@ -128,11 +128,11 @@ class NoiseAdaptation:
     denoises in general learns the noise of these photos. This is the re-noising half of iterative
     data refinement (Zhang et al., CVPR 2022), which trains from scratch.
 
-    Validation is by recorrupted-to-recorrupted loss (Pang et al., CVPR 2021) on the real noise: of
-    a noisy patch y and drawn noise e, the network sees y + e, and its output is compared with
-    y - e, and the other way round. The two noises are uncorrelated, so this is the error against
-    the clean patch, up to a constant. It holds where e is as strong as the noise of y: a stronger e
-    favours smoothing, a weaker one favours keeping noise.
+    Validation is by recorrupted-to-recorrupted loss (Pang et al., CVPR 2021) on the real noise.
+    Noise e is drawn for a noisy patch y. The network sees y + e and its output is compared with
+    y - e, then the other way round. The noises of the two are uncorrelated, so this is the error
+    against the clean patch, up to a constant. That holds if e is as strong as the noise of y: a
+    stronger e favours smoothing, a weaker one favours keeping noise.
 
     Args:
         images: to train on.
@@ -143,7 +143,7 @@ class NoiseAdaptation:
         distributed: the processes.
         device: where to compute.
         validation_patches: how many, for `factor` 1.
-        loss_floor: RMSE in [0, 1] units from which on a patch counts as denoised.
+        loss_floor: RMSE in [0, 1] units below which a patch counts as denoised.
         dc_block: side of the blocks whose mean error the validation ignores, in pixels: skewed
             noise shifts it, and `postprocess.brightness` corrects that.
     """
@@ -195,7 +195,7 @@ class NoiseAdaptation:
         return (error + self.loss_floor**2).sqrt().mean()
 
     def validation_losses(self, network: nn.Module, factor: int = 1) -> Tensor:
-        """RMSE of each patch in units of its noise, mean errors of 16x16 blocks aside."""
+        """RMSE of each patch in units of its noise, without the mean errors of its blocks."""
         losses = []
         for i in range(factor * self.validation_patches):
             rng = self.sampler.rng(_VALIDATE, i)

@@ -22,8 +22,8 @@ class FitOptions:
     """Options of `fit`, as the user gives them; None leaves a value to the preset.
 
     Attributes:
-        preset: "adapt" fine-tunes a single-pass model on the noise of these photos; "masked"
-            trains by masked prediction, for several masks at inference; "paper" does so with the
+        preset: "adapt" fine-tunes a single-pass model on the noise of these photos. "masked"
+            trains by masked prediction, for several masks at inference. "paper" does so with the
             paper's settings: zeros in masked pixels, no mask channel, AdamW with a cosine schedule
             from 1e-4, the last weights kept. None is "adapt" from a single-pass model, else
             "masked".
@@ -32,9 +32,9 @@ class FitOptions:
         smooth: fine-tune with a total-variation prior (variant P) instead of masked prediction;
             needs a model to start from.
         minutes: time budget; None for none, or 10 for "masked" without `steps`.
-        steps: optimizer steps; None for 1000 with "adapt", for 25,000 with "paper" without
-            `minutes`, else for no limit. With steps alone, the same seed gives the same bytes on
-            the same machine; with minutes the result depends on its speed.
+        steps: optimizer steps. None is 1000 with "adapt", 25,000 with "paper" without `minutes`,
+            else no limit. With steps alone, the same seed gives the same bytes on the same
+            machine. With minutes, the result depends on the machine's speed.
         pd_stride: stride of pixel-shuffle downsampling in training; None for 5, as in the paper.
         pd_stride_test: the same at inference; None for at most 2, as in the paper, or 1 if
             "masked" starts from a model.
@@ -72,9 +72,9 @@ class Preset:
     """Hyper-parameters fixed by the preset; not exposed on the command line.
 
     Attributes:
-        max_pixels: kept of the training photos in memory, about.
+        max_pixels: about how many pixels of the training photos are kept in memory.
         max_images: training photos to read at most.
-        max_file_bytes: size of their files together, at most.
+        max_file_bytes: largest total size of their files.
         fill: what a fresh network sees in masked pixels.
         mask_channel: whether a fresh network gets the mask as an input channel.
         quarter_turns: whether augmentation rotates by 90 degrees, besides flips.
@@ -168,7 +168,7 @@ class MaskedSettings(FitSettings):
     refine: float
 
 
-def resolve_options(
+def resolve_settings(
     options: FitOptions, start: Model | None, *, processes: int = 1
 ) -> AdaptSettings | MaskedSettings:
     """Return the settings of a fit.
@@ -261,8 +261,8 @@ def _resolve_masked(options: FitOptions, preset: PresetName, start: Model | None
         seed=options.seed,
         smooth=options.smooth,
         pd_stride=pd_stride,
-        # A smaller stride than in training keeps detail, as in the paper. A model that has
-        # learned correlated noise before needs none at all, and keeps more.
+        # A smaller stride than in training keeps more detail, as in the paper. A model that has
+        # learned correlated noise before needs no stride at all.
         pd_stride_test=_at_least_1(
             "pd-stride-test", options.pd_stride_test,
             min(pd_stride, 2) if paper or start is None else 1,

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 from amsnet_cli.device import fast_precision
 from amsnet_cli.fitting.distributed import DistributedContext
 
-Network = TypeVar("Network", bound=nn.Module)
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 _Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
@@ -46,7 +46,7 @@ class TrainerConfig:
     fused: bool = False
 
 
-class Trainer(Generic[Network]):
+class Trainer(Generic[NetworkT]):
     """A network, its optimizer, and the moving average of its weights.
 
     Args:
@@ -62,7 +62,7 @@ class Trainer(Generic[Network]):
 
     def __init__(
         self,
-        network: Network,
+        network: NetworkT,
         config: TrainerConfig,
         *,
         device: torch.device,
@@ -81,9 +81,9 @@ class Trainer(Generic[Network]):
         self.steps = 0
 
     @property
-    def ema(self) -> Network:
+    def ema(self) -> NetworkT:
         """The network with the moving average of the weights, in evaluation mode."""
-        return cast(Network, self.average.module)
+        return cast(NetworkT, self.average.module)
 
     def step(self, loss_of: Callable[[nn.Module], Tensor], progress: float) -> Tensor:
         """Take an optimizer step and return the loss, a scalar.

@@ -9,11 +9,13 @@ from functools import cached_property
 import torch
 
 from amsnet_cli.errors import UsageError
+from amsnet_cli.inference.hot_pixels import mend_hot_pixels
 from amsnet_cli.inference.memory import memory_errors
 from amsnet_cli.inference.photo_noise import has_white_noise, photo_noise_level
 from amsnet_cli.inference.photo_rows import postprocess_photo, run_photo
 from amsnet_cli.inference.tiles import Tile
 from amsnet_cli.model import Inference, Model
+from amsnet_cli.noise.hot_pixels import HotPixelConfig
 from amsnet_cli.photos.geometry import cropped, stored_box
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.pixel_codec import PixelCodec
@@ -23,7 +25,7 @@ from amsnet_cli.postprocess.pipeline import BlendSettings
 
 @dataclass(frozen=True, kw_only=True)
 class DenoiseOptions:
-    """How to denoise; None takes what the model says."""
+    """How to denoise; None takes the model's own setting, unless its field says otherwise."""
 
     n_masks: int | None = None
     """Number of complementary masks; 1 for the single pass."""
@@ -45,31 +47,38 @@ class DenoiseOptions:
     tile: int = 0
     """Longest side of a tile in pixels; 0 chooses by the free memory."""
     max_memory: int | None = None
-    """Memory budget of this process on the device, in bytes; None for no limit. On the CPU its peak
-    stays below, the interpreter and the photo itself included; only encoding the result as WebP,
-    AVIF or progressive JPEG can take more."""
+    """Memory budget of this process on the device, in bytes; None for no limit. On the CPU it
+    includes the interpreter and the photo itself. Only encoding the result as WebP, AVIF or
+    progressive JPEG can exceed it."""
     crop: tuple[int, int, int, int] | None = None
     """Only this region: x, y, width, height in pixels of the upright image. The post-processing
     sees the region alone."""
+    keep_hot_pixels: bool = False
+    """Leave hot pixels to the network, which takes them for detail. Else each is replaced by the
+    median of its neighbours first, unless the strength is 0."""
     seed: int = 0
     """Seed of the masks."""
+    hot_pixels: HotPixelConfig = field(default_factory=HotPixelConfig)
+    """What makes a pixel hot."""
     postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
     """Stages and numbers of the post-processing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Denoised:
-    """A denoised photo, and what is known of it.
+    """A denoised photo, its model, and its noise levels before and after.
 
     Attributes:
         photo: of the same depth and metadata as the input, of the same size or that of the crop.
         model: the model that was used: the given one, or that for white noise.
         noisy: the input, or the crop of it.
+        hot_pixels: how many values of the photo's pixels were mended, also outside of the crop.
     """
 
     photo: Photo
     model: Model
     noisy: Photo
+    hot_pixels: int = 0
 
     @cached_property
     def noise_before(self) -> float:
@@ -78,21 +87,21 @@ class Denoised:
 
     @cached_property
     def noise_after(self) -> float:
-        """Noise level of the result on a scale of 255; nan where it cannot be measured."""
-        return photo_noise_level(self.photo)
+        """Noise level of the result on the same scale; nan where it cannot be measured."""
+        return photo_noise_level(self.photo, scale=self.noisy)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedOptions:
-    """Options of one photo with everything decided.
+    """Options of one photo, with nothing left open.
 
     Attributes:
         model: that denoises it.
-        white_noise: whether its noise is white and the model was made for that.
+        white_noise: whether its noise is white and the model was trained for that.
         inference: how the model is run.
         blend: how much of the residual is removed.
-        box: the wanted part, in stored pixels.
-        codec: how stored values become [0, 1], by the whole photo.
+        box: the region to denoise, in stored pixels.
+        codec: converts stored values to [0, 1]; of the whole photo.
     """
 
     model: Model
@@ -113,8 +122,8 @@ def denoise(
 ) -> Denoised:
     """Denoise a photo.
 
-    The whole photo is only held as it is stored; in float32 it is a row of tiles at a time (but
-    for `refine`, which needs it several times over).
+    The whole photo is only held as it is stored. In float32 there is one row of tiles at a time,
+    except with `refine`, which holds several copies of the photo.
 
     Args:
         photo: any depth, grey or RGB; transparency and metadata are passed on.
@@ -126,12 +135,17 @@ def denoise(
     Raises:
         UsageError: the options do not fit the model.
         PhotoError: the crop is not within the photo.
-        WeightsError: the network gives NaN; nothing of it is returned.
+        WeightsError: the network gives NaN.
         DeviceError: out of memory, even with small tiles.
     """
+    original, hot_pixels = photo, 0
+    strengths = {options.strength if s is None else s for s in (options.luma, options.chroma)}
+    if not options.keep_hot_pixels and strengths != {0}:
+        photo, hot_pixels = mend_hot_pixels(photo, options.hot_pixels)
     resolved = resolve_options(photo, model, options)
     box = resolved.box
-    noisy = cropped(photo, (box.top, box.bottom, box.left, box.right)) if options.crop else photo
+    edges = box.top, box.bottom, box.left, box.right
+    noisy = cropped(photo, edges) if options.crop else photo
     with memory_errors(device):
         output = run_photo(
             photo, box, resolved.codec, resolved.model, resolved.inference,
@@ -142,15 +156,19 @@ def denoise(
             noisy, output, resolved.codec, resolved.blend,
             white_noise=resolved.white_noise, config=options.postprocess,
         )  # fmt: skip
-    return Denoised(photo=clean, model=resolved.model, noisy=noisy)
+    if hot_pixels:
+        noisy = cropped(original, edges) if options.crop else original
+    return Denoised(photo=clean, model=resolved.model, noisy=noisy, hot_pixels=hot_pixels)
 
 
 def select_model(photo: Photo, model: Model, options: DenoiseOptions = DenoiseOptions()) -> Model:
-    """Return the model for white noise if that takes over from a model's single pass, else it.
+    """Return the model to denoise a photo with: for white noise, the given model's variant for it.
+
+    Only a single pass has such a variant. Selecting again from the result gives the same model.
 
     Args:
-        photo: any depth, grey or RGB; some rows of it are read.
-        model: selected again, the choice is the same.
+        photo: any depth, grey or RGB; some of its rows are read.
+        model: the requested one.
         options: as for `denoise`.
 
     Raises:
@@ -162,7 +180,7 @@ def select_model(photo: Photo, model: Model, options: DenoiseOptions = DenoiseOp
 
 
 def resolve_options(photo: Photo, model: Model, options: DenoiseOptions) -> ResolvedOptions:
-    """Decide everything that options leave open for a photo; raises as `denoise` does."""
+    """Return the options for a photo with nothing left open; raises as `denoise` does."""
     selected = select_model(photo, model, options)
     made_for_white = selected.config.noise == "white"
     luma, chroma = (
@@ -186,7 +204,7 @@ def resolve_options(photo: Photo, model: Model, options: DenoiseOptions) -> Reso
 
 
 def _resolve_inference(model: Model, options: DenoiseOptions) -> Inference:
-    """Return the model's own inference settings with those of the options instead."""
+    """Return the model's inference settings, overridden by the options."""
     inference = model.config.inference
     if options.n_masks == 1:
         if inference.passes == "multi":

@@ -1,4 +1,4 @@
-"""Memory of a device: how much is free, how much a computation takes, and what runs out of it."""
+"""Memory of a device: how much is free, how much a computation takes, out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 def reuse_memory() -> None:
     """Let the C library keep the memory of large tensors for the next ones.
 
-    glibc gives it back to the system at once, which then clears every page again, and that takes
-    a good part of the time of a network with large, short-lived tensors (mallopt(3)). It stays so
-    for the process; `release_memory` gives back what is free.
+    By default glibc returns it to the system at once, and the system clears every page again. With
+    large, short-lived tensors that takes a good part of a network's time (mallopt(3)). The setting
+    stays for the whole process. `release_memory` returns what is free.
     """
     if _mallopt:
         _mallopt(_M_MMAP_THRESHOLD, 1 << 30)
@@ -56,10 +56,7 @@ def reuse_memory() -> None:
 
 
 def release_memory(device: torch.device) -> None:
-    """Give memory that torch or the C library keeps for reuse back to the device.
-
-    Of the C libraries, glibc keeps most tensors' memory (malloc_trim(3)).
-    """
+    """Return memory that torch or glibc keeps for reuse to the device (malloc_trim(3))."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":
@@ -91,8 +88,8 @@ def free_memory(device: torch.device, limit: int | None = None) -> int:
 def cgroup_headrooms(root: Path = Path("/")) -> list[int]:
     """Return how far the control groups of this process are from their memory limits, in bytes.
 
-    Memory that the kernel can take back from its file cache counts as free (Linux, cgroup v1 and
-    v2, "memory" controller documentation).
+    Memory that the kernel can reclaim from its file cache counts as free (Linux, cgroup v1 and v2,
+    "memory" controller documentation).
 
     Args:
         root: where `proc` and `sys` are.
@@ -120,7 +117,7 @@ def cgroup_headrooms(root: Path = Path("/")) -> list[int]:
                 pass
             else:
                 cached = dict(zip(stat[::2], map(int, stat[1::2]), strict=True))
-                # In v1 the plain number leaves out what lies below the group.
+                # In v1 the plain number excludes the groups below.
                 cached_files = cached.get("total_inactive_file", cached["inactive_file"])
                 headrooms.append(max(0, most - used + cached_files))
             if place == mount:

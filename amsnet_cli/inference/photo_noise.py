@@ -17,12 +17,12 @@ WINDOW = 256
 MAX_WINDOWS = 8
 """Windows along each side of a large photo."""
 LEVEL_QUANTILE = 0.25
-"""Of the windows' levels, which is the photo's: other windows may be full of texture."""
+"""Quantile of the windows' levels that is the photo's: some windows may be full of texture."""
 WHITENESS_PIXELS = 1 << 17
-"""About how many pixels show whether noise is white."""
+"""About how many pixels are used to detect white noise."""
 
 
-def photo_noise_level(photo: Photo) -> float:
+def photo_noise_level(photo: Photo, scale: Photo | None = None) -> float:
     """Estimate the noise of a photo, mean over its channels, on a scale of 255.
 
     Large photos are measured in up to 64 windows, evenly spread, and the lower quartile is
@@ -30,11 +30,13 @@ def photo_noise_level(photo: Photo) -> float:
 
     Args:
         photo: any depth, grey or RGB; measured as stored, also if that is linear light.
+        scale: the photo whose range becomes [0, 255], so that levels of several can be compared;
+            None for `photo` itself.
 
     Returns:
-        nan where there is nothing to estimate it from; see `noise.level.noise_level`.
+        The standard deviation; nan where it cannot be estimated, see `noise.level.noise_level`.
     """
-    codec = PixelCodec.of(replace(photo, icc=None))
+    codec = PixelCodec.of(replace(scale or photo, icc=None))
     height, width = photo.pixels.shape[:2]
     levels = []
     for top in window_starts(height, WINDOW, MAX_WINDOWS):

@@ -1,7 +1,7 @@
 """Stream the stored rows of a photo through the network and through the post-processing.
 
-The photo, and what the network makes of it, are only held as they are stored: in 8 or 16 bits, or
-as float32 where the photo is.
+The photo and the network's output are only held as they are stored: in 8 or 16 bits, or as float32
+if the photo is.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from amsnet_cli.postprocess.pipeline import (
 )
 
 _LARGE_PHOTO = 1 << 20
-"""Pixels above which freed memory is given back to the system, as it is worth the time."""
+"""Pixels from which freed memory is worth the time to return it to the system."""
 
 
 def run_photo(
@@ -50,11 +50,11 @@ def run_photo(
     seed: int = 0,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Pixels:
-    """Run a network over a part of a photo.
+    """Run a network over a region of a photo.
 
     Args:
         photo: any depth, grey or RGB.
-        box: the part, in stored pixels.
+        box: the region, in stored pixels.
         codec: of the photo.
         model: moved to `device`.
         inference: how it is run.
@@ -109,11 +109,11 @@ def postprocess_photo(
     """Blend the network's output with the noisy photo and correct it; see `postprocess.pipeline`.
 
     Args:
-        noisy: the part of the photo that the network was run over.
-        output: from `run_photo`; overwritten, but for 8-bit photos.
+        noisy: the region of the photo that the network was run over.
+        output: from `run_photo`; overwritten, except for 8-bit photos.
         codec: of the whole photo.
         blend: how much of the residual is removed.
-        white_noise: whether the noise is white and the network was made for that.
+        white_noise: whether the noise is white and the network was trained for that.
         config: stages and numbers.
 
     Returns:
@@ -167,12 +167,12 @@ def correct_photo(noisy: Photo, output: Pixels, codec: PixelCodec, corrector: Co
 def quantisation_step(
     photo: Photo, stats: BlockStats, config: PostprocessConfig = PostprocessConfig()
 ) -> float | None:
-    """Quantisation step of a photo's lossy compression, as its file or its pixels show it.
+    """Quantisation step of a photo's lossy compression, from its file or estimated from its pixels.
 
     Args:
         photo: any depth.
-        stats: of the photo; pixels are only searched where the residual `is_weak`.
-        config: its `jpeg_history` and `confidence` count.
+        stats: of the photo; pixels are only used where the residual `is_weak`.
+        config: its `jpeg_history`, `confidence` and `block_stats` are used.
 
     Returns:
         See `Photo.quantisation_step`.
@@ -184,7 +184,7 @@ def quantisation_step(
 
 
 def intermediate(codec: PixelCodec) -> PixelCodec:
-    """Return the codec of the network's output: at least 16 bits, as it is rounded once more."""
+    """Return the codec of the network's output: at least 16 bits, as it is rounded again later."""
     return replace(codec, dtype=np.uint16) if codec.dtype == np.uint8 else codec
 
 
@@ -199,6 +199,6 @@ def _encode(codec: PixelCodec, unit: Tensor) -> Pixels:
 
 
 def _release_heap(pixels: Pixels) -> None:
-    """Give freed memory back to the system, for a large photo."""
+    """Return freed memory to the system, for a large photo."""
     if math.prod(pixels.shape[:2]) > _LARGE_PHOTO:
         release_memory(torch.device("cpu"))

@@ -19,28 +19,29 @@ from amsnet_cli.inference.tiles import Tile
 from amsnet_cli.model import Inference, Model
 
 MAX_OVERLAP = 96
-"""Pixels of a sub-image by which tiles overlap at most.
+"""Largest overlap of tiles, in pixels of a sub-image.
 
-A network's reach where that is less, so that tiles change nothing but the paddings' share. What
-lies farther off hardly counts: with random weights, the paper's U-Net (reach 157) changes by 1 %
-of the image's contrast at the very edge of such a tile, where blending leaves nothing of it.
-Networks that pool globally see another mean in each tile, whatever the overlap.
+Tiles overlap by the network's reach (the radius of its receptive field) if that is less. Then tiles
+change nothing, except by padding. Pixels farther away hardly matter. With random weights, the
+paper's U-Net (reach 157) changes by 1 % of the image's contrast at the very edge of such a tile,
+and blending gives the edge no weight. Networks that pool globally see another mean in each tile,
+whatever the overlap.
 """
 _REFINEMENT_COPIES = 6
 """Float32 images that refinement holds at a time."""
 _MUCH_MEMORY = 16_000_000
-"""Pixels from which memory is given back at once: what is reused is never laid out as densely."""
+"""Pixels above which freed memory is returned at once: reuse would fragment the heap."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryPlan:
-    """What tiles have to leave room for.
+    """Memory that tiles may use, and memory that they must leave free.
 
     Attributes:
         tile: longest side of a tile in pixels; 0 chooses by the free memory.
         max_memory: memory budget of this process on the device, in bytes; None for no limit.
         reserve: bytes of RAM that the caller is about to fill.
-        afterwards: bytes of RAM that the caller needs besides, once all rows are computed.
+        afterwards: further bytes of RAM that the caller needs once all rows are computed.
     """
 
     tile: int = 0
@@ -61,12 +62,12 @@ def run_network(
     seed: int = 0,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Denoise a part of an image and yield its rows as they are done.
+    """Denoise a region of an image and yield its rows as they are done.
 
     Args:
-        noisy: gives the (1, 3, h, w) of a tile, float32 in [0, 1], on the CPU.
+        noisy: returns (1, 3, h, w) of a tile, float32 in [0, 1], on the CPU.
         size: (H, W) of the image.
-        wanted: the part; what it depends on around it is computed with it.
+        wanted: the region; the surrounding pixels that it depends on are computed as well.
         model: moved to `device`.
         inference: used instead of the model's own.
         memory: see `MemoryPlan`.

@@ -1,4 +1,4 @@
-"""Choose how large tiles are: as large as memory allows, and smaller where it runs out."""
+"""Choose the size of tiles: as large as memory allows, and smaller if it runs out."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from amsnet_cli.inference.memory import PeakMemory, free_memory, is_out_of_memor
 from amsnet_cli.inference.tiles import Tile, plan_tiles, run_in_bands, run_tiled
 
 LARGEST_TILE = {"cpu": 1024, "mps": 1024, "cuda": 2048}
-"""Longest side in pixels that is chosen, however much memory there is."""
+"""Longest side in pixels, however much memory there is."""
 MEMORY_SHARE = 0.4
-"""How much of the free memory a tile may take: operators allocate some that is not measured."""
+"""Share of the free memory that a tile may take; some allocations of operators go unmeasured."""
 PROBE = 128
 """Side in pixels of the tile whose memory is measured."""
 SMALL_IMAGE = 1024
 """Side in pixels up to which an image is one tile without a measurement."""
 
 _MEASURED: WeakKeyDictionary[nn.Module, dict[Hashable, float]] = WeakKeyDictionary()
-"""Bytes for each pixel of a tile, by network; a measurement takes as long as a small image."""
+"""Bytes per pixel of a tile, by network; measuring takes as long as denoising a small image."""
 
 Compute = Callable[[Tile], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TileNeeds:
-    """What a network asks of tiles.
+    """How a network needs its tiles.
 
     Attributes:
         align: tiles begin at multiples of this.
@@ -43,13 +43,13 @@ class TileNeeds:
 
 
 class TileRunner:
-    """Computes a part of an image tile by tile.
+    """Computes a region of an image tile by tile.
 
     Args:
         network: whose memory is measured, once for each `mode` and device.
         mode: how it is run.
         size: (H, W) of the image.
-        wanted: the part of it that is wanted.
+        wanted: the region.
         needs: see `TileNeeds`.
         device: where it computes.
         rounds: how many times all tiles are computed, for `progress`.
@@ -84,15 +84,14 @@ class TileRunner:
         """Choose the longest side of tiles.
 
         Args:
-            compute: gives the result of a tile of the image.
+            compute: returns the result of a tile of the image.
             tile: the longest side in pixels; 0 chooses by the free memory.
             max_memory: memory budget of this process on the device, in bytes; None for no limit.
             reserve: bytes of RAM that the caller is about to fill.
             afterwards: bytes of RAM that the caller needs once all tiles are computed.
 
         Raises:
-            DeviceError: `max_memory` is too little for the smallest tile, or for what comes
-                afterwards.
+            DeviceError: `max_memory` is too little for the smallest tile, or for `afterwards`.
         """
         self.side = tile or LARGEST_TILE[self.device.type]
         if not tile and (max_memory is not None or max(self.around.size) > SMALL_IMAGE):
@@ -125,7 +124,7 @@ class TileRunner:
         return counting
 
     def _fitting(self, compute: Compute, part: Tile) -> Tensor:
-        """Compute a tile; where memory runs out, in parts half as large, and so from then on."""
+        """Compute a tile; if memory runs out, halve the size of this and of all later tiles."""
         if max(part.size) <= self.side:
             try:
                 return compute(part)
@@ -140,7 +139,7 @@ class TileRunner:
     def _side_by_memory(
         self, compute: Compute, max_memory: int | None, reserve: int, afterwards: int
     ) -> int:
-        """Return the largest side that the free memory allows, by what a small tile takes."""
+        """Return the largest side that the free memory allows, measured with a small tile."""
         height, width = self.around.size
         per_pixel = self._bytes_per_pixel(compute) / MEMORY_SHARE
         release_memory(self.device)
@@ -148,7 +147,7 @@ class TileRunner:
         if self.device.type == "cpu":
             free -= reserve
             per_row = 3 * 4 * width  # of a row of tiles, three float32 channels
-        # per_row * self.overlap are left from the row of tiles before.
+        # per_row * self.overlap is kept from the previous row of tiles.
         room = max(0, free - per_row * self.overlap)
         # The positive root of per_pixel * side**2 + per_row * side = room.
         fitting = int((math.sqrt(per_row**2 + 4 * per_pixel * room) - per_row) / (2 * per_pixel))

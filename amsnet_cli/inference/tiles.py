@@ -1,4 +1,4 @@
-"""Cut images into overlapping tiles, and blend the results; knows nothing of networks."""
+"""Cut images into overlapping tiles, and blend the results of any function of a tile."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Tile:
         return x[..., self.top : self.bottom, self.left : self.right]
 
     def within(self, outer: Tile) -> Tile:
-        """Return this tile of `outer` in the coordinates that `outer` has."""
+        """Return this tile, relative to the corner of `outer`, in the coordinates of `outer`."""
         return Tile(
             top=outer.top + self.top, bottom=outer.top + self.bottom,
             left=outer.left + self.left, right=outer.left + self.right,
         )  # fmt: skip
 
     def relative_to(self, outer: Tile) -> Tile:
-        """Return this tile in coordinates from the corner of `outer`; undoes `within`."""
+        """Return this tile relative to the corner of `outer`; the inverse of `within`."""
         return Tile(
             top=self.top - outer.top, bottom=self.bottom - outer.top,
             left=self.left - outer.left, right=self.right - outer.left,
@@ -48,11 +48,11 @@ def plan_tiles(size: tuple[int, int], tile: int, overlap: int, align: int) -> li
 
     Args:
         size: (H, W) of the image.
-        tile: longest side of a tile; rounded to a multiple of `align`, and at least as much
+        tile: longest side of a tile; rounded down to a multiple of `align`, but at least `align`
             more than the overlap.
-        overlap: by which neighbours overlap at least; rounded up to a multiple of `align`.
-        align: tiles begin at multiples of this, so that strides and pooling fall as in the
-            whole image.
+        overlap: least overlap of neighbours; rounded up to a multiple of `align`.
+        align: tiles begin at multiples of this, so that strides and pooling have the same grid as
+            in the whole image.
 
     Returns:
         Tiles that together cover the image; tiles of one row share top and bottom.
@@ -62,7 +62,7 @@ def plan_tiles(size: tuple[int, int], tile: int, overlap: int, align: int) -> li
 
     def spans(length: int) -> list[tuple[int, int]]:
         count = max(1, -(-(length - overlap) // (tile - overlap)))
-        # Equal steps, so that the last tile is no sliver and costs no more than it must.
+        # Equal steps: the last tile is not a narrow strip that is mostly overlap.
         step = -(-(length - overlap) // (count * align)) * align if count > 1 else length
         starts = range(0, max(1, length - overlap), step)
         return [(start, min(length, start + step + overlap)) for start in starts]
@@ -79,15 +79,14 @@ def run_in_bands(
 ) -> Iterator[tuple[int, Tensor]]:
     """Compute an image tile by tile, blend the overlaps, and yield rows as they are done.
 
-    No more of the image than one row of tiles is held at a time. Where neighbours agree, the
-    result is exactly what they agree on.
+    Only one row of tiles is held at a time. Where neighbours have equal values, so has the result.
 
     Args:
-        compute: gives the (B, C, h, w) of a tile.
+        compute: returns (B, C, h, w) for a tile.
         tiles: as from `plan_tiles`.
 
     Yields:
-        The first row's number and (B, C, h, W) on the CPU, from the top down, without a gap.
+        The number of the first row, and (B, C, h, W) on the CPU; from the top down, without gaps.
 
     Raises:
         ValueError: there is no tile.
@@ -122,7 +121,7 @@ def run_tiled(
     """Compute a whole image by `run_in_bands`.
 
     Args:
-        compute: gives the (B, C, h, w) of a tile.
+        compute: returns (B, C, h, w) for a tile.
         tiles: as from `plan_tiles`.
         size: (H, W) of the image.
 
@@ -142,7 +141,7 @@ def run_tiled(
 
 
 def _blend_into(band: Tensor, part: Tensor, left: int, done: int) -> None:
-    """Put `part` into `band`, fading over from what lies there up to the column `done`."""
+    """Copy `part` into `band` from column `left`, cross-fading with what ends at `done`."""
     shared = max(0, done - left)
     if shared:
         band.narrow(-1, left, shared).lerp_(part.narrow(-1, 0, shared), _ramp(shared, part))
@@ -151,10 +150,10 @@ def _blend_into(band: Tensor, part: Tensor, left: int, done: int) -> None:
 
 
 def _ramp(length: int, like: Tensor) -> Tensor:
-    """Weights of the later of two neighbours over their overlap, in [0, 1].
+    """Cross-fade weights, in [0, 1], of the second of two tiles over their overlap.
 
-    They change over its middle half alone: nearer to its own edge, where a tile lacks what lies
-    beyond, it does not count.
+    They rise over the middle half of the overlap. In the outer quarters only one tile has weight:
+    near its own edge, a tile lacks the pixels beyond it.
     """
     places = (torch.arange(length, dtype=like.dtype) + 0.5) / length
     return (2 * places - 0.5).clamp(0, 1)

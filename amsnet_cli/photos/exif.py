@@ -75,6 +75,15 @@ def camera_of(exif: bytes | None) -> tuple[str | None, int | None]:
     return model or None, next((iso for iso in speeds if _is_speed(iso)), None)
 
 
+def maker_and_model(exif: bytes | None) -> tuple[str, str]:
+    """Return the maker and the model of a camera as the block has them; empty if missing."""
+    try:
+        tree = ifd.read_tree(exif or b"")
+    except MalformedError:
+        return "", ""
+    return _words(tree.get(MAKE)), _words(tree.get(MODEL))
+
+
 def orientation_of(exif: bytes) -> int:
     """Return the orientation, 1 where it is missing or out of range."""
     try:

@@ -98,6 +98,51 @@ def read_directories(content: bytes) -> list[Directory]:
     return found
 
 
+def chain(content: bytes) -> list[int]:
+    """Return where the directories of the main chain begin, one for each page (not BigTIFF).
+
+    Raises:
+        MalformedError: there is none.
+    """
+    order = byte_order(content)
+    (magic, place) = struct.unpack_from(order + "HI", content, 2)
+    if magic not in _MAGIC:
+        raise MalformedError("no TIFF")
+    places: list[int] = []
+    while place and place not in places and place + 2 <= len(content):
+        places.append(place)
+        (count,) = struct.unpack_from(order + "H", content, place)
+        following = content[place + 2 + 12 * count : place + 6 + 12 * count]
+        place = struct.unpack(order + "I", following)[0] if len(following) == 4 else 0
+    if not places:
+        raise MalformedError("no directory")
+    return places
+
+
+def read_directory(content: bytes, place: int) -> Directory:
+    """Read one directory (not BigTIFF), with pointers to others as the numbers they are."""
+    try:
+        return dict(_entries(content, byte_order(content), False, place))
+    except struct.error:
+        return {}
+
+
+def raw_entries(content: bytes, place: int) -> tuple[dict[int, bytes], int]:
+    """Return the 12 bytes of each entry of a directory, by tag, and the place of the next one.
+
+    Raises:
+        MalformedError: the directory is cut short.
+    """
+    order = byte_order(content)
+    try:
+        (count,) = struct.unpack_from(order + "H", content, place)
+        (following,) = struct.unpack_from(order + "I", content, place + 2 + 12 * count)
+    except struct.error as error:
+        raise MalformedError("the directory is cut short") from error
+    parts = (content[at : at + 12] for at in range(place + 2, place + 2 + 12 * count, 12))
+    return {struct.unpack_from(order + "H", part)[0]: part for part in parts}, following
+
+
 def append_tree(content: bytes, tree: Directory) -> bytes:
     """Make `tree` the first directory of a file (not BigTIFF); nothing in it moves.
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos.formats import NAMES, format_of
 from amsnet_cli.photos.formats.raw import FORMAT as RAW
-from amsnet_cli.photos.formats.raw import RawOptions
+from amsnet_cli.photos.formats.raw import RawOptions, read_undeveloped
 from amsnet_cli.photos.formats.raw import read as read_raw
 from amsnet_cli.photos.limits import MAX_BYTES
+from amsnet_cli.photos.mosaic import MosaicPhoto, NotAMosaicError
 from amsnet_cli.photos.photo import Photo
 
 
@@ -42,6 +43,19 @@ def read_photo(path: str | Path, raw: RawOptions = RawOptions()) -> Photo:
         raise PhotoError(f"{path}: damaged", "copy it again from its source") from error
     except MemoryError as error:
         raise PhotoError(f"{path}: does not fit into memory", "cut it into parts") from error
+
+
+def read_mosaic_photo(path: Path) -> MosaicPhoto:
+    """Read a RAW file without developing it.
+
+    Raises:
+        NotAMosaicError: it holds no mosaic, or is no RAW file.
+        PhotoError: see `read_photo`.
+    """
+    content = read_file(path)
+    if format_of(path, content) is not RAW:
+        raise NotAMosaicError(f"{path}: no RAW file", "write another format than DNG")
+    return read_undeveloped(path, content)
 
 
 def read_file(path: Path) -> bytes:

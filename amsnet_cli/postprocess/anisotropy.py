@@ -12,10 +12,10 @@ from amsnet_cli.postprocess.config import PostprocessConfig
 
 
 def anisotropy(stats: BlockStats, config: PostprocessConfig = PostprocessConfig()) -> Tensor:
-    """How surely the residual around each block is anisotropic, (h, w) in [0, 1].
+    """Confidence that the residual around each block is anisotropic, (h, w) in [0, 1].
 
-    The median direction of all blocks is taken off first: noise that has one everywhere, as where
-    rows were interpolated, does not count.
+    The median direction of all blocks is subtracted first. So noise with one direction everywhere,
+    as in interpolated rows, does not count.
     """
     numbers = config.anisotropy
     gradients, power = stats.structure_tensor[:2], stats.structure_tensor[2:]

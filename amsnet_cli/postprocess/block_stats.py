@@ -1,7 +1,7 @@
 """Per-block statistics of an image and its denoising residual.
 
-Luma is that of Rec. ITU-R BT.709, a weighted sum of the channels as they are coded; chroma is what
-is left of each channel without it.
+Luma is that of Rec. ITU-R BT.709, a weighted sum of the coded channels. Chroma is each channel
+minus the luma.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ class BlockStats:
         residual_autocovariance: (h, w) lag-1 autocovariance of its luma within the block, mean of
             rows and columns.
         structure_tensor: (3, h, w) of its luma (Bigun and Granlund, "Optimal orientation detection
-            of linear symmetry", ICCV 1987): mean square of the horizontal gradient less that of
+            of linear symmetry", ICCV 1987): mean square of the horizontal gradient minus that of
             the vertical one, twice their product, the sum of the squares.
         noise_variance: (h, w) of the noisy luma, by Immerkaer's operator (Fast noise variance
-            estimation, CVIU 1996), which is blind to edges and gradients.
+            estimation, CVIU 1996), which ignores edges and gradients.
         luma: (h, w) mean of the denoised luma.
         chroma: (C, h, w) means of the denoised chroma.
         mean_square: (2, h, w) of the denoised luma and chroma.
-        uniform: (h, w) bool, whether all noisy pixels have the same luma: there is no noise.
-        unclipped: (h, w) bool, whether the block shows the noise; clipped to black or white it
-            does not.
+        uniform: (h, w) bool, whether all noisy pixels have the same luma, so without noise.
+        unclipped: (h, w) bool, whether few pixels are clipped to black or white, which hides the
+            noise.
     """
 
     residual_power: Tensor
@@ -65,11 +65,11 @@ def block_stats(
 
     Args:
         noisy: (C, above + H + below, W) float32 in [0, 1], with C = 1 or 3; H a multiple of
-            BLOCK_SIZE, but for the last rows of an image.
+            BLOCK_SIZE, except for the last rows of an image.
         denoised: the same shape.
-        above: 1 where the row above is given as well, for gradients, else 0.
-        below: the same of the row below.
-        config: its `block_stats` counts.
+        above: 1 if the row above is included, for gradients, else 0.
+        below: the same for the row below.
+        config: only its `block_stats` is used.
     """
     rows = np.s_[:, above : noisy.shape[1] - below]
     luma, chroma = split_luma(noisy - denoised)
@@ -84,7 +84,7 @@ def block_stats(
     across = _mean_within(luma[:, :, 1:] * luma[:, :, :-1], 0, 1)
     down = _mean_within(luma[:, 1:] * luma[:, :-1], 1, 0)
     second_differences = noisy_luma.diff(n=2, dim=1).diff(n=2, dim=2) / 6
-    # With the pixels around, as the last block may be a single pixel.
+    # Includes the pixels around each block, as the last block may be a single pixel.
     extremes = F.max_pool2d(
         torch.cat([noisy_luma, -noisy_luma])[None], BLOCK_SIZE + 2, BLOCK_SIZE, 1, ceil_mode=True
     )
@@ -123,7 +123,7 @@ def quiet_correlation(stats: BlockStats, config: PostprocessConfig = Postprocess
 
 
 def split_luma(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Split (C, H, W) into luma, (1, H, W), and chroma, what is left of each channel, (C, H, W)."""
+    """Split (C, H, W) into luma, (1, H, W), and chroma, each channel minus luma, (C, H, W)."""
     if image.shape[0] == 1:
         return image, torch.zeros_like(image)
     luma = torch.einsum("chw,c->hw", image, image.new_tensor(BT709_LUMA))[None]
@@ -131,7 +131,7 @@ def split_luma(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def quantile(values: Tensor, share: float) -> Tensor:
-    """Lower quantile of the last dimension; unlike torch's, of any number of values."""
+    """Lower quantile of the last dimension; unlike torch's, without a limit of its size."""
     return values.kthvalue(1 + int(share * (values.shape[-1] - 1))).values
 
 
@@ -146,13 +146,15 @@ def _structure_tensor(luma: Tensor, above: int, below: int) -> Tensor:
 
 
 def _mean_within(values: Tensor, rows: int, columns: int) -> Tensor:
-    """Per-block mean of what is computed from each pixel and those up to so many rows, columns on.
+    """Per-block mean of values that were each computed from several neighbouring pixels.
+
+    Values that were computed from two blocks are left out. So a block's mean does not depend on
+    which rows are processed together.
 
     Args:
-        values: (1, H - rows, W - columns); those that reach into the next block do not count, so
-            that a block is the same whatever rows are computed together.
-        rows: how many further rows each value was computed from.
-        columns: the same of columns.
+        values: (1, H - rows, W - columns), each computed from its pixel and pixels below or right.
+        rows: how many rows below.
+        columns: how many columns to the right.
 
     Returns:
         (h, w).

@@ -19,10 +19,10 @@ def block_means(x: Tensor) -> Tensor:
 
 
 class BlockStack(Generic[Blocks]):
-    """Puts the blocks of an image's parts, each below the one before, together.
+    """Joins the blocks of an image's parts, from the top down.
 
-    Each part is copied to its place at once: if many small tensors were kept while large ones come
-    and go, they would fragment the heap by hundreds of megabytes for a large image.
+    Each part is copied into one large tensor at once. Many small tensors kept between large,
+    short-lived ones would fragment the heap, by hundreds of megabytes for a large image.
 
     Args:
         height: of the image, in pixels.

@@ -1,14 +1,14 @@
 """Correct the brightness bias that a tone curve causes under strong noise.
 
-Noise that is symmetric in the light a sensor counts becomes skewed when the image is coded: a tone
-curve is concave, and the mean of coded values darker than the scene. A network that has learned
-means is therefore too dark, by several of 255 levels on phones.
+Noise that is symmetric in linear light becomes skewed when the image is coded. A tone curve is
+concave, so the mean of the coded values is darker than the scene. A network that predicts means is
+therefore too dark, by several of 255 levels on phones.
 
-The bias is measured without a clean image. A curve moves the median with all other values, so the
-median of the residual lies above its mean, and by about as much as the mean of the light does, once
-that is coded. Where both agree over the intensities that do not clip, the curve is there, and then
-either gives the brightness of every intensity. In the shadows they part: cut off at black, the
-light's mean is too bright and the median too dark, and the middle is right.
+The bias is measured without a clean image, in two ways. A tone curve maps the median to the median,
+so the median of the residual shows the bias. So does the mean in linear light, coded again. If both
+agree over the intensities that are not clipped, there is a tone curve, and they are used for every
+intensity. In shadows that clip at black the mean is too bright and the median too dark. The bias is
+taken midway between them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ResidualHistogram:
 
     Args:
         channels: C, 1 or 3.
-        config: its `brightness` counts.
+        config: only its `brightness` is used.
     """
 
     def __init__(self, channels: int, config: PostprocessConfig = PostprocessConfig()) -> None:
@@ -49,62 +49,62 @@ class ResidualHistogram:
         residual = (noisy - denoised).clamp(-1, 1)
         bin_ = (residual * (bins // 2)).round().long() + bins // 2
         intensity = (denoised * intensities).long().clamp(0, intensities - 1)
-        cell = (torch.arange(channels)[:, None, None] * intensities + intensity).flatten()
-        counts = torch.bincount(cell * bins + bin_.flatten(), minlength=self._counts.numel())
+        index = (torch.arange(channels)[:, None, None] * intensities + intensity).flatten()
+        counts = torch.bincount(index * bins + bin_.flatten(), minlength=self._counts.numel())
         self._counts += counts.reshape(self._counts.shape)
         light = [
-            torch.bincount(cell, _linear(coded).flatten().double(), channels * intensities)
+            torch.bincount(index, _linear(coded).flatten().double(), channels * intensities)
             for coded in (noisy, denoised)
         ]
         self._light += torch.stack(light).reshape(self._light.shape)
         clipped = ((noisy <= 0) | (noisy >= 1)).flatten()
-        count = torch.bincount(cell[clipped], minlength=channels * intensities)
+        count = torch.bincount(index[clipped], minlength=channels * intensities)
         self._clipped += count.reshape(channels, intensities)
 
     def bias(self, *, only_tone_curve: bool = False) -> Tensor:
-        """Estimate what the denoised image lacks in brightness, by intensity.
+        """Estimate how much too dark the denoised image is, by intensity.
 
         Args:
-            only_tone_curve: whether noise that no curve has bent means no bias: a network that was
-                made for just that noise knows its mean, also where it is clipped.
+            only_tone_curve: whether the bias is 0 unless there is a tone curve. A network that was
+                trained on just this noise knows its mean, also where it is clipped.
 
         Returns:
-            (C, intensity_bins) float32 in [0, 1] units, to be added. Under noise that a tone curve
-            has bent, midway between the median of the residual and the light that was lost. Under
-            other noise, what the mean of all such pixels of the channel lost, so that no
-            brightness is lost or made; or, where the noise's median is plainly above its mean, the
-            median, or 0 if the intensity is that bright already.
+            (C, intensity_bins) float32 in [0, 1] units, to be added. With a tone curve it lies
+            between the median of the residual and the light that was lost (`light_share`). Without
+            one it is the mean residual of the channel's pixels with symmetric noise, so that the
+            mean brightness is kept. Where the median is plainly above the mean, it is the median,
+            but not less than 0.
         """
         config = self._config
-        # Pixels of one tone fall into two intensities by what noise was left in them, and each half
-        # alone shows that noise; so each is measured together with the next ones.
+        # Residual noise spreads the pixels of one tone over two bins. Each bin alone would show
+        # that noise as a bias, so it is measured together with its neighbours.
         counts = self._with_neighbours(self._counts.double())
         total = counts.sum(2)  # (C, I)
         mean, median, sigma = _moments(counts, total)
-        lit, shown = (
+        noisy_light, denoised_light = (
             encode_srgb(self._with_neighbours(light) / total.clamp_min(1), torch.where)
             for light in self._light
         )
-        lost_light = lit - shown
+        lost_light = noisy_light - denoised_light
 
         gap = median - mean - config.standard_errors * sigma / total.clamp_min(1).sqrt()
         skewed = (gap / (config.skewed * sigma).clamp_min(1e-9)).clamp(0, 1)
         symmetric = total * (1 - skewed)
         drift = (symmetric * mean).sum(1, keepdim=True)
         drift = drift / symmetric.sum(1, keepdim=True).clamp_min(1)
-        unbent = torch.lerp(drift.expand_as(median), median.clamp_min(0), skewed)
-        unbent = torch.zeros_like(unbent) if only_tone_curve else unbent
+        without_curve = torch.lerp(drift.expand_as(median), median.clamp_min(0), skewed)
+        without_curve = torch.zeros_like(without_curve) if only_tone_curve else without_curve
 
         known = self._counts.sum(2) >= config.min_pixels
-        bent = self._tone_curve(total, mean, median, lost_light, known)
-        under_curve = (1 - config.light_share) * median + config.light_share * lost_light
-        bias = torch.lerp(unbent, under_curve, bent)
-        return torch.stack([_spread(*line) for line in zip(bias, known, strict=True)])
+        tone_curve = self._tone_curve(total, mean, median, lost_light, known)
+        with_curve = (1 - config.light_share) * median + config.light_share * lost_light
+        bias = torch.lerp(without_curve, with_curve, tone_curve)
+        return torch.stack([_fill_unknown(*line) for line in zip(bias, known, strict=True)])
 
     def _tone_curve(
         self, total: Tensor, mean: Tensor, median: Tensor, lost_light: Tensor, known: Tensor
     ) -> float:
-        """How surely the sRGB curve, or one like it, has bent the noise, in [0, 1]."""
+        """Confidence, in [0, 1], that the sRGB curve or a similar one has skewed the noise."""
         config = self._config
         clipped = self._with_neighbours(self._clipped) / total.clamp_min(1)
         unclipped = (1 - clipped / config.max_clipped).clamp_min(0) * known
@@ -115,16 +115,16 @@ class ResidualHistogram:
         return ramp(skew, config.tone_curve) * enough
 
     def _with_neighbours(self, values: Tensor) -> Tensor:
-        """Add some of the intensities beside to each of (C, I) or (C, I, N)."""
+        """Add a share of both neighbouring intensities to each of (C, I) or (C, I, N)."""
         weight = self._config.neighbour_weight
-        together = values.clone()
-        together[:, 1:] += weight * values[:, :-1]
-        together[:, :-1] += weight * values[:, 1:]
-        return together
+        sums = values.clone()
+        sums[:, 1:] += weight * values[:, :-1]
+        sums[:, :-1] += weight * values[:, 1:]
+        return sums
 
 
 def correct_brightness(denoised: Tensor, bias: Tensor) -> Tensor:
-    """Add the bias of each intensity, linearly between their centres.
+    """Add the bias of each intensity, interpolated linearly between the bins' centres.
 
     Args:
         denoised: (C, h, w) float32.
@@ -141,10 +141,10 @@ def correct_brightness(denoised: Tensor, bias: Tensor) -> Tensor:
 def sampling(
     height: int, width: int, config: BrightnessConfig = BrightnessConfig()
 ) -> tuple[int, int]:
-    """Rows and columns apart that the pixels of `ResidualHistogram` are sampled.
+    """Row and column steps between the pixels that `ResidualHistogram` samples.
 
-    Odd steps, as even ones would meet only pixels of one colour of the sensor's mosaic, whose
-    noise differs from that of interpolated ones.
+    The steps are odd. Even ones would only meet pixels of one colour of the sensor's mosaic, whose
+    noise differs from that of interpolated pixels.
     """
     pixels = height * width
     columns = 1 + 2 * math.isqrt(pixels // config.sampled_pixels)
@@ -172,8 +172,8 @@ def _linear(coded: Tensor) -> Tensor:
     return light
 
 
-def _spread(bias: Tensor, known: Tensor) -> Tensor:
-    """Give intensities of too few pixels the bias of the nearest known one, (I,)."""
+def _fill_unknown(bias: Tensor, known: Tensor) -> Tensor:
+    """Give intensities with too few pixels the bias of the nearest known one, (I,)."""
     places = torch.nonzero(known).flatten()
     if not len(places):
         return torch.zeros(len(bias))

@@ -1,14 +1,16 @@
 """Confidence that a weak residual is noise, and not fine texture, film grain or dither.
 
-Demosaicking and what follows it correlate the noise of neighbouring pixels. Faint differences that
-neighbours do not share are texture just as often: in the quiet blocks, the residual is correlated
-in camera photos (DND, SIDD, RENOIR, PolyU), and hardly in noiseless ones (Kodak). What also speaks
-for noise is a floor of the same height under a good part of the blocks: above it less correlation
-is asked for, and if the floor is high, none. What rounding to 8 bits would make says nothing.
+Demosaicking and the processing after it correlate the noise of neighbouring pixels. In quiet blocks
+the residual is correlated in camera photos (DND, SIDD, RENOIR, PolyU) and hardly in noiseless ones
+(Kodak). So a weak residual without correlation may be texture.
 
-Lossy compression correlates whatever it keeps, so there more correlation is asked for, but less of
-the residual is taken for faint. Where its steps are coarse, faint texture is gone, and what looks
-like it is the compression's own noise.
+An even noise floor is evidence of noise as well: many blocks have the same low level. Then less
+correlation is required, and none if the floor is high. A level that rounding to 8 bits alone would
+cause is no evidence.
+
+Lossy compression correlates all that it keeps. More correlation is required there, but a residual
+counts as strong from a lower level on. Coarse quantisation leaves no faint texture, so a weak
+residual is noise of the compression.
 """
 
 from __future__ import annotations
@@ -38,11 +40,11 @@ def noise_confidence(
         stats: of the whole image.
         quantisation_step: mean step of the luma in lossy compression, in [0, 1] units (JPEG:
             2/255 at quality 98, 9/255 at 92, 29/255 at 75), 0 if it is not known; None if there
-            was no such compression. Counts only if `is_weak`.
-        config: its `confidence` counts.
+            was no such compression. Only used if `is_weak`.
+        config: its `confidence` and `block_stats` are used.
 
     Returns:
-        1 for camera noise and for all noise that is plainly there, less in doubt, at least
+        1 for camera noise and for strong noise, less where the residual may be texture, at least
         `ConfidenceConfig.least`.
     """
     numbers = config.confidence

@@ -1,15 +1,14 @@
 """Every number of the post-processing, documented, with its default.
 
 Each stage can be switched off, and each number can be set: `DenoiseOptions.postprocess` takes a
-`PostprocessConfig`. What a stage is worth is shown by
+`PostprocessConfig`. This command prints what a stage is worth; with `--sweep` it prints what a
+change of each number by a fifth does to every set:
 
     python -m benchmarks.postprocess DATA --sets ... --without STAGE ...
 
-and what a change of each number by a fifth does to every set by the same command with `--sweep`.
-
-Levels of noise are standard deviations, in [0, 1] units where nothing else is said: `8 / 255` is 8
-steps of an 8-bit image. A range (a, b) is a linear ramp: no effect up to a, full effect from b on.
-Blocks are squares of 8 x 8 pixels (`blocks.BLOCK_SIZE`). The residual is what the network removed.
+Noise levels are standard deviations in [0, 1] units: `8 / 255` is 8 steps of an 8-bit image. A
+range (a, b) is a linear ramp: no effect up to a, full effect from b on. Blocks are squares of 8 x 8
+pixels (`blocks.BLOCK_SIZE`). The residual is what the network removed.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class BlockStatsConfig:
-    """Which blocks count, for all stages that compare blocks with one another."""
+    """Which blocks are used, in all stages that compare blocks with one another."""
 
     max_clipped: float = 0.25
-    """Share of a block's pixels at black or white from which it says nothing of the noise."""
+    """Share of clipped pixels, at black or white, from which a block is left out."""
     uniform_contrast: float = 1e-6
-    """Difference of the brightest and darkest pixel below which a block is uniform. Float32 sums
-    of equal pixels differ by less; one step of 16 bits in red is 3e-6."""
+    """Difference between the brightest and the darkest pixel below which a block is uniform. It is
+    more than the rounding of float32, and less than a step of 16 bits in red (3e-6)."""
     quietest: float = 0.25
-    """Quantile of the blocks' residual power that is taken for that of noise alone."""
+    """Quantile of the blocks' residual power that is taken for the power of noise alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,26 +38,28 @@ class TextureConfig:
     """How much stronger than noise a residual is texture. `--without restore_texture`."""
 
     tolerance: float = 2.8
-    """Multiple of the noise's power up to which a residual is noise. The noise of one photo varies
-    up to that, by vignetting, demosaicking and in-camera noise reduction."""
+    """Multiple of the noise's power up to which a residual is noise. Within one photo the noise
+    varies that much, by vignetting, demosaicking and in-camera noise reduction."""
     detail_tolerance: float = 1.3
-    """The same for `DenoiseOptions.detail`, which brings texture back with some of the noise."""
+    """The same for `DenoiseOptions.detail`, which restores texture along with some noise."""
     textured_tolerance: float = 1.8
-    """The same where faint noise lies over texture: much of what is just within is texture."""
+    """The same in textured images with faint noise, where a residual just within `tolerance` is
+    often texture."""
     texture_excess: Range = (0.03, 0.1)
-    """How many more of the blocks are beyond `tolerance` in means of 2 x 2 pixels than pixel by
-    pixel: texture is coarser than noise. From none to `textured_tolerance`, share of blocks."""
+    """Share of blocks beyond `tolerance` in means of 2 x 2 pixels, minus the share pixel by pixel:
+    in images without texture, and in textured ones. Texture is coarser than noise."""
     faint_noise: Range = (5 / 255, 9 / 255)
-    """Noise level from which texture lowers the tolerance less, and no more at all."""
+    """Noise level up to which noise is faint, and level from which it is not."""
     edge_noise: float = 0.01
-    """Residual power that is noise in any case beside structure, as a share of the structure's
-    power: cameras reduce noise less at edges, and it is hard to see there."""
+    """Residual power beside structure that always counts as noise, as a share of the structure's
+    power. Cameras reduce noise less at edges, and it is hard to see there."""
     brightness_levels: int = 13
     """Points of the curve of noise power by brightness, evenly spaced in its square root."""
     min_blocks: int = 20
-    """Blocks of a brightness from which its noise is measured."""
+    """Fewest blocks from which the noise of a brightness is measured."""
     min_unclipped: float = 0.15
-    """Share of unclipped blocks, of those not uniform, from which anything is taken for noise."""
+    """Ratio of unclipped blocks to blocks that are not uniform up to which nothing is taken for
+    noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +67,14 @@ class AnisotropyConfig:
     """Fur and hair: an anisotropic residual is not noise. `--without restore_anisotropic`."""
 
     coherence: Range = (0.17, 0.23)
-    """Mean coherence of the structure tensor of noise, and of fur."""
+    """Mean coherence of the structure tensor: of noise, of fur."""
     chance: tuple[tuple[float, float], ...] = ((0.6, 0.0), (0.75, 0.05), (0.85, 0.12), (0.9, 0.22))
-    """Pairs of the noise's lag-1 correlation and the coherence that chance then adds: there are few
-    grains of coarse noise in a window."""
+    """Pairs of the noise's lag-1 correlation and the coherence that it has by chance. In coarse
+    noise it is high, as a window holds few grains."""
     tolerance_factor: float = 0.2
-    """Share of the tolerance that is left for fur."""
+    """The tolerance is multiplied by this in fur."""
     window: int = 2
-    """Side in blocks of the windows whose coherence is taken."""
+    """Side in blocks of the windows whose coherence is measured."""
     mean_window: int = 5
     """Side in windows over which coherence is averaged."""
 
@@ -83,41 +84,41 @@ class GraphicsConfig:
     """Keep graphics: noise leaves no block uniform. `--without keep_graphics`."""
 
     uniform_share: Range = (0.03, 0.1)
-    """Share of uniform blocks, of the unclipped, around a block of a photo, and of graphics."""
+    """Share of uniform blocks among the unclipped ones around a block: in photos, in graphics."""
     window: int = 25
-    """Side in blocks of the surroundings, an odd number."""
+    """Side in blocks of the window around a block, an odd number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfidenceConfig:
-    """How surely a weak residual is noise and not fine texture. `--without use_confidence`.
+    """Confidence that a weak residual is noise and not fine texture. `--without use_confidence`.
 
-    The lossy ranges are for images that were compressed with loss, which makes neighbouring pixels
-    share whatever it keeps.
+    The lossy ranges are for images that were compressed with loss, which correlates neighbouring
+    pixels.
     """
 
     least: float = 0.25
-    """Confidence when all speaks for texture."""
+    """Lowest confidence, when all evidence is for texture."""
     correlation: Range = (0.05, 0.25)
-    """Lag-1 correlation of the residual of texture, and of camera noise."""
+    """Lag-1 correlation of the residual: of texture, of camera noise."""
     even_correlation: Range = (0.05, 0.12)
     """The same where the noise floor is even."""
     lossy_correlation: Range = (0.35, 0.5)
-    """The same of lossy images."""
+    """The same in lossy images."""
     strong_noise: Range = (2.5 / 255, 4.0 / 255)
-    """Residual level beyond which it is noise, correlated or not."""
+    """Residual level from which it is noise, correlated or not."""
     lossy_strong_noise: Range = (2.0 / 255, 3.0 / 255)
-    """The same of lossy images."""
+    """The same in lossy images."""
     floor: Range = (1.6 / 255, 2.0 / 255)
-    """Noise level of the weakest blocks from which an even floor is noise for sure."""
+    """Level from which an even noise floor is noise, correlated or not."""
     floor_quantile: float = 0.05
     """Quantile of the blocks' noise level that is the floor."""
     evenness: Range = (1.3, 1.6)
-    """Level of the quiet blocks relative to the floor, of an even floor and of an uneven one."""
+    """Noise level of the quiet blocks over the floor: of an even floor, of an uneven one."""
     rounding: Range = (0.3 / 255, 0.5 / 255)
-    """Level that rounding to 8 bits alone makes (it is 1/255/sqrt(12)), and one that it cannot."""
+    """Level that rounding to 8 bits alone can cause (1/255/sqrt(12)), and one that it cannot."""
     coarse_step: Range = (14 / 255, 20 / 255)
-    """Mean quantisation step from which compression has left no faint texture."""
+    """Mean quantisation step from which compression leaves no faint texture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,11 +126,11 @@ class ResidualNoiseConfig:
     """Smooth residual noise in flat areas. `--without smooth_residual_noise`."""
 
     luma_sigma: float = 1 / 255
-    """Standard deviation of brightness of which half is smoothed away (guided filter's epsilon)."""
+    """Standard deviation of luma of which half is smoothed away (guided filter's epsilon)."""
     chroma_sigma: float = 2 / 255
-    """The same of colour."""
+    """The same of chroma."""
     radius: int = 2
-    """Blocks in each direction that the filter's window reaches."""
+    """Radius of the filter's window, in blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,12 +138,12 @@ class SharpnessConfig:
     """Limit sharpness to the bandwidth of demosaicked noise. `--without limit_sharpness`."""
 
     correlation: Range = (0.05, 0.2)
-    """Lag-1 correlation of white noise, and of noise that surely was demosaicked: SIDD .20 to .29,
-    RENOIR .30 to .36, PolyU .39 to .68."""
+    """Lag-1 correlation of white noise, and of clearly demosaicked noise: SIDD .20 to .29, RENOIR
+    .30 to .36, PolyU .39 to .68."""
     pull: float = 0.5
-    """Share of the way to the mean of the 3 x 3 pixels around."""
+    """Share of the way to the mean of the 3 x 3 pixels around that a pixel moves."""
     clip: float = 0.5
-    """Most that a pixel changes, relative to the noise's difference between neighbours."""
+    """Largest change of a pixel, relative to the noise's difference between neighbours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,37 +155,38 @@ class BrightnessConfig:
     residual_bins: int = 2041
     """Bins of the residual from -1 to 1, an odd number: four to a step of 8-bit images."""
     min_pixels: int = 200
-    """Pixels of an intensity from which its bias is measured; else that of the nearest counts."""
+    """Fewest pixels from which the bias of an intensity is measured; with fewer, the bias of the
+    nearest measured intensity is used."""
     neighbour_weight: float = 0.5
-    """Weight of the two intensity bins beside one."""
+    """Weight of each of the two neighbouring intensity bins."""
     skewed: float = 0.05
-    """Distance of median and mean, in standard deviations, from which noise is fully skewed."""
+    """Median minus mean, in standard deviations, from which noise counts as fully skewed."""
     standard_errors: float = 2.5
-    """Standard errors of a mean by which the median must lie above it to count at all: two of a
-    median."""
+    """Median minus mean, in standard errors of the mean, from which noise counts as skewed at all.
+    2.5 are two standard errors of a median."""
     max_clipped: float = 0.2
-    """Share of pixels at black or white from which an intensity says nothing of the tone curve;
-    below, its weight falls linearly."""
+    """Share of clipped pixels, at black or white, from which an intensity has no weight in
+    detecting the tone curve. With a smaller share, the weight rises linearly."""
     clipped_weight: float = 2.0
-    """Weight of the least clipped intensity is multiplied by this, and is at most 1."""
+    """The confidence in a tone curve is multiplied by this times the largest such weight, at most
+    by 1."""
     tone_curve: Range = (0.25, 0.5)
-    """Skewness relative to that by the sRGB curve: of noise that no curve has bent, and of noise
-    that one has."""
+    """Skewness relative to that of noise under the sRGB curve: without a tone curve, with one."""
     light_share: float = 0.5
-    """Of the bias under a tone curve, how much is by the mean in linear light; the rest is by the
-    median. In shadows that clip at black the first is too bright, the second too dark."""
+    """Share of the mean in linear light in the bias under a tone curve; the rest is the median. In
+    shadows that clip at black the mean is too bright and the median too dark."""
     dense_pixels: int = 1 << 17
-    """Pixels of an image from which only every third sampled row is measured."""
+    """Pixels of an image from which rows are sampled three times as sparsely as columns."""
     sampled_pixels: int = 1 << 21
-    """Pixels of an image from which only some are measured, about as many as in this many."""
+    """Pixels of an image from which columns are skipped as well, more in larger images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PostprocessConfig:
     """Stages of the post-processing, and their numbers.
 
-    All but `keep_graphics`, `restore_anisotropic` and `use_confidence`, which refine
-    `restore_texture`, work apart from one another.
+    `restore_anisotropic`, `keep_graphics` and `use_confidence` refine `restore_texture`. The others
+    are independent.
     """
 
     restore_texture: bool = True
@@ -194,7 +196,7 @@ class PostprocessConfig:
     keep_graphics: bool = True
     """Leave drawings and screenshots as they are."""
     use_confidence: bool = True
-    """Blend a weak residual back as far as it may be texture."""
+    """Blend a weak residual back in so far as it may be texture."""
     smooth_residual_noise: bool = True
     """Smooth the faint noise that the network leaves in flat areas."""
     limit_sharpness: bool = True

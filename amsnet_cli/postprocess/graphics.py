@@ -10,10 +10,10 @@ from amsnet_cli.postprocess.config import PostprocessConfig
 
 
 def graphics(stats: BlockStats, config: PostprocessConfig = PostprocessConfig()) -> Tensor:
-    """How surely the surroundings of each block are graphics, (h, w) in [0, 1].
+    """Confidence that the surroundings of each block are graphics, (h, w) in [0, 1].
 
-    Noise leaves no block uniform but those it cannot reach, at black and white: of the photos of
-    SIDD, RENOIR and PolyU hardly one block in a thousand is.
+    Noise leaves no block uniform, except where it is clipped at black or white. In the photos of
+    SIDD, RENOIR and PolyU hardly one block in a thousand is uniform.
     """
     numbers = config.graphics
 

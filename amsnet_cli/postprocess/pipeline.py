@@ -5,7 +5,7 @@
     corrector = Corrector(statistics.finish(), ...)
     for rows in image: corrector.apply(noisy, denoised, below=...)
 
-So an image is never held as floats; parts are whole blocks high, see `row_parts`.
+So a whole image is never held as floats. Parts are whole blocks high, see `row_parts`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from amsnet_cli.postprocess.sharpness import clip_radius, limit_sharpness
 from amsnet_cli.postprocess.texture import blend_residual, blend_weights
 
 PIXELS_AT_A_TIME = 1 << 18
-"""Pixels of a part, about."""
+"""Approximate number of pixels of a part."""
 
 Strength = float | Literal["auto"]
 
@@ -37,9 +37,9 @@ class BlendSettings:
     """How much of the residual is removed.
 
     Attributes:
-        luma: share of its luma, in [0, 1]; "auto" removes all but what surely is texture.
+        luma: share of its luma, in [0, 1]; "auto" removes all except clear texture.
         chroma: the same of its chroma.
-        detail: how much of the luma that is likely texture comes back, in [0, 1].
+        detail: share of the likely texture that is restored in luma, in [0, 1].
         corrections: whether brightness, residual noise and sharpness are corrected as well.
     """
 
@@ -51,7 +51,7 @@ class BlendSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageStatistics:
-    """What is known of an image and its residual.
+    """Statistics of an image and its residual.
 
     Attributes:
         blocks: per-block statistics.
@@ -82,7 +82,7 @@ class Statistics:
         self._config = config
         self._blocks: BlockStack[BlockStats] = BlockStack(height)
         self._residuals = ResidualHistogram(channels, config)
-        self._rows_apart, self._columns_apart = sampling(height, width, config.brightness)
+        self._row_step, self._column_step = sampling(height, width, config.brightness)
         self._top = 0
 
     def add(self, noisy: Tensor, denoised: Tensor, *, above: int, below: int) -> None:
@@ -91,12 +91,12 @@ class Statistics:
         Args:
             noisy: (C, above + H + below, W) float32 in [0, 1]; H as from `row_parts`.
             denoised: the same shape.
-            above: 1 where the row above is given as well, for gradients, else 0.
-            below: the same of the row below.
+            above: 1 if the row above is included, for gradients, else 0.
+            below: the same for the row below.
         """
         height = noisy.shape[1] - above - below
-        first = above + -self._top % self._rows_apart
-        sampled = np.s_[:, first : above + height : self._rows_apart, :: self._columns_apart]
+        first = above + -self._top % self._row_step
+        sampled = np.s_[:, first : above + height : self._row_step, :: self._column_step]
         self._residuals.add(noisy[sampled], denoised[sampled])
         stats = block_stats(noisy, denoised, above=above, below=below, config=self._config)
         self._blocks.add(stats)
@@ -114,8 +114,9 @@ class Corrector:
         statistics: of the whole image.
         settings: how much of the residual is removed.
         quantisation_step: see `confidence.noise_confidence`.
-        white_noise: whether the noise is white and the network was made for that: then it surely
-            is noise, and only a tone curve can bias its brightness.
+        white_noise: whether the noise is white and the network was trained for that. Then the
+            residual counts as noise with confidence 1, and only a tone curve can bias its
+            brightness.
         config: see `PostprocessConfig`.
     """
 
@@ -153,7 +154,7 @@ class Corrector:
 
         Args:
             noisy: (C, H, W) float32 in [0, 1]; H as from `row_parts`.
-            denoised: (C, H + below, W), with the row below, but for the last rows of the image.
+            denoised: (C, H + below, W), with the row below, except for the last rows of the image.
 
         Returns:
             (C, H, W).
@@ -186,7 +187,7 @@ def row_parts(height: int, width: int) -> list[tuple[int, int]]:
 
 
 def memory_needed(height: int, width: int) -> int:
-    """Bytes that the post-processing takes besides the stored pixels, as it was measured."""
+    """Bytes that the post-processing takes besides the stored pixels (measured)."""
     per_part = 24 * 3 * 4 * max(PIXELS_AT_A_TIME, BLOCK_SIZE * width)
     blocks = 3 * height * width
     return per_part + blocks

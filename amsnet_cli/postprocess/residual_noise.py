@@ -1,10 +1,10 @@
 """Smooth the residual noise that the network leaves in flat areas (self-guided filter).
 
-A network that is not told the noise level hedges: of faint noise it removes some, and of colour
-noise, which in photos is often coarser than the network can tell from shading, hardly any. Where
-the denoised image varies less than noise does, the guided filter with the image as its own guide
-takes the rest (He, Sun and Tang, "Guided image filtering", ECCV 2010), computed from block means
-(He and Sun, "Fast guided filter", 2015).
+The network does not know the noise level, so it removes only a part of faint noise. It removes
+hardly any coarse colour noise, which looks like shading. Where the denoised image varies less than
+noise does, a guided filter with the image as its own guide removes the rest (He, Sun and Tang,
+"Guided image filtering", ECCV 2010). It is computed from block means (He and Sun, "Fast guided
+filter", 2015).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def smoothing_weights(stats: BlockStats, config: PostprocessConfig = Postprocess
 
     Args:
         stats: of the whole image.
-        config: its `residual_noise` counts.
+        config: only its `residual_noise` is used.
 
     Returns:
         (3 + C, h, w): the share that is kept of luma and chroma, and the offset that replaces the
@@ -76,7 +76,7 @@ def _repeat_edges(blocks: Tensor, radius: int) -> Tensor:
 
 
 def _extrapolate_edges(blocks: Tensor, radius: int) -> Tensor:
-    """Pad (N, h, w) as it goes on: with edges repeated, shading would look flatter there."""
+    """Pad (N, h, w) by odd reflection: with edges repeated, gradients would look flatter there."""
     if min(blocks.shape[1:]) <= radius:
         return _repeat_edges(blocks, radius)
     reflected = F.pad(blocks[None], (radius,) * 4, mode="reflect")[0]

@@ -1,11 +1,11 @@
 """Limit sharpness to the bandwidth of demosaicked noise.
 
-A sensor sees one colour at each pixel, so a camera interpolates the rest, and whatever has gone
-through that, light or noise, is shared by neighbouring pixels. A network that has learned from
-photos of any sharpness still draws some edges as crisp as a pixel. Where the noise shows that the
-photo was demosaicked, each pixel is pulled towards the mean around, by no more than a share of the
-noise's difference between neighbours: strong edges and the detail of nearly noiseless photos stay,
-and white noise, as of photos that were reduced in size, changes nothing.
+A sensor measures one colour at each pixel, and the camera interpolates the other two. This smooths
+both light and noise over neighbouring pixels. The network has learned from photos of any sharpness,
+so it still draws some edges too sharp. Where the noise shows that the photo was demosaicked, each
+pixel is pulled towards the mean around it. It moves at most by a share of the noise's difference
+between neighbours, so strong edges stay, and so does the detail of nearly noiseless photos. Under
+white noise, as in photos that were reduced in size, nothing changes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def clip_radius(stats: BlockStats, config: PostprocessConfig = PostprocessConfig
 
     Args:
         stats: of the whole image.
-        config: its `sharpness` counts.
+        config: its `sharpness` and `block_stats` are used.
 
     Returns:
         (1, h, w) in [0, 1] units: a share of the standard deviation that white noise of the same
@@ -48,9 +48,9 @@ def limit_sharpness(
     Args:
         image: (C, above + H + below, W) float32.
         clip_radius: (1, H, W), from `clip_radius` by `blocks.upsample_blocks`.
-        above: 1 where the row above is given as well, else 0: the first row is repeated.
-        below: the same of the row below.
-        config: its `sharpness` counts.
+        above: 1 if the image includes the row above, else 0: then the first row is repeated.
+        below: the same for the row below.
+        config: only its `sharpness` is used.
 
     Returns:
         (C, H, W).

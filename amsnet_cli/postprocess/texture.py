@@ -1,9 +1,9 @@
 """Restore texture: blend the result back towards the input where the residual is not noise.
 
-A network takes fine texture for noise now and then: a mesh, a weave, print. No clean image is
-needed to notice: noise of one brightness is everywhere about as strong, so where the residual is
-stronger than in the quietest blocks of that brightness, structure went with it. There the noisy
-pixels come back, in luma and chroma apart.
+A network sometimes takes fine texture for noise: a mesh, a weave, print. This shows without a clean
+image. Noise is about equally strong wherever the brightness is the same. So where the residual is
+stronger than in the quietest blocks of that brightness, structure was removed as well. There the
+noisy pixels are blended back, luma and chroma separately.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def blend_weights(
     confidence: float,
     config: PostprocessConfig = PostprocessConfig(),
 ) -> Tensor:
-    """Per-block share of the residual that is removed for good; linear in all three numbers.
+    """Per-block share of the residual that is removed; linear in `luma`, `chroma` and `detail`.
 
     Args:
         stats: of the whole image.
-        luma: share of the luma, in [0, 1]; None for all but what surely is texture.
+        luma: share of the luma, in [0, 1]; None for all except clear texture.
         chroma: the same of the chroma.
-        detail: how much of the luma that is likely texture comes back, in [0, 1].
+        detail: share of the likely texture that is restored in luma, in [0, 1].
         confidence: that the residual is noise, see `noise_confidence`.
         config: see `PostprocessConfig`.
 
@@ -57,7 +57,7 @@ def noise_gain(
     confidence: float,
     config: PostprocessConfig = PostprocessConfig(),
 ) -> Tensor:
-    """Per-block fraction of the residual that is noise, by all stages that are switched on.
+    """Per-block fraction of the residual that is noise, by the stages that are switched on.
 
     Args:
         stats: of the whole image.
@@ -84,20 +84,20 @@ def wiener_gain(
 ) -> Tensor:
     """Wiener gain: the fraction of the residual that is noise, per block.
 
-    Luma is judged twice, pixel by pixel and in means of 2 x 2 pixels: texture of cloth, fur and
-    wood is coarser than noise, and shows there first.
+    Luma is tested pixel by pixel and in means of 2 x 2 pixels. The texture of cloth, fur and wood
+    is coarser than noise, so it shows first in the means.
 
     Args:
         stats: of the whole image.
         tolerance: multiple of the noise's power that is still noise.
-        confidence: see `noise_confidence`; beside strong structure a little more is noise if it
-            is high.
+        confidence: see `noise_confidence`; if it is high, a little more counts as noise beside
+            strong structure.
         config: see `PostprocessConfig`.
 
     Returns:
-        (2, h, w) float32 in [0, 1], of luma and chroma: 1 up to the tolerance, from there the share
-        of noise in the sum of noise and structure. All 0 where hardly a block shows the noise, as
-        on a page of black and white print.
+        (2, h, w) float32 in [0, 1], of luma and chroma: 1 up to the tolerance, above it the share
+        of noise in the sum of noise and structure. All 0 if hardly any block shows the noise, as on
+        a page of black and white print.
     """
     numbers = config.texture
     if stats.unclipped.sum() <= numbers.min_unclipped * (~stats.uniform).sum():
@@ -121,12 +121,12 @@ def wiener_gain(
 
 
 def blend_residual(noisy: Tensor, denoised: Tensor, luma: Tensor, chroma: Tensor) -> Tensor:
-    """Put back what of the residual is not removed for good; linear in both shares.
+    """Add the part of the residual that is not removed back; linear in both shares.
 
     Args:
         noisy: (C, H, W) float32.
         denoised: the same shape.
-        luma: (1, H, W) share in [0, 1] of the residual's luma that is removed for good.
+        luma: (1, H, W) share in [0, 1] of the residual's luma that is removed.
         chroma: the same of its chroma; no effect on grey.
 
     Returns:
@@ -139,16 +139,17 @@ def blend_residual(noisy: Tensor, denoised: Tensor, luma: Tensor, chroma: Tensor
 def _texture_tolerance(
     found: Tensor, noise: Tensor, stats: BlockStats, config: PostprocessConfig
 ) -> float:
-    """Multiple of the noise's power up to which a residual is noise, less in textured images.
+    """Multiple of the noise's power up to which a residual is noise; lower in textured images.
 
-    Texture is coarser than noise. Noise that is stronger in places, beside edges or where shadows
-    were lifted, is as much too strong pixel by pixel as in means of 2 x 2.
+    Texture is coarser than noise, so more blocks exceed the tolerance in means of 2 x 2 than pixel
+    by pixel. Locally stronger noise, beside edges or where shadows were lifted, exceeds it equally
+    often in both.
 
     Args:
         found: (2, h, w) residual power of luma, pixel by pixel and in means of 2 x 2.
-        noise: (2, h, w) what it is in quiet blocks of the same brightness.
+        noise: (2, h, w) the same in quiet blocks of equal brightness.
         stats: of the whole image.
-        config: its `texture` counts.
+        config: its `texture` and `block_stats` are used.
     """
     numbers = config.texture
     beyond = found > numbers.tolerance * noise
@@ -160,7 +161,7 @@ def _texture_tolerance(
 
 
 def _noise_power(powers: Tensor, stats: BlockStats, config: PostprocessConfig) -> Tensor:
-    """Power of the noise at each block's brightness, by the quiet blocks of that brightness.
+    """Power of the noise at each block's brightness, from the quiet blocks of that brightness.
 
     The curve is sampled evenly in the square root of brightness: where black clips the noise, its
     power grows several times over the darkest tenth of the range.
@@ -168,7 +169,7 @@ def _noise_power(powers: Tensor, stats: BlockStats, config: PostprocessConfig) -
     Args:
         powers: (N, h, w) of the residual.
         stats: of the whole image.
-        config: its `texture` and `block_stats` count.
+        config: its `texture` and `block_stats` are used.
 
     Returns:
         (N, h, w).

@@ -24,7 +24,7 @@ def write_fit_page(
     Args:
         path: of the page.
         title: plain text.
-        about: paragraphs: what the photos are, what came of the fit.
+        about: paragraphs that describe the photos and the result of the fit.
         settings: names and values.
         curve: in the order of the steps.
         comparisons: photos before and after with their names; those without pictures are only

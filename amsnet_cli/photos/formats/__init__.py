@@ -10,6 +10,7 @@ from pathlib import Path
 from amsnet_cli.photos.formats import (
     avif,
     bmp,
+    dng,
     exr,
     gif,
     hdr,
@@ -29,7 +30,10 @@ from amsnet_cli.photos.formats.format import Format
 _MODULES = (jpeg, png, tiff, webp, avif, heic, jxl, exr, psd, jp2, hdr, bmp, gif, pnm, raw)
 FORMATS: tuple[Format, ...] = tuple(module.FORMAT for module in _MODULES)
 PHOTO_SUFFIXES = frozenset(suffix for known in FORMATS for suffix in known.suffixes)
-WRITABLE = {suffix: known for known in FORMATS if known.write for suffix in known.suffixes}
+WRITABLE = {
+    **{suffix: known for known in FORMATS if known.write for suffix in known.suffixes},
+    **dict.fromkeys(dng.FORMAT.suffixes, dng.FORMAT),
+}
 NAMES = " or ".join([", ".join(known.name for known in FORMATS[:-1]), FORMATS[-1].name])
 """What can be read, for messages."""
 

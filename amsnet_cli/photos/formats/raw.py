@@ -1,35 +1,36 @@
-"""Camera RAW files, developed by LibRaw in a process of its own (`libraw.py`)."""
+"""Camera RAW files, read and developed by LibRaw in a process of its own (`libraw.py`)."""
 
 from __future__ import annotations
 
 import json
-import struct
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from amsnet_cli.errors import PhotoError
-from amsnet_cli.photos import colour, exif, ifd, xmp
-from amsnet_cli.photos.formats import jpeg_segments
+from amsnet_cli.photos import colour, dng_tags, exif, ifd, xmp
+from amsnet_cli.photos.dng_tags import DngTags
 from amsnet_cli.photos.formats.format import Format
+from amsnet_cli.photos.formats.raw_exif import exif_of
 from amsnet_cli.photos.formats.tiff import IPTC, XMP
-from amsnet_cli.photos.ifd import Directory, MalformedError
+from amsnet_cli.photos.ifd import MalformedError
 from amsnet_cli.photos.metadata import marked_upright
-from amsnet_cli.photos.photo import Photo
-
-_CR3_HEAD = 1 << 20
-"""Bytes at the beginning of a CR3 file that hold its metadata."""
-_DESCRIPTIVE = frozenset(
-    {
-        *(0x010E, exif.MAKE, exif.MODEL, exif.ORIENTATION, exif.SOFTWARE, 0x0132, 0x013B, 0x8298),
-        *(ifd.EXIF_IFD, ifd.GPS_IFD),
-    }
+from amsnet_cli.photos.mosaic import (
+    Box,
+    ColourMatrix,
+    Mosaic,
+    MosaicPhoto,
+    NotAMosaicError,
+    within,
 )
-"""Tags that describe the picture; the others are of the sensor or of a thumbnail."""
+from amsnet_cli.photos.photo import Photo
+from amsnet_cli.photos.pixel_codec import with_depth
+
 _SIGNATURES = (
     *(b"FUJIFILMCCD-RAW", b"\0MRM", b"FOVb", b"IIU\0", b"IIRO", b"IIRS", b"MMOR"),
     b"II*\0\x10\0\0\0CR",
@@ -61,7 +62,8 @@ class RawOptions:
 def read(path: Path, content: bytes, options: RawOptions = RawOptions()) -> Photo:
     """Develop a RAW file.
 
-    The camera's black and white levels are used, nothing is brightened, the picture is upright.
+    The camera's black and white levels are used, the picture is upright. Nothing is brightened but
+    as a DNG file says (BaselineExposure), and its DefaultCrop is shown.
 
     Args:
         path: for messages.
@@ -69,41 +71,151 @@ def read(path: Path, content: bytes, options: RawOptions = RawOptions()) -> Phot
         options: see `RawOptions`.
 
     Returns:
-        RGB float32 with 0 for black and 1 for white, noise below black included, to be written
-        with 16 bits; its colour profile, and the camera's EXIF.
+        RGB, or grey of monochrome sensors, float32 with 0 for black and 1 for white, noise below
+        black included, to be written with 16 bits; its colour profile, and the camera's EXIF.
 
     Raises:
         PhotoError: LibRaw cannot open or develop the file, or it is cut short.
     """
+    return _photo(path, content, options)
+
+
+def develop(
+    path: Path, content: bytes, mosaic: Mosaic, options: RawOptions = RawOptions()
+) -> Photo:
+    """Develop a RAW file with another mosaic in place of its own, and nothing else changed.
+
+    Args:
+        path: for messages.
+        content: the file.
+        mosaic: as from `read_mosaic`, with other values.
+        options: see `RawOptions`.
+
+    Returns:
+        See `read`. With the file's own mosaic it is the same photo.
+
+    Raises:
+        PhotoError: see `read`.
+    """
+    return _photo(path, content, options, mosaic.values)
+
+
+def read_undeveloped(path: Path, content: bytes) -> MosaicPhoto:
+    """Read a RAW file without developing it.
+
+    Args:
+        path: for messages.
+        content: the file.
+
+    Raises:
+        NotAMosaicError: see `read_mosaic`.
+        PhotoError: see `read`.
+    """
+    mosaic = read_mosaic(path, content)
+    return MosaicPhoto(
+        pixels=mosaic.values[..., None], exif=exif_of(content), mosaic=mosaic, content=content
+    )
+
+
+def with_mosaic(photo: MosaicPhoto, mosaic: Mosaic) -> MosaicPhoto:
+    """Return a photo with another mosaic."""
+    return replace(photo, mosaic=mosaic, pixels=mosaic.values[..., None])
+
+
+def develop_preview(path: Path, content: bytes, mosaic: Mosaic) -> NDArray[np.uint8]:
+    """Develop a small picture of another mosaic for viewing.
+
+    Args:
+        path: for messages.
+        content: the file.
+        mosaic: as from `read_mosaic`, with other values.
+
+    Returns:
+        (H, W, 1) or (H, W, 3), half as large as the photo, in sRGB, not turned.
+
+    Raises:
+        PhotoError: see `read`.
+    """
+    photo = _photo(path, content, RawOptions(), mosaic.values, preview=True)
+    return with_depth(photo, 8).pixels
+
+
+def read_mosaic(path: Path, content: bytes) -> Mosaic:
+    """Read the mosaic of a RAW file.
+
+    Args:
+        path: for messages.
+        content: the file.
+
+    Raises:
+        NotAMosaicError: it holds none, or one with other colours than red, green and blue.
+        PhotoError: see `read`.
+    """
+    tags = dng_tags.read(content)
+    answer, pixels, complaints = _run_libraw(path, content, tags, {})
+    if complaints:
+        raise PhotoError(f"{path}: parts of the file are damaged", "copy it again from the card")
+    frame = pixels.reshape(answer["shape"])
+    area = _box(answer["area"])
+    balance, matrix = answer["balance"], answer["matrix"]
+    neutral = None if balance is None else min(balance) / np.array(balance)
+    mosaic = Mosaic(
+        frame=frame, area=area, crop=_box(answer["crop"]),
+        colours=np.array(answer["colours"], np.uint8), black=np.array(answer["black"]),
+        white=answer["white"], saturation=answer["saturation"],
+        masked=_borders(frame.shape, area),
+        neutral=None if neutral is None else (neutral[0], neutral[1], neutral[2]),
+        colour_matrices=()
+        if matrix is None
+        else (ColourMatrix(illuminant=dng_tags.D65, matrix=np.array(matrix)),),
+        orientation=answer["orientation"],
+    )  # fmt: skip
+    block = exif_of(content)
+    make, model = exif.maker_and_model(block)
+    mosaic = replace(mosaic, make=make, model=model, iso=exif.camera_of(block)[1])
+    if tags is None:
+        return mosaic
+    black = tags.black_from(area)
+    return replace(
+        mosaic,
+        black=mosaic.black if black is None else black,
+        masked=tags.masked_areas or mosaic.masked,
+        neutral=tags.neutral,
+        colour_matrices=tags.colour_matrices or mosaic.colour_matrices,
+        noise_profile=tags.noise_profile,
+        baseline_exposure=tags.baseline_exposure,
+        crop=within(tags.crop, area),
+        opcodes=tags.opcodes,
+    )
+
+
+def _photo(
+    path: Path,
+    content: bytes,
+    options: RawOptions,
+    values: NDArray[np.uint16] | None = None,
+    *,
+    preview: bool = False,
+) -> Photo:
     linear = options.development == "linear"
-    settings = {
+    tags = dng_tags.read(content)
+    settings: dict[str, Any] = {
         "white_balance": "auto" if options.development == "auto" else "camera",
         "space": "Rec2020" if linear else "sRGB",
         "highlights": options.highlights,
+        "preview": preview,
     }
-    program = [sys.executable, str(Path(__file__).with_name("libraw.py")), json.dumps(settings)]
-    try:
-        done = subprocess.run(
-            program, input=content, capture_output=True, check=False,
-            timeout=120 + 4e-6 * len(content),
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise _refusal(path, "it takes too long") from error
-    complaints = done.stderr.decode(errors="replace")
-    if done.returncode:
-        raise _refusal(path, "it crashes on it")
-    start = done.stdout.find(b"\n") + 1
-    answer = json.loads(done.stdout[:start])
-    if "error" in answer:
-        raise _refusal(path, answer["error"])
-    if any(words in complaints for words in _CUT_SHORT):
-        raise PhotoError(f"{path}: damaged or cut short", "copy it again from the camera's card")
-    pixels = np.frombuffer(done.stdout, np.uint16, offset=start)
+    if tags is not None:
+        settings["crop"] = tags.crop
+        if tags.neutral and tags.told_as_white_xy:
+            settings["balance"] = [1 / value for value in tags.neutral]
+    answer, pixels, complaints = _run_libraw(path, content, tags, {"develop": settings}, values)
     light = pixels.reshape(answer["shape"]).astype(np.float32)
     light *= answer["scale"]
     light += answer["offset"]
-    estimated = answer["estimated"] and light.shape[2] == 3
-    notes = ["no white balance in the file, estimated"] if estimated else []
+    if tags is not None and tags.baseline_exposure:
+        light = _exposed(light, tags.baseline_exposure, linear=linear)
+    notes = ["no white balance in the file, estimated"] if answer["estimated"] else []
     if complaints:
         notes.append("parts of the file are damaged")
     packet = ifd.value_of(content, XMP)
@@ -118,6 +230,72 @@ def read(path: Path, content: bytes, options: RawOptions = RawOptions()) -> Phot
         notes=tuple(notes),
     )
     return marked_upright(photo)
+
+
+def _run_libraw(
+    path: Path,
+    content: bytes,
+    tags: DngTags | None,
+    task: dict[str, Any],
+    values: NDArray[np.uint16] | None = None,
+) -> tuple[dict[str, Any], NDArray[np.uint16], str]:
+    """Run `libraw.py`: its answer, the pixels in a row, and what LibRaw complains of."""
+    colours = None if tags is None else tags.colours
+    if colours is not None:
+        task = {**task, "colours": colours.tolist()}
+    task = {**task, "length": len(content)}
+    program = [sys.executable, str(Path(__file__).with_name("libraw.py")), json.dumps(task)]
+    given = content if values is None else b"".join([content, np.ascontiguousarray(values).data])
+    try:
+        done = subprocess.run(
+            program, input=given, capture_output=True, check=False,
+            timeout=120 + 4e-6 * len(content),
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise _refusal(path, "it takes too long") from error
+    complaints = done.stderr.decode(errors="replace")
+    if done.returncode:
+        raise _refusal(path, "it crashes on it")
+    start = done.stdout.find(b"\n") + 1
+    answer = json.loads(done.stdout[:start])
+    if "no_mosaic" in answer:
+        raise NotAMosaicError(f"{path}: {answer['no_mosaic']}", "denoise it after development")
+    if "error" in answer:
+        raise _refusal(path, answer["error"])
+    if any(words in complaints for words in _CUT_SHORT):
+        raise PhotoError(f"{path}: damaged or cut short", "copy it again from the camera's card")
+    return answer, np.frombuffer(done.stdout, np.uint16, offset=start), complaints
+
+
+def _exposed(light: NDArray[np.float32], stops: float, *, linear: bool) -> NDArray[np.float32]:
+    """Brighten or darken by stops; white stays white, and nothing becomes brighter than it.
+
+    Darkened pictures for viewing keep their white by a parabola from a quarter of it on, which
+    begins with the slope of the straight part.
+    """
+    exposed: NDArray[np.float32] = light * np.float32(2.0**stops)
+    if stops > 0:
+        np.minimum(exposed, np.maximum(light, 1), out=exposed)
+    elif not linear:
+        bend = np.float32(16 / 9 * (1 - 2.0**stops))
+        exposed += bend * np.maximum(light - np.float32(0.25), 0) ** 2
+    return exposed
+
+
+def _borders(shape: tuple[int, ...], area: Box) -> tuple[Box, ...]:
+    """Return the strips above and to the left of the active area, and below and to the right."""
+    top, bottom, left, right = area
+    height, width = shape
+    strips = (
+        (0, top, left, right), (bottom, height, left, right),
+        (top, bottom, 0, left), (top, bottom, right, width),
+    )  # fmt: skip
+    return tuple(strip for strip in strips if strip[0] < strip[1] and strip[2] < strip[3])
+
+
+def _box(numbers: list[int]) -> Box:
+    top, bottom, left, right = numbers
+    return top, bottom, left, right
 
 
 FORMAT = Format(
@@ -148,47 +326,6 @@ def is_raw(content: bytes) -> bool:
         return False
     kinds = (ifd.first_number(page.get(_PHOTOMETRIC), order, 0) for page in pages)
     return any(kind in _SENSOR_VALUES for kind in kinds)
-
-
-def exif_of(content: bytes) -> bytes | None:
-    """Make an EXIF block of camera, exposure, place and author.
-
-    Most RAW files are TIFF files. Fujifilm's RAF holds a JPEG with the EXIF, whose place is in its
-    header; Canon's CR3 holds the directories as TIFF files of their own, in boxes of ISO 14496-12.
-
-    Returns:
-        The block, or None where there is nothing to keep.
-    """
-    if content.startswith(b"FUJIFILMCCD-RAW ") and len(content) > 92:
-        place, length = struct.unpack_from(">II", content, 84)
-        return jpeg_segments.exif_of(content[place : place + length])
-    if content[4:12] == b"ftypcrx ":
-        return _exif_of_boxes(content[:_CR3_HEAD])
-    try:
-        tree = ifd.read_tree(content)
-    except MalformedError:
-        return None
-    return exif.make_block(_descriptive(tree), ifd.byte_order(content))
-
-
-def _exif_of_boxes(content: bytes) -> bytes | None:
-    parts: list[Directory] = []
-    for name in (b"CMT1", b"CMT2", b"CMT4"):  # the first directory, EXIF, GPS
-        at = content.find(name)
-        size = struct.unpack_from(">I", content, at - 4)[0] if at >= 4 else 8
-        block = content[at + 4 : at - 4 + size]
-        try:
-            parts.append(ifd.reordered(ifd.read_tree(block), ifd.byte_order(block), "<"))
-        except MalformedError:
-            parts.append({})
-    first, exposure, place = parts
-    tree = _descriptive(first)
-    tree |= {tag: part for tag, part in ((ifd.EXIF_IFD, exposure), (ifd.GPS_IFD, place)) if part}
-    return exif.make_block(tree, "<")
-
-
-def _descriptive(tree: Directory) -> Directory:
-    return {tag: item for tag, item in tree.items() if tag in _DESCRIPTIVE}
 
 
 def _profile(channels: int, *, linear: bool) -> bytes:

@@ -1,0 +1,160 @@
+"""Denoise the mosaic of a RAW file, before it is developed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from amsnet_cli.core.networks.mosaic import denoise_stabilised
+from amsnet_cli.device import fast_precision
+from amsnet_cli.errors import PhotoError
+from amsnet_cli.inference.tiles import Tile, plan_tiles, run_in_bands
+from amsnet_cli.mosaic_model import MosaicModel
+from amsnet_cli.noise.sensor import SensorNoise
+from amsnet_cli.noise.sensor_estimate import estimate_sensor_noise
+from amsnet_cli.photos.geometry import window_starts
+from amsnet_cli.photos.mosaic import Mosaic
+
+LEAST_SIDE = 32
+"""Photosites to the side of the smallest mosaic that is denoised."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MosaicOptions:
+    """How a mosaic is denoised.
+
+    Attributes:
+        strength: how much, 0 to 1: 0 keeps the mosaic bit for bit, 1 is the network's output.
+        tile: longest side of the parts that are denoised at once, in photosites.
+        overlap: photosites by which parts overlap at least.
+        windows: windows to a side of the mosaic in which its noise is measured.
+        window: side of such a window, in photosites; a multiple of 6 and of the blocks measured.
+    """
+
+    strength: float = 1.0
+    tile: int = 1024
+    overlap: int = 64
+    windows: int = 4
+    window: int = 480
+
+
+@dataclass(frozen=True, kw_only=True)
+class SensorNoiseFound:
+    """The noise of a mosaic, and how it is known.
+
+    Attributes:
+        laws: one for all colours, or for red, green and blue.
+        source: "NoiseProfile" of the file, or "estimate" from the mosaic.
+    """
+
+    laws: tuple[SensorNoise, ...]
+    source: str
+
+
+def find_noise(mosaic: Mosaic, options: MosaicOptions = MosaicOptions()) -> SensorNoiseFound:
+    """Return the noise that the file states, else an estimate from the mosaic.
+
+    Raises:
+        PhotoError: too little of the picture is free of clipping.
+    """
+    if mosaic.noise_profile:
+        # A law without a slope has no stabilising transform: give it a small one.
+        laws = [SensorNoise(a=max(s, o / 100), b=o) for s, o in mosaic.noise_profile]
+        return SensorNoiseFound(laws=tuple(laws), source="NoiseProfile")
+    light, planes = torch.from_numpy(mosaic.light()), torch.from_numpy(mosaic.planes())
+    parts = [_sampled(plane, options) for plane in (light[None], planes)]
+    found = estimate_sensor_noise(parts[0][0], parts[1], iso=mosaic.iso)
+    if found is None:
+        raise PhotoError("too little of the picture is neither black nor white to see its noise")
+    return SensorNoiseFound(laws=(found,), source="estimate")
+
+
+def denoise_mosaic(
+    mosaic: Mosaic,
+    model: MosaicModel,
+    noise: SensorNoiseFound,
+    options: MosaicOptions = MosaicOptions(),
+    *,
+    device: torch.device,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> Mosaic:
+    """Denoise a mosaic whose noise is known.
+
+    Photosites at which the sensor clips keep their values, so that highlights stay white.
+
+    Args:
+        mosaic: of any size.
+        model: for mosaics.
+        noise: as from `find_noise`.
+        options: see `MosaicOptions`.
+        device: where to compute.
+        progress: called with the fraction done.
+
+    Returns:
+        The mosaic with other values, and the NoiseProfile that is left: none at full strength.
+    """
+    values = mosaic.values
+    if options.strength == 0 or min(values.shape) < LEAST_SIDE:
+        return mosaic
+    height, width = values.shape
+    planes = mosaic.planes()
+    light = mosaic.light()
+    network = model.network.to(device)
+    align = network.multiple * 3  # of the six photosites of X-Trans, too
+    tiles = plan_tiles((height, width), options.tile, options.overlap, align)
+    done = 0
+
+    def denoised(tile: Tile) -> Tensor:
+        nonlocal done
+        y = torch.from_numpy(light)[None, None]
+        noisy = tile.of(y).to(device)
+        colours = tile.of(torch.from_numpy(planes)[None]).to(device)
+        law = _law_of(noise, colours)
+        hidden = torch.zeros_like(noisy, dtype=torch.bool)
+        sigma = law.sigma.to(noisy).reshape(1, 1, 1, 1) if law.sigma.dim() == 0 else law.sigma
+        with torch.no_grad(), fast_precision(device, network.runs_in_bfloat16):
+            stabilised = denoise_stabilised(network, law.stabilise(noisy), sigma, colours, hidden)
+        done += 1
+        progress(done / len(tiles))
+        return law.unstabilise(stabilised).float()
+
+    result = light.copy()
+    for top, band in run_in_bands(denoised, tiles):
+        part = result[top : top + band.shape[2]]
+        part += options.strength * (band[0, 0].numpy() - part)
+    changed = mosaic.with_light(result)
+    clipped = values >= mosaic.saturation
+    kept = mosaic.with_values(np.where(clipped, values, changed.values))
+    left = (1 - options.strength) ** 2
+    profile = tuple((left * s, left * o) for s, o in mosaic.noise_profile) if left else ()
+    return replace(kept, noise_profile=profile)
+
+
+def _law_of(noise: SensorNoiseFound, colours: Tensor) -> SensorNoise:
+    """Return one law, or one for each photosite of a (1, 3, H, W) tile."""
+    if len(noise.laws) == 1:
+        return noise.laws[0]
+    a, b = (
+        sum(float(value) * colours[:, c : c + 1] for c, value in enumerate(values))
+        for values in zip(*((law.a, law.b) for law in noise.laws), strict=True)
+    )
+    assert isinstance(a, Tensor) and isinstance(b, Tensor)
+    return SensorNoise(a=a, b=b)
+
+
+def _sampled(planes: Tensor, options: MosaicOptions) -> Tensor:
+    """Put windows of (C, H, W) side by side, in the same phase of the mosaic."""
+    size = options.window
+    if min(planes.shape[1:]) < options.windows * size:
+        return planes
+    rows, columns = (
+        [start // 12 * 12 for start in window_starts(length, size, options.windows)]
+        for length in planes.shape[1:]
+    )
+    return torch.cat(
+        [torch.cat([planes[:, y : y + size, x : x + size] for x in columns], 2) for y in rows], 1
+    )

@@ -1,0 +1,227 @@
+"""Write DNG files (Adobe's DNG 1.7 specification): a mosaic, and what its source says beside it."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from amsnet_cli.atomic import write_whole
+from amsnet_cli.errors import OutputError
+from amsnet_cli.photos import dng_tags, exif, ifd
+from amsnet_cli.photos.formats import raw
+from amsnet_cli.photos.formats.dng_replace import replace_pictures
+from amsnet_cli.photos.formats.format import Format
+from amsnet_cli.photos.formats.raw_exif import exif_of
+from amsnet_cli.photos.formats.tiff import XMP
+from amsnet_cli.photos.ifd import Directory, Entry
+from amsnet_cli.photos.mosaic import Mosaic, MosaicPhoto
+from amsnet_cli.photos.photo import Photo
+
+PREVIEW_SIDE = 1024
+"""Longest side of the preview of a file that had none, in pixels."""
+PREVIEW_QUALITY = 90
+
+_XYZ_TO_SRGB = np.array(
+    [[3.2405, -1.5371, -0.4985], [-0.9693, 1.8760, 0.0416], [0.0556, -0.2040, 1.0572]]
+)
+"""For a camera whose colours nobody has measured: LibRaw takes them for sRGB's (IEC 61966-2-1)."""
+
+
+def write_dng(path: Path, source: Path, content: bytes, mosaic: Mosaic) -> None:
+    """Write a mosaic as a DNG file, which appears under its name when it is complete.
+
+    Args:
+        path: where; a file that was there is replaced.
+        source: the file that `mosaic` was read from, for messages.
+        content: that file.
+        mosaic: as from `raw.read_mosaic`, with other values.
+
+    Raises:
+        PhotoError: the preview cannot be developed.
+        OutputError: the file cannot be written.
+    """
+    made = dng_of(source, content, mosaic)
+    try:
+        write_whole(path, made)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror})", "choose another place with -o"
+        ) from error
+
+
+def dng_of(source: Path, content: bytes, mosaic: Mosaic) -> bytes:
+    """Make the DNG file that `write_dng` writes.
+
+    Of a DNG file everything is kept but the mosaic, its NoiseProfile and digests, and the previews,
+    which are made anew; nothing that is kept moves, as maker notes count on it. Of other files
+    there is a new one of what LibRaw and EXIF say. The mosaic is stored uncompressed.
+
+    Raises:
+        PhotoError: the preview cannot be developed.
+        OutputError: a DNG file's tags contradict its mosaic.
+    """
+    preview = raw.develop_preview(source, content, mosaic)
+    tags = dng_tags.read(content)
+    if tags is None:
+        return _new_file(content, mosaic, preview)
+    if tags.size != mosaic.frame.shape:
+        raise OutputError(f"{source}: its mosaic has another size than it says", "write a TIFF")
+
+    def preview_of(size: tuple[int, int], as_jpeg: bool) -> tuple[dict[int, Entry], bytes]:
+        return _preview(preview, size, tags.order, as_jpeg=as_jpeg)
+
+    return replace_pictures(content, tags, mosaic, preview_of)
+
+
+def write(photo: Photo) -> bytes:
+    """Encode a RAW photo; see `dng_of`.
+
+    Raises:
+        ValueError: it is no RAW photo, or was developed.
+    """
+    if not isinstance(photo, MosaicPhoto):
+        raise ValueError("only mosaics of RAW files can become DNG")
+    return dng_of(Path("DNG"), photo.content, photo.mosaic)
+
+
+FORMAT = Format(
+    name="DNG",
+    suffixes=(".dng",),
+    matches=lambda head: False,
+    read=raw.read,
+    write=write,
+    depths=(16,),
+    fourth_channels=(),
+)
+
+
+def _new_file(content: bytes, mosaic: Mosaic, preview: NDArray[np.uint8]) -> bytes:
+    order = "<"
+    height, width = mosaic.frame.shape
+    top, bottom, left, right = mosaic.crop
+    neutral = mosaic.neutral or (1.0, 1.0, 1.0)
+    camera = " ".join(dict.fromkeys(word for word in (mosaic.make, mosaic.model) if word))
+    described = _described(content, order)
+    scale = min(1, PREVIEW_SIDE / max(preview.shape[:2]))
+    size = max(1, round(preview.shape[0] * scale)), max(1, round(preview.shape[1] * scale))
+    preview_tags, picture = _preview(preview, size, order, as_jpeg=True)
+    pixels = mosaic.frame.astype(order + "u2").tobytes()
+    pixels_at = 8 + len(picture) + len(picture) % 2
+    preview_tags |= {254: longs(1), 273: longs(8)}
+    tree: Directory = {
+        254: longs(0), 256: longs(width), 257: longs(height), 258: shorts(16), 259: shorts(1),
+        262: shorts(dng_tags.LINEAR_RAW if mosaic.monochrome else dng_tags.CFA),
+        271: text(mosaic.make or "Unknown"), 272: text(mosaic.model or "Unknown"),
+        273: longs(pixels_at), 274: shorts(mosaic.orientation), 277: shorts(1),
+        278: longs(height), 279: longs(len(pixels)), 282: rationals([300]), 283: rationals([300]),
+        284: shorts(1), 296: shorts(2), dng_tags.SUB_IFDS: {**preview_tags},
+        50706: octets(1, 4, 0, 0), 50707: octets(1, 2, 0, 0), 50708: text(camera or "Unknown"),
+        50713: shorts(*mosaic.black.shape), 50714: rationals(mosaic.black.ravel()),
+        50717: longs(mosaic.white), 50718: rationals([1, 1]),
+        50719: longs(left, top), 50720: longs(right - left, bottom - top),
+        50730: rationals([mosaic.baseline_exposure], signed=True),
+        50829: longs(mosaic.area[0], mosaic.area[2], mosaic.area[1], mosaic.area[3]),
+    }  # fmt: skip
+    if not mosaic.monochrome:
+        pattern = np.where(mosaic.colours == 3, 1, mosaic.colours)
+        matrix = mosaic.colour_matrices[0].matrix if mosaic.colour_matrices else _XYZ_TO_SRGB
+        tree |= {
+            33421: shorts(*pattern.shape), 33422: octets(*pattern.ravel()),
+            50710: octets(0, 1, 2), 50711: shorts(1), 50721: rationals(matrix, signed=True),
+            50728: rationals(neutral), 50778: shorts(dng_tags.D65),
+        }  # fmt: skip
+    if mosaic.noise_profile:
+        tree[dng_tags.NOISE_PROFILE] = doubles(np.ravel(mosaic.noise_profile))
+    padding = b"\0" * (len(picture) % 2)
+    start = b"II" + struct.pack("<HI", 42, 0) + picture + padding + pixels
+    return ifd.append_tree(start, described | tree)
+
+
+def _described(content: bytes, order: str) -> Directory:
+    """Return the tags of EXIF and XMP of a file that is no DNG."""
+    described: Directory = {}
+    block = exif_of(content)
+    if block is not None and exif.is_sound(block):
+        described = ifd.reordered(ifd.read_tree(block), ifd.byte_order(block), order)
+    packet = ifd.value_of(content, XMP)
+    if packet is not None:
+        described[XMP] = Entry(type=1, count=len(packet), value=packet)
+    return described
+
+
+def _preview(
+    pixels: NDArray[np.uint8], size: tuple[int, int], order: str, *, as_jpeg: bool
+) -> tuple[dict[int, Entry], bytes]:
+    """Make the tags and the data of a preview.
+
+    Args:
+        pixels: (H, W, 1) or (H, W, 3).
+        size: height and width that it is to have.
+        order: the file's byte order.
+        as_jpeg: compress it.
+    """
+    height, width = size
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    image = image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3)
+    channels = len(image.getbands())
+    if as_jpeg:
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=PREVIEW_QUALITY, subsampling=0)
+        data = file.getvalue()
+    else:
+        data = image.tobytes()
+    kind = 1 if channels == 1 else 6 if as_jpeg else 2  # grey, YCbCr, RGB
+    tags = {
+        256: longs(width, order=order), 257: longs(height, order=order),
+        258: shorts(*[8] * channels, order=order), 259: shorts(7 if as_jpeg else 1, order=order),
+        262: shorts(kind, order=order), 277: shorts(channels, order=order),
+        278: longs(height, order=order), 279: longs(len(data), order=order),
+        284: shorts(1, order=order),
+    }  # fmt: skip
+    if kind == 6:
+        tags[530] = shorts(1, 1, order=order)
+    return tags, data
+
+
+def shorts(*values: int, order: str = "<") -> Entry:
+    """Make an entry of 16-bit numbers."""
+    packed = struct.pack(f"{order}{len(values)}H", *values)
+    return Entry(type=ifd.SHORT, count=len(values), value=packed)
+
+
+def longs(*values: int, order: str = "<") -> Entry:
+    """Make an entry of 32-bit numbers."""
+    packed = struct.pack(f"{order}{len(values)}I", *values)
+    return Entry(type=ifd.LONG, count=len(values), value=packed)
+
+
+def octets(*values: int) -> Entry:
+    """Make an entry of bytes."""
+    return Entry(type=1, count=len(values), value=bytes(values))
+
+
+def text(value: str) -> Entry:
+    """Make an entry of text."""
+    packed = value.encode() + b"\0"
+    return Entry(type=ifd.ASCII, count=len(packed), value=packed)
+
+
+def rationals(values: Iterable[float], *, signed: bool = False) -> Entry:
+    """Make an entry of fractions, to a millionth."""
+    numerators = [round(float(value) * 1_000_000) for value in np.ravel(list(values))]
+    pairs = [number for numerator in numerators for number in (numerator, 1_000_000)]
+    packed = struct.pack(f"<{len(pairs)}{'i' if signed else 'I'}", *pairs)
+    return Entry(type=10 if signed else 5, count=len(numerators), value=packed)
+
+
+def doubles(values: Iterable[float], order: str = "<") -> Entry:
+    """Make an entry of 64-bit floating-point numbers."""
+    numbers = list(values)
+    packed = struct.pack(f"{order}{len(numbers)}d", *numbers)
+    return Entry(type=12, count=len(numbers), value=packed)

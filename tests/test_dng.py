@@ -1,0 +1,228 @@
+"""DNG files that are written: what is kept, and that RAW converters open them."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rawpy
+import tifffile
+
+from amsnet_cli.errors import OutputError, PhotoError
+from amsnet_cli.photos import dng_tags, ifd
+from amsnet_cli.photos.formats.dng import dng_of, write_dng
+from amsnet_cli.photos.formats.raw import read, read_mosaic
+from tests.conftest import SHARED
+from tests.dng_files import (
+    BLACK,
+    RGGB,
+    XTRANS,
+    adobe_dng,
+    dng,
+    doubles,
+    exposed,
+    longs,
+    shorts,
+    text,
+)
+
+X = Path("x.dng")
+SIZE = (96, 108)
+PATTERNS = {"rggb": RGGB, "gbrg": RGGB[::-1], "xtrans": XTRANS, "monochrome": None}
+
+
+def scene(size: tuple[int, int] = SIZE) -> np.ndarray:
+    y, x = np.mgrid[: size[0], : size[1]]
+    return 0.2 + 0.1 * np.sin(x / 9) * np.cos(y / 7)
+
+
+def framed(values: np.ndarray) -> tuple[np.ndarray, ifd.Directory]:
+    """Put values into a frame with borders; returns it with the tag of the active area."""
+    height, width = values.shape
+    frame = np.full((height + 10, width + 14), BLACK, np.uint16)
+    frame[6 : 6 + height, 12 : 12 + width] = values
+    return frame, {50829: longs(6, 12, 6 + height, 12 + width)}
+
+
+class TestDngToDng:
+    @pytest.mark.parametrize("name", PATTERNS)
+    def test_the_mosaic_comes_back_bit_for_bit(self, name):
+        frame, tags = framed(exposed(scene((516, 540)), PATTERNS[name], noise=80))
+        content = dng(frame, pattern=PATTERNS[name], tags=tags)
+        made = dng_of(X, content, read_mosaic(X, content))
+        assert np.array_equal(read_mosaic(X, made).frame, frame)
+        assert np.array_equal(read(X, made).pixels, read(X, content).pixels)
+        assert len(made) < len(content) + 2000
+
+    @pytest.mark.parametrize("raw_last", [False, True])
+    def test_everything_else_is_kept(self, raw_last):
+        content = adobe_dng(exposed(scene(), noise=80), raw_last=raw_last)
+        mosaic = read_mosaic(X, content)
+        values = exposed(scene())
+        made = dng_of(X, content, replace(mosaic.with_values(values), noise_profile=()))
+        again = read_mosaic(X, made)
+        assert np.array_equal(again.values, values) and again.noise_profile == ()
+        assert len(made) < len(content) + 8000, "old pictures are not carried along"
+        before, after = (list(dng_tags.directories(c)) for c in (content, made))
+        (_, main), (_, raw), _ = after
+        (_, main_before), (_, raw_before), _ = before
+        layout = {256, 257, 258, 259, 262, 273, 277, 278, 279, 322, 323, 324, 325, 330}
+        changed = layout | {50781, 51041, 50972}
+        assert {t: e for t, e in main.items() if t not in changed} == {
+            t: e for t, e in main_before.items() if t not in changed
+        }
+        assert {t: e for t, e in raw.items() if t not in changed} == {
+            t: e for t, e in raw_before.items() if t not in changed
+        }
+        assert ifd.read_tree(made)[ifd.EXIF_IFD] == ifd.read_tree(content)[ifd.EXIF_IFD]
+        note = b"MAKER NOTE of camera"
+        assert made.index(note) == content.index(note), "maker notes do not move"
+        assert 51041 not in raw and 50972 not in main and main[50781] != main_before[50781]
+        with tifffile.TiffFile(io.BytesIO(made)) as file:
+            thumbnail = file.pages[0]
+            assert thumbnail.shape == (16, 24, 3)
+            assert thumbnail.asarray().mean() > 50, "made anew: it was black"
+            small = file.pages[0].pages[1]
+            assert small.shape == (40, 60, 3) and small.compression == 7
+
+    def test_linearisation_and_bits_are_no_longer_told(self):
+        """LibRaw gives values behind the table of LinearizationTable."""
+        values = exposed(scene(), noise=80) // 4
+        table = (np.arange(4096) * 4).astype(np.uint16)
+        content = dng(values, tags={50712: shorts(*table.tolist())})
+        mosaic = read_mosaic(X, content)
+        assert np.array_equal(mosaic.values, values * 4)
+        made = dng_of(X, content, mosaic)
+        assert np.array_equal(read_mosaic(X, made).values, values * 4)
+
+    def test_a_white_level_that_goes_by_the_bits(self):
+        content = dng(exposed(scene()))
+        tags = ifd.read_tree(content)
+        del tags[50717]
+        content = ifd.append_tree(content, tags)
+        made = dng_of(X, content, read_mosaic(X, content))
+        assert read_mosaic(X, made).white == read_mosaic(X, content).white == 65535
+
+    def test_noise_profile_is_what_is_left(self):
+        content = dng(exposed(scene()), tags={51041: doubles(1e-4, 1e-6)})
+        mosaic = read_mosaic(X, content)
+        assert read_mosaic(X, dng_of(X, content, mosaic)).noise_profile == ((1e-4, 1e-6),)
+        left = replace(mosaic, noise_profile=((2e-5, 1e-7),))
+        assert read_mosaic(X, dng_of(X, content, left)).noise_profile == ((2e-5, 1e-7),)
+
+    def test_big_endian(self):
+        content = dng(exposed(scene()))
+        frame = exposed(scene(), noise=50)
+        tree = ifd.reordered(ifd.read_tree(content), "<", ">")
+        tree[273] = ifd.Entry(type=4, count=1, value=(8).to_bytes(4, "big"))
+        big = ifd.append_tree(b"MM\0*\0\0\0\0" + frame.astype(">u2").tobytes(), tree)
+        mosaic = read_mosaic(X, big)
+        assert np.array_equal(mosaic.values, frame)
+        clean = mosaic.with_values(exposed(scene()))
+        assert np.array_equal(read_mosaic(X, dng_of(X, big, clean)).values, clean.values)
+
+
+class TestOtherRawToDng:
+    @pytest.mark.parametrize("name", PATTERNS)
+    def test_what_is_known_is_written(self, name, monkeypatch):
+        """A DNG file whose tags nobody reads stands for another RAW format."""
+        frame, tags = framed(exposed(scene((516, 540)), PATTERNS[name], noise=80))
+        content = dng(frame, pattern=PATTERNS[name], tags=tags)
+        mosaic = read_mosaic(X, content)
+        plain = read(X, content)
+        with monkeypatch.context() as patch:
+            patch.setattr(dng_tags, "read", lambda content: None)
+            made = dng_of(X, content, mosaic)
+        again = read_mosaic(X, made)
+        assert np.array_equal(again.frame, frame) and again.area == mosaic.area
+        for field in ("white", "make", "model", "iso", "orientation", "crop"):
+            assert getattr(again, field) == getattr(mosaic, field)
+        assert np.unique(again.black) == np.unique(mosaic.black)
+        assert again.neutral == pytest.approx(mosaic.neutral)
+        assert np.abs(read(X, made).pixels - plain.pixels).max() < 0.002
+
+    @pytest.mark.realdata
+    def test_a_kodak_of_1997(self):
+        source = SHARED / "raw" / "RAW_KODAK_DC50.KDC"
+        if not source.is_file():
+            pytest.skip(f"{source} is absent")
+        content = source.read_bytes()
+        mosaic = read_mosaic(source, content)
+        made = dng_of(source, content, mosaic)
+        assert np.array_equal(read_mosaic(X, made).frame, mosaic.frame)
+
+
+CONVERTERS = {
+    "darktable-cli": [
+        "{source}", "{target}", "--apply-custom-presets", "false", "--core",
+        "--configdir", "{home}/darktable", "--library", ":memory:",
+        "--conf", "plugins/darkroom/workflow=none",
+        "--conf", "plugins/imageio/format/tiff/bpp=16",
+    ],
+    "rawtherapee-cli": ["-t", "-b16", "-Y", "-o", "{target}", "-c", "{source}"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("program", CONVERTERS)
+class TestConverters:
+    @pytest.fixture
+    def developed(self, program, tmp_path):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+
+        def develop(content: bytes, name: str) -> np.ndarray:
+            source, target = tmp_path / f"{name}.dng", tmp_path / f"{name}.tif"
+            source.write_bytes(content)
+            places = {"source": source, "target": target, "home": tmp_path}
+            call = [program, *(part.format(**places) for part in CONVERTERS[program])]
+            home = {**os.environ, "HOME": str(tmp_path)}
+            done = subprocess.run(
+                call, capture_output=True, text=True, check=False, env=home, timeout=300
+            )
+            assert target.is_file(), done.stdout + done.stderr
+            return tifffile.imread(target).astype(float)
+
+        return develop
+
+    @pytest.mark.parametrize("name", PATTERNS)
+    def test_a_file_of_ours_is_developed_as_its_source(self, developed, name, monkeypatch):
+        values = exposed(scene((516, 540)), PATTERNS[name], noise=80)
+        frame, tags = framed(values)
+        content = dng(frame, pattern=PATTERNS[name], tags=tags)
+        mosaic = read_mosaic(X, content)
+        source, kept = developed(content, "source"), developed(dng_of(X, content, mosaic), "kept")
+        with monkeypatch.context() as patch:
+            patch.setattr(dng_tags, "read", lambda content: None)
+            new = developed(dng_of(X, content, mosaic), "new")
+        assert source.std() > 1000, "a picture"
+        for other in (kept, new):
+            assert other.shape == source.shape
+            # Both converters differ from themselves at the very border from run to run.
+            assert np.percentile(np.abs(other - source), 99) < 100
+
+    def test_a_denoised_file_is_the_picture_without_noise(self, developed):
+        content = adobe_dng(exposed(scene((256, 320)), noise=200))
+        clean = dng(exposed(scene((256, 320))), tags={272: text("Test Two")})
+        mosaic = read_mosaic(X, content).with_values(exposed(scene((256, 320))))
+        denoised = developed(dng_of(X, content, mosaic), "denoised")
+        expected = developed(clean, "clean")
+        assert np.percentile(np.abs(denoised - expected), 99) < 400
+
+
+def test_writing_says_what_is_wrong(tmp_path):
+    content = dng(exposed(scene()))
+    mosaic = read_mosaic(X, content)
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_dng(tmp_path / "missing" / "y.dng", X, content, mosaic)
+    write_dng(tmp_path / "y.dng", X, content, mosaic)
+    with rawpy.imread(str(tmp_path / "y.dng")) as raw:
+        assert np.array_equal(raw.raw_image_visible, mosaic.values)
+    other = replace(mosaic, frame=mosaic.frame[:-2])
+    with pytest.raises(PhotoError):
+        dng_of(X, content, other)
