@@ -180,3 +180,14 @@ def test_half_transparent_colours_keep_their_meaning(tmp_path):
     before = replace(photo_of(smooth(np.uint8, 4)), fourth_channel="associated")
     write_photo(before, tmp_path / "x.jxl")
     assert read_photo(tmp_path / "x.jxl").fourth_channel == "transparency"
+
+
+def test_stripped_photos_tell_nothing_but_their_colours(amsnet, tiny_model, tmp_path):
+    content = pylibjxl.encode(smooth(np.uint8, 3), icc=PROFILES["Display P3"], exif=exif_block(1))
+    (tmp_path / "x.jxl").write_bytes(content)
+    call = ["denoise", tmp_path / "x.jxl", "-o", tmp_path / "y.jxl", "-w", tiny_model]
+    assert amsnet(*call, "--strip-metadata").exit_code == 0
+    read = read_photo(tmp_path / "y.jxl")
+    assert read.exif is None and read.xmp is None
+    assert same_colours(read.icc, PROFILES["Display P3"])
+    assert b"amsnet" not in (tmp_path / "y.jxl").read_bytes()

@@ -53,10 +53,14 @@ def read(path: Path, content: bytes) -> Photo:
         if done.returncode:
             raise _refusal(path, "it crashes on it")
         header = json.loads((folder / "header.json").read_text(encoding="utf-8"))
+        if "unsupported" in header:
+            raise PhotoError(
+                f"{path}: OpenEXR with {header['unsupported']}", "save it as plain RGB first"
+            )
         if "error" in header:
-            raise _refusal(path, header["error"])
+            raise _refusal(path, header["error"].replace(name, ""))
         if done.stderr or done.stdout:  # It goes on where a block is damaged.
-            raise _refusal(path, done.stderr.decode(errors="replace").strip().split("\n")[0])
+            raise _refusal(path, done.stderr.decode(errors="replace").replace(name, ""))
         pixels = np.load(folder / "pixels.npy")
     model = ColourModel(
         chromaticities=_chromaticities(header) if pixels.shape[2] >= 3 else None, curve=_LINEAR
@@ -179,6 +183,6 @@ def _notes(header: dict[str, Any]) -> tuple[str, ...]:
 
 def _refusal(path: Path, reason: str) -> PhotoError:
     return PhotoError(
-        f"{path}: OpenEXR cannot read it ({reason.replace(str(path), '')[:200]})",
-        "save it as plain RGB, or copy it again if it is damaged",
+        f"{path}: not a picture, damaged or cut short ({' '.join(reason.split())[:200]})",
+        "copy it again from its source",
     )

@@ -28,6 +28,10 @@ _LAYOUT = frozenset(
 """Attributes that are no text for people."""
 
 
+class UnsupportedError(Exception):
+    """A whole file that cannot be denoised faithfully."""
+
+
 def decode(path: Path) -> tuple[dict[str, Any], np.ndarray[Any, Any]]:
     """Decode the first part.
 
@@ -35,30 +39,31 @@ def decode(path: Path) -> tuple[dict[str, Any], np.ndarray[Any, Any]]:
         What the header says, and the pixels: (H, W, C) float32 of Y or R, G, B, and A.
 
     Raises:
-        ValueError: a picture of another kind.
+        UnsupportedError: a picture of another kind.
+        ValueError, RuntimeError, ...: whatever OpenEXR raises on a damaged file.
     """
     with OpenEXR.File(str(path), header_only=True) as file:
         header, parts = dict(file.header()), len(file.parts)  # It is emptied at the end.
         channels = {channel.name: channel for channel in header["channels"]}
     if header["type"] not in (OpenEXR.scanlineimage, OpenEXR.tiledimage):
-        raise ValueError("deep pixels")
+        raise UnsupportedError("deep pixels")
     (left, top), (right, bottom) = (corner.tolist() for corner in header["dataWindow"])
     size = (right - left + 1) * (bottom - top + 1) * 4 * len(channels)
     if size > max(HARMLESS, LARGEST_EXPANSION * path.stat().st_size):
-        raise ValueError(f"{right - left + 1}x{bottom - top + 1} pixels")
+        raise UnsupportedError(f"{right - left + 1}x{bottom - top + 1} pixels")
     if {"RY", "BY"} & channels.keys():
-        raise ValueError("luminance and chroma; save it as RGB")
+        raise UnsupportedError("luminance and chroma")
     colours = ["R", "G", "B"] if {"R", "G", "B"} <= channels.keys() else ["Y"]
     if not set(colours) <= channels.keys():
-        raise ValueError(f"no channels R, G, B or Y, but {', '.join(sorted(channels))}")
+        raise UnsupportedError(f"no channels R, G, B or Y, but {', '.join(sorted(channels))}")
     wanted = [*colours, *(["A"] if "A" in channels else [])]
     with OpenEXR.File(str(path), separate_channels=True) as file:
         found = file.channels()
         planes = [np.array(found[name].pixels) for name in wanted]
     if any(plane.dtype not in (np.float16, np.float32) for plane in planes):
-        raise ValueError("integer pixels")
+        raise UnsupportedError("integer pixels")
     if len({plane.shape for plane in planes}) > 1:
-        raise ValueError("channels of different sizes")
+        raise UnsupportedError("channels of different sizes")
     others = {key: value for key, value in header.items() if key not in _LAYOUT}
     texts = {key: value for key, value in others.items() if isinstance(value, str)}
     windows = [np.array(header[name]).tolist() for name in ("dataWindow", "displayWindow")]
@@ -86,6 +91,8 @@ def _main(path: Path, folder: Path) -> None:
     try:
         header, pixels = decode(path)
         np.save(folder / "pixels.npy", pixels)
+    except UnsupportedError as error:
+        header = {"unsupported": str(error)}
     except (ValueError, RuntimeError, LookupError, TypeError, AttributeError, MemoryError) as error:
         header = {"error": " ".join(str(error).split()) or "damaged"}
     (folder / "header.json").write_text(json.dumps(header), encoding="utf-8")
