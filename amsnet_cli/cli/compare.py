@@ -9,7 +9,7 @@ import typer
 
 from amsnet_cli import __version__
 from amsnet_cli.cli import options
-from amsnet_cli.cli.console import print_result, progress_bar, say
+from amsnet_cli.cli.console import imports_whole, print_result, progress_bar, say
 from amsnet_cli.errors import OutputError, PhotoError, UsageError
 
 
@@ -31,10 +31,11 @@ def compare(
     if noisy.is_dir() != clean.is_dir():
         raise UsageError(f"{noisy} and {clean}: a folder and a photo", "name two photos or folders")
 
-    from amsnet_cli.photos.read import read_photo
-    from amsnet_cli.report.comparison import compare as compare_photos
-    from amsnet_cli.report.html import MAX_SHOWN, ReportEntry, check_report, write_report
-    from amsnet_cli.research.datasets import pair_photos
+    with imports_whole():
+        from amsnet_cli.photos.read import read_photo
+        from amsnet_cli.report.comparison import compare as compare_photos
+        from amsnet_cli.report.html import MAX_SHOWN, ReportEntry, check_report, write_report
+        from amsnet_cli.research.datasets import pair_photos
 
     check_report(output, force=force)
     pairs = pair_photos(noisy, clean) if noisy.is_dir() else [(noisy, clean)]

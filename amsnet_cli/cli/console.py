@@ -115,9 +115,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def imports_whole() -> Iterator[None]:
-    """Delay Ctrl-C and termination signals until an import of torch is complete.
+    """Delay Ctrl-C and termination signals until imports of numpy and torch are complete.
 
-    An interrupt during that import can be swallowed, and leave numpy half imported.
+    An interrupt during these can be swallowed, and leave numpy half imported.
     """
     received = 0
 

@@ -11,7 +11,7 @@ import typer
 
 from amsnet_cli import __version__
 from amsnet_cli.cli import options
-from amsnet_cli.cli.console import say
+from amsnet_cli.cli.console import imports_whole, say
 from amsnet_cli.cli.pipes import PIPE, open_pipes
 from amsnet_cli.errors import OutputError, UsageError
 
@@ -181,10 +181,11 @@ def denoise(
     if output == PIPE and (as_json or dry_run):
         raise UsageError("--json and --dry-run cannot be used with '-o -'", "choose a file with -o")
 
-    from amsnet_cli.batch.plan import plan_jobs
-    from amsnet_cli.batch.run import Outcome, run_jobs
-    from amsnet_cli.cli.outcomes import OutcomePrinter
-    from amsnet_cli.weights.store import AUTO, find_weights
+    with imports_whole():
+        from amsnet_cli.batch.plan import plan_jobs
+        from amsnet_cli.batch.run import Outcome, run_jobs
+        from amsnet_cli.cli.outcomes import OutcomePrinter
+        from amsnet_cli.weights.store import AUTO, find_weights
 
     naming = _naming(name, suffix, file_format)
     find_weights(None if weights == AUTO else weights)  # A wrong name is reported first.
@@ -209,14 +210,15 @@ def denoise(
                 printer.outcome(Outcome(job=job, status="skipped"))
             raise typer.Exit(printer.summary(time.monotonic() - started))
 
-        from amsnet_cli.cli.model_choice import ModelChooser
-        from amsnet_cli.cli.mosaic_denoiser import MosaicDenoiser, mosaic_weights
-        from amsnet_cli.cli.photo_steps import PhotoSteps
-        from amsnet_cli.device import choose_device
-        from amsnet_cli.inference.denoise import DenoiseOptions
-        from amsnet_cli.inference.denoise_mosaic import MosaicOptions
-        from amsnet_cli.photos.formats.raw import RawOptions
-        from amsnet_cli.report.html import write_report
+        with imports_whole():
+            from amsnet_cli.cli.model_choice import ModelChooser
+            from amsnet_cli.cli.mosaic_denoiser import MosaicDenoiser, mosaic_weights
+            from amsnet_cli.cli.photo_steps import PhotoSteps
+            from amsnet_cli.device import choose_device
+            from amsnet_cli.inference.denoise import DenoiseOptions
+            from amsnet_cli.inference.denoise_mosaic import MosaicOptions
+            from amsnet_cli.photos.formats.raw import RawOptions
+            from amsnet_cli.report.html import write_report
 
         where = choose_device(device)
         before_development = raw == "mosaic"

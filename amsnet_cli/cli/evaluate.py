@@ -12,7 +12,7 @@ from rich.table import Table
 
 from amsnet_cli import __version__
 from amsnet_cli.cli import options
-from amsnet_cli.cli.console import print_json, progress_bar, show_table, stdout
+from amsnet_cli.cli.console import imports_whole, print_json, progress_bar, show_table, stdout
 
 
 def evaluate(
@@ -55,11 +55,12 @@ def evaluate(
 
     path = find_weights(weights)
 
-    from amsnet_cli.device import choose_device
-    from amsnet_cli.inference.denoise import DenoiseOptions
-    from amsnet_cli.model import load_model
-    from amsnet_cli.research import evaluation
-    from amsnet_cli.research.datasets import find_pairs
+    with imports_whole():
+        from amsnet_cli.device import choose_device
+        from amsnet_cli.inference.denoise import DenoiseOptions
+        from amsnet_cli.model import load_model
+        from amsnet_cli.research import evaluation
+        from amsnet_cli.research.datasets import find_pairs
 
     pairs = find_pairs(noisy, clean)[::every]
     where = choose_device(device)

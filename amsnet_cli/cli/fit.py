@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from amsnet_cli.cli import options
-from amsnet_cli.cli.console import INTERRUPTED, print_result, say, stop_requests
+from amsnet_cli.cli.console import INTERRUPTED, imports_whole, print_result, say, stop_requests
 from amsnet_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -151,8 +151,9 @@ def fit(
     Ctrl-C saves the model so far and a checkpoint for --resume. Several GPUs share a fit that
     torchrun starts: torchrun --nproc-per-node 4 -m amsnet_cli fit FOLDER.
     """
-    from amsnet_cli.photos.find import find_photos
-    from amsnet_cli.weights.store import find_weights, models_dir, page_path
+    with imports_whole():
+        from amsnet_cli.photos.find import find_photos
+        from amsnet_cli.weights.store import find_weights, models_dir, page_path
 
     if weights and from_scratch:
         raise UsageError("--weights and --from-scratch exclude each other", "give one of them")
@@ -174,13 +175,14 @@ def fit(
     fresh = from_scratch or (preset == "paper" and weights is None)
     start_path = None if fresh else find_weights(weights)
 
-    from amsnet_cli.cli.fit_progress import FitDisplay
-    from amsnet_cli.device import choose_device
-    from amsnet_cli.fitting.checkpoint import checkpoint_path
-    from amsnet_cli.fitting.distributed import distributed_context
-    from amsnet_cli.fitting.fit import fit as run_fit
-    from amsnet_cli.fitting.options import FitOptions
-    from amsnet_cli.model import load_model
+    with imports_whole():
+        from amsnet_cli.cli.fit_progress import FitDisplay
+        from amsnet_cli.device import choose_device
+        from amsnet_cli.fitting.checkpoint import checkpoint_path
+        from amsnet_cli.fitting.distributed import distributed_context
+        from amsnet_cli.fitting.fit import fit as run_fit
+        from amsnet_cli.fitting.options import FitOptions
+        from amsnet_cli.model import load_model
 
     if checkpoint_path(output).exists() and not (force or resume):
         raise OutputError(

@@ -10,7 +10,7 @@ import typer
 
 from amsnet_cli import __version__
 from amsnet_cli.cli import options
-from amsnet_cli.cli.console import print_result, progress_bar, say
+from amsnet_cli.cli.console import imports_whole, print_result, progress_bar, say
 
 if TYPE_CHECKING:
     from amsnet_cli.model import Model
@@ -120,6 +120,7 @@ def _load_model(weights: str | None) -> Model:
 
     path = find_weights(weights)  # A wrong name is an error before torch is imported.
 
-    from amsnet_cli.model import load_model
+    with imports_whole():
+        from amsnet_cli.model import load_model
 
     return load_model(path, weights or path.stem)
