@@ -114,7 +114,7 @@ def main() -> None:
     print(
         f"{args.folder.name}: {len(names)} pictures; M in dB: white-balanced, gamma 2.2, {BORDER}"
     )
-    print(f"photosites cut at the border; in brackets how many are worse than noisy by {WORSE};")
+    print(f"{BORDER} photosites cut at the border; in brackets: worse than noisy by {WORSE};")
     print("single pass, nothing random but the estimate's choice of blocks, seed 0")
 
     def estimate(mosaic: Mosaic, iso: int | None) -> SensorNoise:

@@ -192,3 +192,8 @@ class TestCommand:
         assert result.exit_code == 1 and "no RAW file" in result.stderr
         result = amsnet("denoise", source, "-o", tmp_path / "y.dng", "--detail", 0.5)
         assert result.exit_code == 2 and "--detail" in result.stderr
+        for option in (("--tile", 64), ("--max-memory", "2G"), ("--crop", "0,0,32,32")):
+            result = amsnet("denoise", source, "-o", tmp_path / "y.dng", *option)
+            assert result.exit_code == 2 and option[0] in result.stderr
+        result = amsnet("denoise", tmp_path / "x.tif", "-o", tmp_path / "y.tif", "-w", model_file)
+        assert result.exit_code == 4 and "mosaics" in result.stderr

@@ -17,6 +17,7 @@ import torch
 from amsnet_cli.core.networks import CompactUNetConfig, DeamNet
 from amsnet_cli.errors import WeightsError
 from amsnet_cli.model import Inference, load_model
+from amsnet_cli.mosaic_model import load_mosaic_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
 from amsnet_cli.report.fit_page import write_fit_page
@@ -85,6 +86,9 @@ class TestShipped:
             path = bundled_path(published)
             assert published.file.difference(path) == ""
             assert path.stat().st_size < 4_000_000
+            if published.network == "mosaic":
+                assert load_mosaic_model(path).name == published.name
+                continue
             config = load_model(path).config
             assert isinstance(config.network, CompactUNetConfig)
             assert (config.fill, config.mask_channel) == (published.fill, published.mask_channel)

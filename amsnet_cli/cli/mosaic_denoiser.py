@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from amsnet_cli.errors import WeightsError
 from amsnet_cli.inference.denoise_mosaic import MosaicOptions, denoise_mosaic, find_noise
 from amsnet_cli.mosaic_model import MosaicModel, is_for_mosaics, load_mosaic_model
 from amsnet_cli.photos.formats.raw import with_mosaic
@@ -59,6 +60,18 @@ class MosaicDenoiser:
             device=self._device, progress=progress,
         )  # fmt: skip
         return with_mosaic(photo, mosaic), self._model.name, f"noise by {noise.source}"
+
+    def refuse_developed(self, source: Path) -> None:
+        """Raise an error if weights for mosaics were asked for, and a photo is none.
+
+        Raises:
+            WeightsError: they were.
+        """
+        if self._weights:
+            raise WeightsError(
+                f"{source}: developed, and {self._weights.stem} is for mosaics of RAW files",
+                "leave out -w, or give --raw mosaic for RAW files",
+            )
 
 
 def mosaic_weights(weights: str | None) -> Path | None:

@@ -129,6 +129,7 @@ class PhotoSteps:
                 say(f"{job.source}: {note}")
         if isinstance(photo, MosaicPhoto):
             return self._denoise_mosaic(job, photo)
+        self.mosaics.refuse_developed(job.source)
         model, reason = self.models.choose(*self._cameras.pop(job))
         with progress_bar(self.label(job), quiet=self.quiet) as progress:
             denoised = denoise(photo, model, self.options, device=self.device, progress=progress)

@@ -104,7 +104,8 @@ def size_is_exact(item: InventoryItem) -> bool:
 def network_name(header: Mapping[str, Any]) -> str:
     """Name of the network in a model file's header."""
     network = header.get("network", "")
-    return network if isinstance(network, str) else "compact"
+    own = "mosaic" if header.get("mosaic") else "compact"
+    return network if isinstance(network, str) else own
 
 
 def how_to_run(inference: Mapping[str, Any], fill: str) -> str:

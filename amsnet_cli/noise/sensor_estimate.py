@@ -74,7 +74,7 @@ class EstimateConfig:
     texture: float = 5e-3
     texture_spread: float = 1.5
     texture_weight: float = 10.0
-    weight: float = 0.03
+    weight: float = 0.02
     quantile: float = 0.2
 
 

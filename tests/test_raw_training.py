@@ -1,0 +1,82 @@
+import sys
+
+import cv2
+import pytest
+import skimage.data
+import torch
+
+from amsnet_cli.noise.sensor import SensorNoise
+from benchmarks.raw import Mosaic, denoise_mosaic, load_network, psnr
+from tests.test_sensor_noise import BAYER, colours_of, photographed
+from training import raw
+from training.muon import orthogonalised
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for name in ("astronaut", "coffee"):
+        cv2.imwrite(str(folder / f"{name}.png"), getattr(skimage.data, name)()[..., ::-1])
+    return folder
+
+
+def train(monkeypatch, photos, state, *more):
+    arguments = [
+        "raw", "--photos", str(photos), "--state", str(state), "--patch", "48", "--batch", "4",
+    ]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", [*arguments, *more])
+    raw.main()
+
+
+def test_the_same_step_has_the_same_patches(photos):
+    one, two = (raw.SensorPatches(photos, patch=48, batch=4, seed=s) for s in (1, 1))
+    first, again, next_ = one.draw(7), two.draw(7), one.draw(8)
+    assert all(torch.equal(getattr(first, k), getattr(again, k)) for k in vars(first))
+    assert not torch.equal(first.stabilised, next_.stabilised)
+
+
+def test_patches_hold_the_noise_that_is_told_on_average(photos):
+    patches = raw.SensorPatches(photos, patch=48, batch=48, seed=0).draw(0)
+    errors = (patches.stabilised - patches.target) / patches.sigma
+    spread = errors.square().mean((1, 2, 3)).sqrt()
+    assert 0.8 < float(spread.median()) < 1.25
+    told = patches.colours.sum(1)
+    assert ((told == 1) | (told == 3)).all()
+
+
+def test_training_goes_on_where_it_stopped(photos, tmp_path, monkeypatch):
+    whole, parts = tmp_path / "whole.pt", tmp_path / "parts.pt"
+    train(monkeypatch, photos, whole, "--steps", "4")
+    train(monkeypatch, photos, parts, "--steps", "2")
+    train(monkeypatch, photos, parts, "--steps", "2")
+    a, b = (torch.load(p, weights_only=True)["network"] for p in (whole, parts))
+    assert all(torch.allclose(a[k], b[k], atol=1e-6) for k in a)
+
+
+def test_the_rate_falls_from_a_state_that_is_kept(photos, tmp_path, monkeypatch, capsys):
+    state = tmp_path / "raw.pt"
+    train(monkeypatch, photos, state, "--steps", "4", "--decay", "0.5", "--log-every", "1")
+    assert "falls from here" in capsys.readouterr().out
+    assert torch.load(tmp_path / "raw.constant.pt", weights_only=True)["step"] == 3
+    assert torch.load(state, weights_only=True)["step"] == 4
+
+
+def test_a_few_steps_denoise(photos, tmp_path, monkeypatch):
+    train(monkeypatch, photos, tmp_path / "raw.pt", "--steps", "40", "--rate", "0.01")
+    network = load_network(tmp_path / "raw.safetensors")
+    noise = SensorNoise(a=1e-2, b=5e-4)
+    clean = torch.from_numpy(skimage.data.astronaut()[:384, :384, 1] / 255).float()
+    ones = torch.ones(1, 1, 384, 384)
+    noisy, target = (
+        Mosaic(values=x[None, None], colours=colours_of(BAYER)[None], gains=ones)
+        for x in (photographed(clean, noise), clean)
+    )
+    assert psnr(denoise_mosaic(network, noisy, noise), target) > psnr(noisy.values, target) + 0.5
+
+
+@pytest.mark.parametrize("shape", [(8, 72), (72, 8), (16, 16)])
+def test_orthogonalised_singular_values_are_about_one(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalised(matrix))
+    assert float(values.max()) < 1.3
+    assert float(values.median()) > 0.6
