@@ -108,6 +108,18 @@ class TestWhiteNoise:
         assert result.noise_before == photo_noise_level(Photo(pixels=noisy_crop)) > 20
         assert result.noise_after == photo_noise_level(result.photo) < 5
 
+    @pytest.mark.parametrize("factor", [1e-3, 1e3])
+    def test_noise_before_and_after_are_on_one_scale(self, default, noisy_crop, factor):
+        expected = denoise(Photo(pixels=noisy_crop), default)
+        pixels = (noisy_crop / np.float32(255 / factor)).astype(np.float32)
+        result = denoise(Photo(pixels=pixels), default)
+        share = result.noise_after / result.noise_before
+        # 8 bits add the noise of rounding.
+        assert share == pytest.approx(expected.noise_after / expected.noise_before, rel=0.25)
+        in_units = [photo_noise_level(photo, scale=result.noisy) for photo in
+                    (result.noisy, result.photo)]  # fmt: skip
+        assert [result.noise_before, result.noise_after] == in_units
+
     def test_the_user_is_told(self, amsnet, noisy_png, tmp_path):
         done = amsnet("denoise", noisy_png, "-o", tmp_path / "clean.png")
         assert "white (its noise is white)" in done.stderr

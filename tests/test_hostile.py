@@ -19,7 +19,10 @@ import tifffile
 from PIL import Image
 
 from amsnet_cli.errors import PhotoError
+from amsnet_cli.photos.photo import Photo
+from amsnet_cli.photos.pixel_codec import with_depth
 from amsnet_cli.photos.read import read_photo
+from amsnet_cli.photos.write import write_photo
 from tests.conftest import SHARED
 from tests.test_fidelity import CASES, png_chunk, smooth, write_heic
 from tests.test_raw import bayer_dng
@@ -49,6 +52,17 @@ def samples(tmp_path) -> Path:
         pixels = np.asarray(noise)
         for compression in ("packbits", "lzw", "zstd", "jpegxl"):
             tifffile.imwrite(folder / f"{compression}.tif", pixels, compression=compression)
+        import imagecodecs
+
+        contents = {
+            "new.jxl": imagecodecs.jpegxl_encode(pixels, lossless=True),
+            "wavelets.jp2": imagecodecs.jpeg2k_encode(pixels, codecformat="jp2"),
+            "light.hdr": imagecodecs.rgbe_encode(pixels.astype(np.float32), header=True),
+        }
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+    if importlib.util.find_spec("OpenEXR"):
+        write_photo(with_depth(Photo(pixels=np.asarray(noise)), 32), folder / "linear.exr")
     return folder
 
 

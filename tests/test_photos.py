@@ -300,19 +300,19 @@ class TestFinding:
     def test_files_passed_over_are_counted_by_suffix(self, amsnet, tiny_model, tmp_path):
         folder = tmp_path / "in"
         folder.mkdir()
-        for name in ("a.psd", "b.PSD", "c.txt", "LICENSE", ".hidden.psd"):
+        for name in ("a.svg", "b.SVG", "c.txt", "LICENSE", ".hidden.svg"):
             (folder / name).touch()
         good_jpeg(folder / "x.jpg")
         call = ["denoise", folder, "-o", tmp_path / "out", "-w", tiny_model]
         result = amsnet(*call)
         assert result.exit_code == 0
-        assert "4 files passed over: 2 .psd, 1 " in result.stderr and "1 .txt" in result.stderr
+        assert "4 files passed over: 2 .svg, 1 " in result.stderr and "1 .txt" in result.stderr
         objects = [
             json.loads(line) for line in amsnet(*call, "--force", "--json").stdout.split("\n")[:-1]
         ]
         status = {Path(item["input"]).name: item["status"] for item in objects}
         assert status == {"x.jpg": "done"} | dict.fromkeys(
-            ("a.psd", "b.PSD", "c.txt", "LICENSE"), "passed_over"
+            ("a.svg", "b.SVG", "c.txt", "LICENSE"), "passed_over"
         )
 
     def test_nothing_found_says_what_was_expected(self, tmp_path):

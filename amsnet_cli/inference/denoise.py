@@ -87,8 +87,8 @@ class Denoised:
 
     @cached_property
     def noise_after(self) -> float:
-        """Noise level of the result on a scale of 255; nan where it cannot be measured."""
-        return photo_noise_level(self.photo)
+        """Noise level of the result on the same scale; nan where it cannot be measured."""
+        return photo_noise_level(self.photo, scale=self.noisy)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ WHITENESS_PIXELS = 1 << 17
 """About how many pixels are used to detect white noise."""
 
 
-def photo_noise_level(photo: Photo) -> float:
+def photo_noise_level(photo: Photo, scale: Photo | None = None) -> float:
     """Estimate the noise of a photo, mean over its channels, on a scale of 255.
 
     Large photos are measured in up to 64 windows, evenly spread, and the lower quartile is
@@ -30,11 +30,13 @@ def photo_noise_level(photo: Photo) -> float:
 
     Args:
         photo: any depth, grey or RGB; measured as stored, also if that is linear light.
+        scale: the photo whose range becomes [0, 255], so that levels of several can be compared;
+            None for `photo` itself.
 
     Returns:
         The standard deviation; nan where it cannot be estimated, see `noise.level.noise_level`.
     """
-    codec = PixelCodec.of(replace(photo, icc=None))
+    codec = PixelCodec.of(replace(scale or photo, icc=None))
     height, width = photo.pixels.shape[:2]
     levels = []
     for top in window_starts(height, WINDOW, MAX_WINDOWS):

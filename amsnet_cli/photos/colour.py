@@ -173,6 +173,12 @@ def _bent(values: NDArray[Any], bend: Callable[[Any, Where], Any]) -> NDArray[np
     return result
 
 
+def adaptation_to_d50(white: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute Bradford's matrix from XYZ under a white (3,) to XYZ under D50, (3, 3)."""
+    cones = (_BRADFORD @ _D50) / (_BRADFORD @ white)
+    return np.asarray(np.linalg.inv(_BRADFORD) @ (cones[:, None] * _BRADFORD))
+
+
 def _is_straight(curve: bytes) -> bool:
     if curve[:4] == b"para":
         kind, _, gamma = struct.unpack_from(">HHi", curve, 8)
@@ -194,8 +200,7 @@ def _to_d50(colours: Chromaticities) -> tuple[NDArray[np.float64], NDArray[np.fl
     white, *_ = whole = np.stack([x / y, np.ones(4), (1 - x - y) / y], 1)  # (4, 3), Y = 1
     primaries = whole[1:].T
     primaries = primaries * np.linalg.solve(primaries, white)
-    cones = (_BRADFORD @ _D50) / (_BRADFORD @ white)
-    adaptation = np.linalg.inv(_BRADFORD) @ (cones[:, None] * _BRADFORD)
+    adaptation = adaptation_to_d50(white)
     return adaptation @ primaries, adaptation
 
 

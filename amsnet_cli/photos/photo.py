@@ -97,6 +97,22 @@ class Photo:
         return np.concatenate([self.pixels, self.alpha[..., None]], 2)
 
 
+def photo_of(samples: Pixels, **others: Any) -> Photo:
+    """Make a photo of colours with transparency, if any, as their last channel.
+
+    Args:
+        samples: (H, W) or (H, W, C), C = 1 to 4.
+        others: attributes of the photo.
+    """
+    samples = samples[..., None] if samples.ndim == 2 else samples
+    colours = 3 if samples.shape[2] >= 3 else 1
+    return Photo(
+        pixels=np.ascontiguousarray(samples[..., :colours]),
+        alpha=np.ascontiguousarray(samples[..., -1]) if samples.shape[2] > colours else None,
+        **others,
+    )
+
+
 def without_metadata(photo: Photo) -> Photo:
     """Remove EXIF, XMP, IPTC and texts; profile, orientation and resolution stay."""
     return replace(photo, exif=None, xmp=None, iptc=None, texts=())

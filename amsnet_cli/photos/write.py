@@ -65,11 +65,9 @@ def check_depth(photo: Photo, path: Path) -> None:
             f"{path}: {target.name} holds {target.longest_side} pixels a side",
             "write a PNG or TIFF",
         )
-    if photo.icc and suits(photo.icc, 1) and not target.grey_profile:
-        raise OutputError(
-            f"{path}: {target.name} cannot hold grey with a colour profile",
-            "write a JPEG, PNG or TIFF",
-        )
+    if photo.icc and not target.holds_profile(photo.icc):
+        kind = "grey with a colour profile" if suits(photo.icc, 1) else "this colour profile"
+        raise OutputError(f"{path}: {target.name} cannot hold {kind}", "write a JPEG, PNG or TIFF")
 
 
 def not_kept(photo: Photo, path: Path) -> list[str]:

@@ -102,7 +102,7 @@ def compare(
             f"{_size(before)} and {_size(after)} pixels", "compare two versions of one photo"
         )
     height, width = before.shape[:2]
-    noise = noise or (photo_noise_level(noisy), photo_noise_level(denoised))
+    noise = noise or (photo_noise_level(noisy), photo_noise_level(denoised, scale=noisy))
     if not pictures:
         return Comparison(size=(width, height), noise=noise)
     ranges = _value_range(noisy), _value_range(denoised)

@@ -7,10 +7,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from amsnet_cli.photos.formats import avif, bmp, dng, gif, heic, jpeg, png, pnm, raw, tiff, webp
+from amsnet_cli.photos.formats import (
+    avif,
+    bmp,
+    dng,
+    exr,
+    gif,
+    hdr,
+    heic,
+    jp2,
+    jpeg,
+    jxl,
+    png,
+    pnm,
+    psd,
+    raw,
+    tiff,
+    webp,
+)
 from amsnet_cli.photos.formats.format import Format
 
-_MODULES = (jpeg, png, tiff, webp, avif, heic, bmp, gif, pnm, raw)
+_MODULES = (jpeg, png, tiff, webp, avif, heic, jxl, exr, psd, jp2, hdr, bmp, gif, pnm, raw)
 FORMATS: tuple[Format, ...] = tuple(module.FORMAT for module in _MODULES)
 PHOTO_SUFFIXES = frozenset(suffix for known in FORMATS for suffix in known.suffixes)
 WRITABLE = {

@@ -39,7 +39,7 @@ class Format:
             read. Raises `pyvips.Error`, `ValueError` or `OSError`.
         depths: bits a channel that it holds.
         fourth_channels: meanings of a channel behind the colours that it holds.
-        grey_profile: whether it holds a colour profile for grey.
+        holds_profile: tests whether it holds the colours that an ICC profile describes.
         longest_side: pixels of its largest width and height, None for no limit.
         texts: keywords of the texts that it holds; "*" for any.
         upright: whether its decoders ignore EXIF's orientation, so that pixels must be turned.
@@ -53,7 +53,7 @@ class Format:
     write: Callable[[Photo], bytes] | None = None
     depths: tuple[int, ...] = (8,)
     fourth_channels: tuple[str, ...] = ("transparency",)
-    grey_profile: bool = True
+    holds_profile: Callable[[bytes], bool] = lambda profile: True
     longest_side: int | None = None
     texts: tuple[str, ...] = ()
     upright: bool = False

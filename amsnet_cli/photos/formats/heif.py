@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from amsnet_cli.photos.boxes import read_boxes
 from amsnet_cli.photos.colour import profile_of_code_points, unsupported_colours
 from amsnet_cli.photos.photo import Photo, with_usable_profile
 
@@ -51,7 +52,7 @@ def code_points_of(content: bytes) -> tuple[int, int] | None:
         meta = next(_children(content, b"meta"))
         primary = _primary(next(_children(meta[4:], b"pitm")))
         properties = next(_children(meta[4:], b"iprp"))
-        boxes = list(_boxes(next(_children(properties, b"ipco"))))
+        boxes = list(read_boxes(next(_children(properties, b"ipco"))))
         for association in _children(properties, b"ipma"):
             for index in _properties(association, primary):
                 kind, body = boxes[index - 1]
@@ -63,24 +64,8 @@ def code_points_of(content: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """List type and body of the boxes in a box or file."""
-    at = 0
-    while at + 8 <= len(content):
-        size, kind = struct.unpack_from(">I4s", content, at)
-        head = 8
-        if size == 1:
-            (size,) = struct.unpack_from(">Q", content, at + 8)
-            head = 16
-        end = at + size if size else len(content)
-        if end < at + head:
-            return
-        yield kind, content[at + head : end]
-        at = end
-
-
 def _children(content: bytes, name: bytes) -> Iterator[bytes]:
-    return (body for kind, body in _boxes(content) if kind == name)
+    return (body for kind, body in read_boxes(content) if kind == name)
 
 
 def _primary(pitm: bytes) -> int:

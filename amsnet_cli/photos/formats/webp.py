@@ -9,6 +9,7 @@ from pathlib import Path
 import pyvips
 
 from amsnet_cli.photos import pillow, vips
+from amsnet_cli.photos.colour import suits
 from amsnet_cli.photos.exif import with_orientation
 from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.photo import Photo, with_usable_profile
@@ -54,7 +55,7 @@ FORMAT = Format(
     matches=lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP",
     read=read,
     write=write,
-    grey_profile=False,
+    holds_profile=lambda profile: not suits(profile, 1),
     longest_side=16383,
     losses=losses,
 )
