@@ -34,8 +34,9 @@ class EstimateConfig:
     """Numbers that the estimate rests on.
 
     The priors of sensors (gain by ISO, read noise) are assumptions about cameras with large
-    sensors, not measurements. The other numbers were chosen on simulated mosaics of clean photos, for the least loss of a network that is told the estimate:
-    twice the noise costs it four times what half the noise costs.
+    sensors, not measurements. The other numbers were chosen on simulated mosaics of clean photos,
+    for the least loss of a network that is told the estimate: twice the noise costs it four times
+    what half the noise costs.
 
     Attributes:
         block: photosites to the side of a block, about.
