@@ -32,6 +32,12 @@ settings.load_profile("amsnet")
 SHARED = Path(os.environ.get("AMSNET_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let each process of pytest-xdist compute in one thread: more would fight over the cores."""
+    if config.getoption("numprocesses", None):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-snapshots", action="store_true",
