@@ -59,7 +59,7 @@ def denoise(
         bool,
         typer.Option(
             "--keep-hot-pixels",
-            help="Do not mend hot pixels: single bright ones that noise does not explain.",
+            help="Keep hot pixels: single bright pixels that noise does not explain.",
         ),
     ] = False,
     raw: Annotated[

@@ -47,14 +47,14 @@ class _Output(io.FileIO):
             else:
                 if written is not None:
                     return written
-                select.select([], [self], [])  # A descriptor that does not wait by itself.
+                select.select([], [self], [])  # A non-blocking descriptor.
         return memoryview(data).nbytes
 
 
 def run_with_streams(command: Callable[[], object], complain: Callable[[OutputError], None]) -> int:
     """Run a command whose standard streams may be closed, full or cut off.
 
-    Work goes on where only its messages are lost. A closed stream takes everything in silence,
+    Work continues where only messages are lost. A closed stream takes everything in silence,
     and `sys.stdin` and `sys.stdout` are None then. What a full disk keeps from stdout is an error
     in the end. A command ends at once, in silence, when the reader of its stdout has gone.
 

@@ -1,4 +1,4 @@
-"""Mend the hot pixels of a photo, before anything else is made of it."""
+"""Replace the hot pixels of a photo before it is denoised."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class EstimateConfig:
         texture: median over blocks of the standard deviation of texture in the stabilised scale.
         texture_spread: standard deviation of its logarithm.
         texture_weight: blocks that this prior of texture counts for.
-        weight: what each block counts, as blocks of one picture are alike.
+        weight: what each block counts, as blocks of one picture are correlated.
         quantile: of the posterior of a: below 1/2 is cautious.
     """
 

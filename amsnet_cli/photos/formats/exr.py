@@ -59,7 +59,7 @@ def read(path: Path, content: bytes) -> Photo:
             )
         if "error" in header:
             raise _refusal(path, header["error"].replace(name, ""))
-        if done.stderr or done.stdout:  # It goes on where a block is damaged.
+        if done.stderr or done.stdout:  # It continues after a damaged block.
             raise _refusal(path, done.stderr.decode(errors="replace").replace(name, ""))
         pixels = np.load(folder / "pixels.npy")
     model = ColourModel(
