@@ -2,8 +2,10 @@ r"""Train the network `raw`, for the mosaics of image sensors.
 
     python -m training.raw --photos CLEAN_DIR --state raw.pt --minutes 60
     python -m training.raw --photos CLEAN_DIR --state raw.pt --minutes 60 --decay 0.5
+    python -m training.raw --photos CLEAN_DIR --state raw.pt --start raw.safetensors ...
 
-Each call goes on where the last one stopped. With `--decay` the learning rate falls to zero over
+The last begins with the weights of a model file; residual blocks that it lacks begin as the
+identity. Each call goes on where the last one stopped. With `--decay` the learning rate falls to zero over
 the last share of the call, which the result needs; the state from before is kept beside it, with
 `.constant` in its name, and may go on instead. Runs on CUDA where there is a GPU. Beside the state
 lies `NAME.safetensors` with the averaged weights.
@@ -32,7 +34,7 @@ from torch import Tensor
 from amsnet_cli.core.networks.mosaic import MosaicNetwork, MosaicNetworkConfig
 from amsnet_cli.device import choose_device, fast_precision
 from amsnet_cli.inference.memory import reuse_memory
-from amsnet_cli.mosaic_model import save_mosaic_model
+from amsnet_cli.mosaic_model import load_mosaic_model, save_mosaic_model
 from amsnet_cli.noise.sensor import SensorNoise
 from benchmarks.raw import LAWS, denoise_mosaic, psnr, read_mosaic
 from training.muon import Muon
@@ -226,6 +228,20 @@ def optimisers_of(network: MosaicNetwork, rate: float) -> list[torch.optim.Optim
     ]
 
 
+def start_from(network: MosaicNetwork, path: Path) -> None:
+    """Copy a model file's tensors; residual blocks that it lacks change nothing at first."""
+    missing, unexpected = network.load_state_dict(
+        load_mosaic_model(path).network.state_dict(), strict=False
+    )
+    parameters = dict(network.named_parameters())
+    if unexpected or any(".first." not in k and ".second." not in k for k in missing):
+        raise SystemExit(f"{path} has another shape")
+    with torch.no_grad():
+        for name in missing:
+            if ".second." in name:
+                parameters[name].zero_()
+
+
 def save(path: Path, step: int, network: MosaicNetwork, average: MosaicNetwork,
          optimisers: list[torch.optim.Optimizer]) -> None:  # fmt: skip
     """Write the state, and the averaged weights beside it; each whole or not at all."""
@@ -244,6 +260,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, required=True, help="folder of clean photos")
     parser.add_argument("--state", type=Path, required=True, help="where to keep the state")
+    parser.add_argument("--start", type=Path, help="model file to begin with, if no state is there")
     parser.add_argument("--minutes", type=float, default=math.inf, help="end this call after")
     parser.add_argument("--steps", type=int, default=1_000_000, help="of this call at most")
     parser.add_argument("--decay", type=float, default=0.0, help="last share of this call")
@@ -260,6 +277,8 @@ def main() -> None:
     reuse_memory()
     torch.manual_seed(args.seed)
     network = MosaicNetwork(MosaicNetworkConfig())
+    if args.start and not args.state.exists():
+        start_from(network, args.start)
     network.to(device, memory_format=torch.channels_last).train()
     average = copy.deepcopy(network)
     optimisers = optimisers_of(network, args.rate)

@@ -26,7 +26,7 @@ class MosaicNetworkConfig:
 
     unet: CompactUNetConfig = field(
         default_factory=lambda: CompactUNetConfig(
-            in_channels=7, out_channels=1, widths=(48, 96, 160), blocks=(1, 1, 2), unshuffle=2
+            in_channels=7, out_channels=1, widths=(48, 96, 160), blocks=(2, 2, 2), unshuffle=2
         )
     )
     step: float = 4.0
