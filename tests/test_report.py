@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import html
 import io
+import json
 import re
 import shutil
 from base64 import b64decode
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +15,17 @@ import skimage.data
 from PIL import Image
 
 from amsnet_cli.errors import OutputError, PhotoError
+from amsnet_cli.inference.denoise import DenoiseOptions
 from amsnet_cli.inference.photo_noise import photo_noise_level
 from amsnet_cli.photos.colour import srgb_profile
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
+from amsnet_cli.postprocess.config import PostprocessConfig, TextureConfig
 from amsnet_cli.report.comparison import CROP_SIDE, OVERVIEW_SIDE, Comparison, compare
 from amsnet_cli.report.curve import CurvePoint
 from amsnet_cli.report.fit_page import write_fit_page
 from amsnet_cli.report.html import check_report
+from amsnet_cli.report.settings import settings_section
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -162,6 +168,27 @@ class TestPage:
         text = page.read_text()
         assert text.count("<section") == 1 and "300×200" in text
         assert "not a picture" in text
+        assert "<td>[100, 50, 300, 200]</td>" in text, "the crop, in the table of settings"
+        kept = json.loads(html.unescape(re.findall("<pre>(.*?)</pre>", text, re.DOTALL)[0]))
+        assert kept["weights"] == str(tiny_model)
+        assert kept["postprocess"] == json.loads(json.dumps(asdict(PostprocessConfig())))
+
+
+def test_a_page_keeps_every_setting_and_names_those_that_differ():
+    config = PostprocessConfig(limit_sharpness=False, texture=TextureConfig(tolerance=3.5))
+    section = settings_section("a<b", DenoiseOptions(strength=0.5, seed=7, postprocess=config))
+    table, whole = section.split("<details>")
+    rows = re.findall("<tr><th[^>]*>(.*?)</th><td>(.*?)</td></tr>", table)
+    assert rows == [
+        ("weights", "a&lt;b"),
+        ("strength", "0.5"),
+        ("seed", "7"),
+        ("postprocess.limit_sharpness", "false"),
+        ("postprocess.texture.tolerance", "3.5"),
+    ]
+    kept = json.loads(html.unescape(re.findall("<pre>(.*?)</pre>", whole, re.DOTALL)[0]))
+    assert kept["postprocess"] == json.loads(json.dumps(asdict(config)))
+    assert kept["n_masks"] is None and kept["strength"] == 0.5
 
 
 def points(*gains: float, error: float = 0.01) -> list[CurvePoint]:

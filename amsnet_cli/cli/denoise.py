@@ -219,6 +219,7 @@ def denoise(
             from amsnet_cli.inference.denoise_mosaic import MosaicOptions
             from amsnet_cli.photos.formats.raw import RawOptions
             from amsnet_cli.report.html import write_report
+            from amsnet_cli.report.settings import settings_section
 
         where = choose_device(device)
         before_development = raw == "mosaic"
@@ -264,7 +265,10 @@ def denoise(
                 printer.interrupted()
                 raise
         if report:
-            write_report(report, entries, f"amsnet {__version__}, weights {models.name}.")
+            write_report(
+                report, entries, f"amsnet {__version__}, weights {models.name}.",
+                settings_section(models.name, steps.options),
+            )  # fmt: skip
             say(f"before and after: {report}")
         raise typer.Exit(printer.summary(time.monotonic() - started))
 

@@ -7,7 +7,14 @@ from pathlib import Path
 
 from amsnet_cli.report.comparison import Comparison
 from amsnet_cli.report.curve import CURVE_COLUMNS, CurvePoint, curve_figure, curve_rows
-from amsnet_cli.report.html import NOISE_NOTE, escape, section, table, write_page
+from amsnet_cli.report.html import (
+    NOISE_NOTE,
+    escape,
+    section,
+    settings_table,
+    table,
+    write_page,
+)
 
 
 def write_fit_page(
@@ -33,16 +40,12 @@ def write_fit_page(
     Raises:
         OutputError: it cannot be written.
     """
-    rows = [
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
-        for name, value in settings
-    ]
     parts = [f"<p>{escape(paragraph)}</p>" for paragraph in about]
     parts += [
         curve_figure(curve),
         "<details><summary>The curve in numbers</summary>",
         table(CURVE_COLUMNS, curve_rows(curve)), "</details>",
-        "<h2>Settings</h2>", f'<div class="settings">{table((), rows)}</div>',
+        "<h2>Settings</h2>", settings_table(settings),
     ]  # fmt: skip
     if comparisons:
         parts += ["<h2>Before and after</h2>", NOISE_NOTE]

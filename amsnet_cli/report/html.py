@@ -68,13 +68,16 @@ def check_report(path: Path, *, force: bool) -> None:
         raise OutputError(f"{path.parent}: the folder is read-only", "choose another")
 
 
-def write_report(path: Path, entries: Sequence[ReportEntry], about: str) -> None:
+def write_report(
+    path: Path, entries: Sequence[ReportEntry], about: str, settings: str = ""
+) -> None:
     """Write a page, whole or not at all.
 
     Args:
         path: of the page.
         entries: photos in the order in which they are shown.
         about: a line on how they were made.
+        settings: HTML of the last section, see `report.settings`.
 
     Raises:
         OutputError: it cannot be written.
@@ -92,7 +95,7 @@ def write_report(path: Path, entries: Sequence[ReportEntry], about: str) -> None
         line = f"{escape(entry.source)} → {escape(entry.target)}{escape(by)}."
         assert entry.comparison is not None
         parts.append(section(number, escape(entry.source.name), line, entry.comparison))
-    write_page(path, "Before and after", parts)
+    write_page(path, "Before and after", [*parts, settings])
 
 
 def write_page(path: Path, title: str, parts: Sequence[str]) -> None:
@@ -152,6 +155,15 @@ def table(heads: Sequence[str], rows: Sequence[str]) -> str:
     head = f"<thead><tr>{cells}</tr></thead>\n" if heads else ""
     body = "\n".join(rows)
     return f'<div class="wide"><table>\n{head}<tbody>\n{body}\n</tbody></table></div>'
+
+
+def settings_table(settings: Sequence[tuple[str, str]]) -> str:
+    """Return the HTML of a table of names and values, which are plain text."""
+    rows = [
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
+        for name, value in settings
+    ]
+    return f'<div class="settings">{table((), rows)}</div>'
 
 
 def escape(text: str | Path) -> str:
