@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from amsnet_cli.errors import OutputError
+
 _LEFTOVER = re.compile(r"\.amsnet-[0-9a-f]{8}\.part")
 _HOUR = 3600.0
 
@@ -48,6 +50,34 @@ def write_whole(path: Path, content: bytes, *, modified_ns: int | None = None) -
     """Write all of a file's content, as `whole_file` does."""
     with whole_file(path, modified_ns=modified_ns) as file:
         file.write(content)
+
+
+def write_output(
+    path: Path,
+    content: bytes,
+    *,
+    make_folder: bool = False,
+    modified_ns: int | None = None,
+    hint: str = "choose another place with -o",
+) -> None:
+    """Write a result of the program, as `whole_file` does.
+
+    Args:
+        path: of the file.
+        content: all of it.
+        make_folder: make missing folders first.
+        modified_ns: see `whole_file`.
+        hint: what to try if it cannot be written.
+
+    Raises:
+        OutputError: it cannot be written; an existing file is unchanged.
+    """
+    try:
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content, modified_ns=modified_ns)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})", hint) from error
 
 
 def clear_leftovers(folder: Path) -> None:

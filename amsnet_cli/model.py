@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from amsnet_cli.atomic import write_whole
+from amsnet_cli.atomic import write_output
 from amsnet_cli.core.masks import Fill
 from amsnet_cli.core.networks import (
     CompactUNetConfig,
@@ -25,7 +25,7 @@ from amsnet_cli.core.networks import (
     PaperNetwork,
     make_network,
 )
-from amsnet_cli.errors import OutputError, WeightsError
+from amsnet_cli.errors import WeightsError
 from amsnet_cli.weights.header import FORMAT, cameras_of, check_format
 from amsnet_cli.weights.manifest import bundled_path, own_manifest
 from amsnet_cli.weights.store import find_weights
@@ -130,19 +130,29 @@ def save_model(
     Raises:
         OutputError: `path` cannot be written.
     """
+    write_network(path, network, dataclasses.asdict(config), dtype)
+
+
+def write_network(
+    path: Path, network: torch.nn.Module, header: dict[str, Any], dtype: torch.dtype
+) -> None:
+    """Write a network's tensors and its header atomically.
+
+    Args:
+        path: the file; its folder is made, an existing file is replaced.
+        network: its tensors are stored as `dtype`.
+        header: stored as JSON, with the number of the format.
+        dtype: of the stored tensors.
+
+    Raises:
+        OutputError: `path` cannot be written.
+    """
     tensors = {
         key: tensor.detach().to("cpu", dtype).contiguous()
         for key, tensor in network.state_dict().items()
     }
-    header = {"format": FORMAT, **dataclasses.asdict(config)}
-    content = to_safetensors(tensors, {"amsnet": json.dumps(header, sort_keys=True)})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, content)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write the model {path}: {error.strerror}", "choose another path with -o"
-        ) from error
+    text = json.dumps({"format": FORMAT, **header}, sort_keys=True)
+    write_output(path, to_safetensors(tensors, {"amsnet": text}), make_folder=True)
 
 
 def load_model(weights: str | Path | None = None, name: str = "") -> Model:

@@ -14,13 +14,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_safetensors
 
-from amsnet_cli.atomic import write_whole
 from amsnet_cli.core.networks.compact import CompactUNetConfig
 from amsnet_cli.core.networks.mosaic import MosaicNetwork, MosaicNetworkConfig
-from amsnet_cli.errors import OutputError, WeightsError
-from amsnet_cli.weights.header import FORMAT, check_format, read_header
+from amsnet_cli.errors import WeightsError
+from amsnet_cli.model import write_network
+from amsnet_cli.weights.header import check_format, read_header
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +44,7 @@ def save_mosaic_model(
     """Write a model file atomically.
 
     Args:
-        path: the file; an existing one is replaced.
+        path: the file; its folder is made, an existing file is replaced.
         network: its tensors are stored as `dtype`.
         provenance: how it was made; for people.
         dtype: float16, or float32 for twice the size.
@@ -53,21 +52,11 @@ def save_mosaic_model(
     Raises:
         OutputError: `path` cannot be written.
     """
-    tensors = {
-        key: tensor.detach().to("cpu", dtype).contiguous()
-        for key, tensor in network.state_dict().items()
-    }
     header = {
-        "format": FORMAT, "mosaic": True, "network": dataclasses.asdict(network.config),
+        "mosaic": True, "network": dataclasses.asdict(network.config),
         "provenance": provenance or {},
     }  # fmt: skip
-    content = to_safetensors(tensors, {"amsnet": json.dumps(header, sort_keys=True)})
-    try:
-        write_whole(path, content)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write the model {path}: {error.strerror}", "choose another path"
-        ) from error
+    write_network(path, network, header, dtype)
 
 
 def is_for_mosaics(path: Path) -> bool:

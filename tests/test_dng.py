@@ -16,8 +16,10 @@ import tifffile
 
 from amsnet_cli.errors import OutputError, PhotoError
 from amsnet_cli.photos import dng_tags, ifd
-from amsnet_cli.photos.formats.dng import dng_of, write_dng
+from amsnet_cli.photos.formats.dng import dng_of
 from amsnet_cli.photos.formats.raw import read, read_mosaic
+from amsnet_cli.photos.read import read_mosaic_photo
+from amsnet_cli.photos.write import write_photo
 from tests.conftest import SHARED
 from tests.dng_files import (
     BLACK,
@@ -217,10 +219,12 @@ class TestConverters:
 
 def test_writing_says_what_is_wrong(tmp_path):
     content = dng(exposed(scene()))
-    mosaic = read_mosaic(X, content)
+    (tmp_path / X).write_bytes(content)
+    photo = read_mosaic_photo(tmp_path / X)
     with pytest.raises(OutputError, match="cannot be written"):
-        write_dng(tmp_path / "missing" / "y.dng", X, content, mosaic)
-    write_dng(tmp_path / "y.dng", X, content, mosaic)
+        write_photo(photo, tmp_path / "missing" / "y.dng")
+    write_photo(photo, tmp_path / "y.dng")
+    mosaic = photo.mosaic
     with rawpy.imread(str(tmp_path / "y.dng")) as raw:
         assert np.array_equal(raw.raw_image_visible, mosaic.values)
     other = replace(mosaic, frame=mosaic.frame[:-2])

@@ -154,6 +154,6 @@ def test_a_pickle_is_never_run(tmp_path):
 
 def test_what_cannot_be_written_is_one_error_and_leaves_nothing(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="choose another path"):
+    with pytest.raises(OutputError, match="choose another place"):
         save_model(tmp_path / "file" / "m.safetensors", build_network(CONFIG), CONFIG)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyvips
 
-from amsnet_cli.atomic import write_whole
+from amsnet_cli.atomic import write_output
 from amsnet_cli.errors import OutputError
 from amsnet_cli.photos.colour import suits
 from amsnet_cli.photos.formats import WRITABLE
@@ -115,12 +115,7 @@ def write_photo(photo: Photo, path: str | Path, *, modified_ns: int | None = Non
         raise OutputError(
             f"{path}: cannot be encoded ({' '.join(str(error).split())})", "write another format"
         ) from error
-    try:
-        write_whole(path, content, modified_ns=modified_ns)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror})", "choose another place with -o"
-        ) from error
+    write_output(path, content, modified_ns=modified_ns)
 
 
 def _is_dropped(photo: Photo, target: Format) -> bool:

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-from amsnet_cli.atomic import write_whole
+from amsnet_cli.atomic import write_output
 from amsnet_cli.errors import OutputError
 from amsnet_cli.report.comparison import ComparedCrop, Comparison, overview_size
 from amsnet_cli.weights.store import PAGE_MARK
@@ -113,10 +113,7 @@ def write_page(path: Path, title: str, parts: Sequence[str]) -> None:
     page = Template(template.read_text("utf-8")).substitute(
         title=escape(title), body="\n".join(parts)
     )
-    try:
-        write_whole(path, page.encode())
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+    write_output(path, page.encode(), hint="choose another place")
 
 
 def section(number: int, name: str, about: str, comparison: Comparison) -> str:

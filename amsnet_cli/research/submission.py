@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from amsnet_cli.atomic import write_whole
+from amsnet_cli.atomic import write_output
 from amsnet_cli.errors import OutputError, UsageError
 from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.model import Model
@@ -78,7 +78,7 @@ def submit_sidd(
         content = matlab_bytes(
             {"DenoisedBlocksSrgb": cells, "TimeMPSrgb": seconds, "OptionalData": about}
         )
-    _write_file(output, content)
+    write_output(output, content, make_folder=True)
 
 
 def submit_dnd(
@@ -118,12 +118,11 @@ def submit_dnd(
         cells = np.empty(len(crops), object)
         for k, crop in enumerate(crops):
             cells[k] = _denoised_crop(crop, model, options, device)
-            _write_file(
-                output / f"{i:04d}_{k + 1:02d}.mat", matlab_bytes({"Idenoised_crop": cells[k]})
-            )
+            file = matlab_bytes({"Idenoised_crop": cells[k]})
+            write_output(output / f"{i:04d}_{k + 1:02d}.mat", file, make_folder=True)
             progress((i - 1 + (k + 1) / len(crops)) / len(pictures))
         content = {"Idenoised": cells, "israw": False, "eval_version": "1.0"}
-        _write_file(bundled / f"{i:04d}.mat", matlab_bytes(content))
+        write_output(bundled / f"{i:04d}.mat", matlab_bytes(content), make_folder=True)
 
 
 def _denoised_crop(
@@ -140,13 +139,3 @@ def _kaggle_csv(blocks: NDArray[np.uint8]) -> bytes:
     for i, block in enumerate(blocks.reshape(-1, *blocks.shape[2:])):
         rows.writerow([i, base64.b64encode(block.tobytes()).decode("ascii")])
     return text.getvalue().encode("ascii")
-
-
-def _write_file(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, content)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror})", "choose another place with -o"
-        ) from error

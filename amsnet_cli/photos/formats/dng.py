@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from amsnet_cli.atomic import write_whole
 from amsnet_cli.errors import OutputError
 from amsnet_cli.photos import dng_tags, exif, ifd
 from amsnet_cli.photos.formats import raw
@@ -33,30 +32,8 @@ _XYZ_TO_SRGB = np.array(
 """For a camera whose colours nobody has measured: LibRaw takes them for sRGB's (IEC 61966-2-1)."""
 
 
-def write_dng(path: Path, source: Path, content: bytes, mosaic: Mosaic) -> None:
-    """Write a mosaic as a DNG file, which appears under its name when it is complete.
-
-    Args:
-        path: where; a file that was there is replaced.
-        source: the file that `mosaic` was read from, for messages.
-        content: that file.
-        mosaic: as from `raw.read_mosaic`, with other values.
-
-    Raises:
-        PhotoError: the preview cannot be developed.
-        OutputError: the file cannot be written.
-    """
-    made = dng_of(source, content, mosaic)
-    try:
-        write_whole(path, made)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror})", "choose another place with -o"
-        ) from error
-
-
 def dng_of(source: Path, content: bytes, mosaic: Mosaic) -> bytes:
-    """Make the DNG file that `write_dng` writes.
+    """Return a mosaic as a DNG file.
 
     Of a DNG file everything is kept but the mosaic, its NoiseProfile and digests, and the previews,
     which are made anew; nothing that is kept moves, as maker notes count on it. Of other files
