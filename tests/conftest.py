@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,9 @@ from amsnet_cli.fitting.objectives import MaskedPrediction, NoiseAdaptation
 from amsnet_cli.model import Inference, ModelConfig, build_network, save_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
+from amsnet_cli.weights.store import weights_dir
+from tests.faulty_server import Server, serving
+from tests.published import CONTENT, entry
 
 # Typer builds all commands anew at each call of a test, which takes a tenth of a second.
 typer.testing._get_command = functools.cache(typer.main.get_command)
@@ -99,6 +103,19 @@ def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         path.write_text(json.dumps({"schema": 2, "weights": entries}))
 
     return write
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving(CONTENT) as server:
+        yield server
+
+
+@pytest.fixture
+def far(publish, server) -> Path:
+    """The entry `far` on the loopback server; where its file will be."""
+    publish(entry(server.url()))
+    return weights_dir() / "far.safetensors"
 
 
 @pytest.fixture(scope="session")

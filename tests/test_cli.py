@@ -35,7 +35,7 @@ class TestStart:
         commands = [
             ["--help"], ["-h"], ["--version"], ["weights", "list"], ["weights", "verify"],
             ["weights", "path", "photo"], ["weights", "pull", "photo"], ["denoise", "--help"],
-            ["fit", "-h"], ["submit", "sidd", "-h"],
+            ["fit", "-h"], ["submit", "-h"],
         ]  # fmt: skip
         code = (
             "import json, sys\n"

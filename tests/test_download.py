@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import signal
@@ -11,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from email.message import Message
 from email.utils import format_datetime
@@ -21,10 +19,9 @@ import pytest
 import trustme
 
 from amsnet_cli.weights import connection
-from amsnet_cli.weights.store import weights_dir
 from tests.faulty_server import FAULTS, Server, serving
+from tests.published import CONTENT, entry, store
 
-CONTENT = random.Random(0).randbytes(1 << 20)
 GIVES_UP = {
     "404", "403", "page", "altered", "shorter", "longer", "lies longer", "empty", "endless", "gzip",
     "to http", "to file", "to ftp", "round", "other bytes", "new file",
@@ -32,42 +29,10 @@ GIVES_UP = {
 """Faults after which asking the same server again is pointless; after the others it is not."""
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving(CONTENT) as server:
-        yield server
-
-
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "TIMEOUT", 0.2)
     monkeypatch.setattr(connection, "BACK_OFF", 0.0)
-
-
-def entry(*sources: str, **changes: object) -> dict[str, object]:
-    return {
-        "name": "far", "aliases": ["away"], "title": "from far away", "purpose": "tests",
-        "network": "compact", "fill": "mean", "mask_channel": True,
-        "inference": {"passes": "single"},
-        "file": {"name": "far.safetensors", "size": len(CONTENT),
-                 "sha256": hashlib.sha256(CONTENT).hexdigest()},
-        "bundled": False, "sources": list(sources), "licence": "CC0-1.0", "supervised": False,
-        "trained_on": "nothing", "scores": [], "limits": "none", **changes,
-    }  # fmt: skip
-
-
-@pytest.fixture
-def far(publish, server) -> Path:
-    """The entry `far` on the loopback server; where its file will be."""
-    publish(entry(server.url()))
-    return weights_dir() / "far.safetensors"
-
-
-def store() -> list[str]:
-    """What is in the store, but lock files."""
-    if not weights_dir().exists():
-        return []
-    return sorted(p.name for p in weights_dir().iterdir() if p.suffix != ".lock")
 
 
 class TestFaults:

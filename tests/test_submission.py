@@ -120,6 +120,10 @@ class TestDnd:
         assert amsnet(*call, "--force").exit_code == 0
         assert before == {p: p.read_bytes() for p in out.rglob("*.mat")}, "same seed, same bytes"
 
+    def test_options_of_the_other_benchmark_are_refused(self, dnd, amsnet, tmp_path):
+        result = amsnet("submit", "dnd", dnd, "-o", tmp_path / "out", "--authors", "Jane Doe")
+        assert result.exit_code == 2 and "authors" in result.stderr
+
     @pytest.mark.parametrize(
         ("spoil", "says"),
         [

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
@@ -32,8 +31,8 @@ from amsnet_cli.weights.manifest import (
 )
 from amsnet_cli.weights.records import Origin, first_use, lock_path, record_first_use
 from amsnet_cli.weights.store import find_weights, fitted_models, models_dir, weights_dir
-from tests.faulty_server import Server, serving
-from tests.test_download import CONTENT, entry, store
+from tests.faulty_server import Server
+from tests.published import CONTENT, entry, store
 from tests.test_importing import lightning, prefixed
 from tests.test_official import fill
 
@@ -42,22 +41,10 @@ SCHEMA = json.loads((ROOT / "weights_manifest.schema.json").read_text("utf-8"))
 DEAMNET = "deamnet-sidd-val_avg_psnr=37.80.ckpt"
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving(CONTENT) as server:
-        yield server
-
-
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "TIMEOUT", 2.0)
     monkeypatch.setattr(connection, "BACK_OFF", 0.0)
-
-
-@pytest.fixture
-def far(publish, server) -> Path:
-    publish(entry(server.url()))
-    return weights_dir() / "far.safetensors"
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ app.command()(denoise.denoise)
 app.command()(compare.compare)
 app.command()(fit.fit)
 app.command()(evaluate.evaluate)
-app.add_typer(submit.app, name="submit")
+app.command()(submit.submit)
 app.add_typer(weights.app, name="weights")
 
 

@@ -15,11 +15,11 @@ import numpy as np
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos.colour import BT709, SRGB_CURVE, Chromaticities
 from amsnet_cli.photos.colour_model import ColourModel, colour_model_of
+from amsnet_cli.photos.extras import package_missing
 from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.photo import Photo, Pixels, photo_of
 
 SIGNATURE = b"\x76\x2f\x31\x01"
-_EXTRA = 'pip install "amsnet[codecs]"'
 _LINEAR = (1.0,)
 
 
@@ -38,7 +38,7 @@ def read(path: Path, content: bytes) -> Photo:
             RGB: deep pixels, luminance with chroma, integers.
     """
     if importlib.util.find_spec("OpenEXR") is None:
-        raise PhotoError(f"{path}: OpenEXR needs one more package", _EXTRA)
+        raise package_missing(path, "OpenEXR")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "photo.exr").write_bytes(content)
@@ -87,7 +87,7 @@ def write(photo: Photo) -> bytes:
     try:
         import OpenEXR
     except ImportError as error:
-        raise ValueError(f"OpenEXR needs one more package: {_EXTRA}") from error
+        raise ValueError('OpenEXR needs one more package: pip install "amsnet[codecs]"') from error
     is_grey = photo.pixels.shape[2] == 1
     model: ColourModel | None = ColourModel(
         chromaticities=None if is_grey else BT709, curve=SRGB_CURVE

@@ -13,6 +13,7 @@ import numpy as np
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos.colour import BT709
 from amsnet_cli.photos.colour_model import ColourModel
+from amsnet_cli.photos.extras import MALFORMED, package_missing
 from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.limits import check_size
 from amsnet_cli.photos.photo import Photo
@@ -23,11 +24,6 @@ _SIZE = re.compile(rb"\n\n([-+][XY]) (\d{1,9}) ([-+][XY]) (\d{1,9})\n")
 _VARIABLE = re.compile(rb"^([A-Z]+)=\s*(.*?)\s*$", re.M)
 _RGBE = b"32-bit_rle_rgbe"
 _NAMES = {"FORMAT", "GAMMA"}
-_MALFORMED = (
-    *(ValueError, RuntimeError, OSError, EOFError, MemoryError, OverflowError),
-    *(LookupError, TypeError, AttributeError, ArithmeticError),
-)
-"""What imagecodecs raises on malformed files."""
 
 
 def read(path: Path, content: bytes) -> Photo:
@@ -47,9 +43,7 @@ def read(path: Path, content: bytes) -> Photo:
     try:
         import imagecodecs
     except ImportError as error:
-        raise PhotoError(
-            f"{path}: Radiance HDR needs one more package", 'pip install "amsnet[codecs]"'
-        ) from error
+        raise package_missing(path, "Radiance HDR") from error
     head = content[:_HEADER_LIMIT]
     match = _SIZE.search(head)
     if match is None:
@@ -63,7 +57,7 @@ def read(path: Path, content: bytes) -> Photo:
     check_size(path, content, (width, height), 12)
     try:
         pixels = np.asarray(imagecodecs.rgbe_decode(content)).reshape(height, width, 3)
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise PhotoError(
             f"{path}: damaged or cut short ({' '.join(str(error).split())})",
             "copy it again from its source",

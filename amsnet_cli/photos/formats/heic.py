@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import numpy as np
 
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos.exif import without_thumbnail
+from amsnet_cli.photos.extras import MALFORMED, package_missing
 from amsnet_cli.photos.formats import heif
 from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.limits import check_size
@@ -17,11 +17,6 @@ from amsnet_cli.photos.photo import Photo
 
 _BRANDS = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
-)
-# What libheif raises, and what pillow-heif's own code does on malformed files.
-_MALFORMED = (
-    *(ValueError, RuntimeError, OSError, EOFError, SyntaxError, MemoryError),
-    *(LookupError, TypeError, AttributeError, struct.error),
 )
 
 
@@ -41,14 +36,12 @@ def read(path: Path, content: bytes) -> Photo:
     try:
         import pillow_heif
     except ImportError as error:
-        raise PhotoError(
-            f"{path}: HEIC needs one more package", 'pip install "amsnet[heic]"'
-        ) from error
+        raise package_missing(path, "HEIC", "heic") from error
     try:
         image = pillow_heif.open_heif(content, convert_hdr_to_8bit=False)
         check_size(path, content, image.size, 8)
         array = np.asarray(image)
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise PhotoError(
             f"{path}: not a picture, damaged or cut short ({' '.join(str(error).split())})",
             "copy it again from its source",

@@ -14,6 +14,7 @@ import numpy as np
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos.boxes import box, is_cut_short, read_boxes
 from amsnet_cli.photos.exif import orientation_of
+from amsnet_cli.photos.extras import MALFORMED, package_missing
 from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.limits import check_size
 from amsnet_cli.photos.photo import FOURTH_CHANNELS, Photo, photo_of, with_usable_profile
@@ -28,11 +29,6 @@ _SPACES = {12: "CMYK", 14: "LAB", 18: "YCbCr", 20: "e-sRGB", 24: "e-YCbCr"}
 _KNOWN_SPACES = (16, 17)
 """Of ISO 15444-1, table I.10: sRGB and its grey."""
 _OPACITY, _PREMULTIPLIED = 1, 2
-_MALFORMED = (
-    *(ValueError, RuntimeError, OSError, EOFError, MemoryError, OverflowError),
-    *(LookupError, TypeError, AttributeError, ArithmeticError, struct.error),
-)
-"""What imagecodecs raises on malformed files."""
 
 
 def read(path: Path, content: bytes) -> Photo:
@@ -52,9 +48,7 @@ def read(path: Path, content: bytes) -> Photo:
     try:
         import imagecodecs
     except ImportError as error:
-        raise PhotoError(
-            f"{path}: JPEG 2000 needs one more package", 'pip install "amsnet[codecs]"'
-        ) from error
+        raise package_missing(path, "JPEG 2000") from error
     try:
         boxes: list[tuple[bytes, bytes]] = []
         codestream = content
@@ -71,7 +65,7 @@ def read(path: Path, content: bytes) -> Photo:
             raise ValueError("no end of the codestream")
         samples = np.asarray(imagecodecs.jpeg2k_decode(content))
         samples = samples.reshape(size[1], size[0], channels)
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise PhotoError(
             f"{path}: not a picture, damaged or cut short ({' '.join(str(error).split())})",
             "copy it again from its source",

@@ -15,6 +15,7 @@ from PIL import ImageFile
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import pillow, vips
 from amsnet_cli.photos.exif import LONGEST, orientation_of, shortened, with_orientation
+from amsnet_cli.photos.extras import package_missing
 from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.formats.jpeg_segments import (
     SEGMENT_LIMIT,
@@ -143,10 +144,7 @@ def _decode_deep(path: Path, content: bytes) -> Photo:
     try:
         import imagecodecs
     except ImportError as error:
-        raise PhotoError(
-            f"{path}: JPEG of more than 8 bits needs one more package",
-            'pip install "amsnet[codecs]"',
-        ) from error
+        raise package_missing(path, "JPEG of more than 8 bits") from error
     check_size(path, content, size_of(content), 6)
     if content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):  # imagecodecs fills up the rest.
         raise PhotoError(f"{path}: the picture is cut short", "copy it again from its source")

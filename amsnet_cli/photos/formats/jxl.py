@@ -18,6 +18,7 @@ from amsnet_cli.photos.boxes import box, is_cut_short, read_boxes
 from amsnet_cli.photos.colour import BT709, SRGB_CURVE, unsupported_colours
 from amsnet_cli.photos.colour_model import ColourModel, colour_model_of
 from amsnet_cli.photos.exif import without_orientation, without_thumbnail
+from amsnet_cli.photos.extras import MALFORMED, package_missing
 from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.formats.jxl_header import (
     SIGNATURE,
@@ -34,11 +35,6 @@ _CONTAINER = box(b"JXL ", b"\r\n\x87\n")
 _FILE_TYPE = box(b"ftyp", b"jxl \0\0\0\0jxl ")
 _LEVEL_10 = box(b"jxll", b"\n")
 """What more than 12 bits need."""
-_MALFORMED = (
-    *(ValueError, RuntimeError, OSError, EOFError, MemoryError, OverflowError),
-    *(LookupError, TypeError, AttributeError, ArithmeticError, struct.error),
-)
-"""What imagecodecs raises on malformed files."""
 
 
 def read(path: Path, content: bytes) -> Photo:
@@ -58,7 +54,7 @@ def read(path: Path, content: bytes) -> Photo:
     try:
         import imagecodecs
     except ImportError as error:
-        raise _needs_codecs(path, "JPEG XL") from error
+        raise package_missing(path, "JPEG XL") from error
     boxes: dict[bytes, bytes] = {}
     codestream = content
     try:
@@ -73,7 +69,7 @@ def read(path: Path, content: bytes) -> Photo:
         photo = photo_of(samples)
         exif, xmp = _metadata(boxes)
         icc = _profile(path, content, header.colours)
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise PhotoError(
             f"{path}: not a picture, damaged or cut short ({' '.join(str(error).split())})",
             "copy it again from its source",
@@ -219,10 +215,6 @@ def _profile(path: Path, content: bytes, colours: ColourModel | None) -> bytes |
     try:
         import pylibjxl
     except ImportError as error:
-        raise _needs_codecs(path, "JPEG XL with an ICC profile") from error
+        raise package_missing(path, "JPEG XL with an ICC profile") from error
     found: dict[str, bytes] = pylibjxl.decode(content, metadata=True)[1]
     return found["icc"]
-
-
-def _needs_codecs(path: Path, name: str) -> PhotoError:
-    return PhotoError(f"{path}: {name} needs one more package", 'pip install "amsnet[codecs]"')

@@ -18,6 +18,7 @@ import pyvips
 
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import ifd, vips
+from amsnet_cli.photos.extras import MALFORMED, package_missing
 from amsnet_cli.photos.ifd import Directory, Entry, MalformedError
 from amsnet_cli.photos.limits import check_size
 from amsnet_cli.photos.photo import FOURTH_CHANNELS, Photo, Pixels
@@ -45,11 +46,7 @@ _LAYOUT = frozenset(
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _FLOAT = 3
 _ASSOCIATED = 1
-_MALFORMED = (
-    *(ValueError, RuntimeError, OSError, EOFError, MemoryError, OverflowError),
-    *(LookupError, TypeError, AttributeError, ArithmeticError),
-    *(struct.error, zlib.error, ImportError),
-)
+_MALFORMED = (*MALFORMED, zlib.error, ImportError)
 """What tifffile and imagecodecs raise on malformed files."""
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -265,11 +262,11 @@ def _with_tifffile(path: Path, content: bytes, compression: int, photometric: in
         if array.dtype == np.uint16 and bits < 16:
             array = np.rint(array * (65535 / ((1 << bits) - 1))).clip(0, 65535).astype(np.uint16)
     except ImportError as error:
-        raise _needs_codecs(path, name) from error
+        raise package_missing(path, f"TIFF with {name}") from error
     except _MALFORMED as error:
         reason = " ".join(str(error).split())
         if "requires the 'imagecodecs' package" in reason:
-            raise _needs_codecs(path, name) from error
+            raise package_missing(path, f"TIFF with {name}") from error
         raise PhotoError(
             f"{path}: damaged or cut short ({name}: {reason})", "copy it again from its source"
         ) from error
@@ -294,11 +291,4 @@ def _photo_of(path: Path, array: Pixels, *, inverted: bool) -> Photo:
         pixels=np.ascontiguousarray(array[..., :colours]),
         alpha=np.ascontiguousarray(array[..., -1]) if samples > colours else None,
         notes=notes,
-    )
-
-
-def _needs_codecs(path: Path, name: str) -> PhotoError:
-    return PhotoError(
-        f"{path}: TIFF with {name} needs one more package",
-        'pip install "amsnet[codecs]"',
     )
