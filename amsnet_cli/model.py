@@ -19,10 +19,10 @@ from torch import Tensor
 
 from amsnet_cli.atomic import write_output
 from amsnet_cli.core.masks import Fill
+from amsnet_cli.core.network_names import PaperNetwork
 from amsnet_cli.core.networks import (
     CompactUNetConfig,
     MaskedNetwork,
-    PaperNetwork,
     make_network,
 )
 from amsnet_cli.errors import WeightsError

@@ -20,10 +20,10 @@ from typing import get_args
 import torch
 
 from amsnet_cli import __version__, load_model, read_photo
-from amsnet_cli.core.networks import PaperNetwork
+from amsnet_cli.core.network_names import NetworkName
 from amsnet_cli.device import choose_device
 from amsnet_cli.fitting.fit import fit
-from amsnet_cli.fitting.options import FitOptions, NetworkName
+from amsnet_cli.fitting.options import FitOptions
 from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.model import Model
 from amsnet_cli.photos.photo import Photo
@@ -31,7 +31,7 @@ from amsnet_cli.research.datasets import pair_photos
 from amsnet_cli.research.evaluation import PROTOCOL
 from benchmarks.quality import NLM_STRENGTHS, Method, best_sigma, bm3d_at, nlm, score
 
-NETWORKS = ("compact", *get_args(PaperNetwork))
+NETWORKS = get_args(NetworkName)
 REFINE = 0.16
 """The paper's ratio."""
 RAW_OUTPUT = DenoiseOptions(strength=1)

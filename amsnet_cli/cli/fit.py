@@ -11,6 +11,7 @@ import typer
 
 from amsnet_cli.cli import options
 from amsnet_cli.cli.console import INTERRUPTED, imports_whole, print_result, say, stop_requests
+from amsnet_cli.core.network_names import NetworkName
 from amsnet_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def fit(
         ),
     ] = None,
     network: Annotated[
-        Literal["compact", "restormer", "deamnet", "nafnet", "unet", "dncnn"] | None,
+        NetworkName | None,
         typer.Option(help="A fresh network for --preset paper. (default: restormer)"),
     ] = None,
     minutes: Annotated[

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from amsnet_cli.core.masks import Fill
-from amsnet_cli.core.networks import PaperNetwork
+from amsnet_cli.core.network_names import NetworkName
 from amsnet_cli.errors import UsageError
 from amsnet_cli.fitting.images import CROP_SIZE, MAX_FILE_BYTES, MAX_IMAGES
 from amsnet_cli.model import Model
 
 PresetName = Literal["adapt", "masked", "paper"]
-NetworkName = Literal["compact"] | PaperNetwork
 
 
 @dataclass(frozen=True, kw_only=True)

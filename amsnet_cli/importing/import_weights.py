@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from amsnet_cli.core.networks import PaperNetwork
+from amsnet_cli.core.network_names import PaperNetwork
 from amsnet_cli.errors import OutputError, UsageError, WeightsError
 from amsnet_cli.importing.structure import recognise, strip_prefixes
 from amsnet_cli.importing.tensors import is_safetensors, load_checkpoint, read_safetensors

@@ -10,7 +10,8 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from amsnet_cli.core.networks import PaperNetwork, make_network
+from amsnet_cli.core.network_names import PaperNetwork
+from amsnet_cli.core.networks import make_network
 from amsnet_cli.errors import WeightsError
 
 PREFIXES = ("module.", "net.dn.branches.0.")

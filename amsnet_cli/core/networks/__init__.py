@@ -3,7 +3,7 @@
 from amsnet_cli.core.networks.compact import LIGHT, CompactUNet, CompactUNetConfig
 from amsnet_cli.core.networks.deamnet import DeamNet
 from amsnet_cli.core.networks.dncnn import DnCNN
-from amsnet_cli.core.networks.make import PaperNetwork, make_network
+from amsnet_cli.core.networks.make import make_network
 from amsnet_cli.core.networks.masked import MaskedNetwork, Network
 from amsnet_cli.core.networks.nafnet import NAFNet
 from amsnet_cli.core.networks.restormer import Restormer
@@ -18,7 +18,6 @@ __all__ = [
     "MaskedNetwork",
     "NAFNet",
     "Network",
-    "PaperNetwork",
     "Restormer",
     "UNet",
     "make_network",

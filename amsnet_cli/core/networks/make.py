@@ -1,13 +1,12 @@
 """Make a network by its name or configuration.
 
-To add a network, write a module with its class, list it here in `PaperNetwork` and `_CLASSES`, and
-add its name to the option `--network` of `cli/fit.py`.
+To add a network, write a module with its class, add its name to `core/network_names.py` and its
+class to `_CLASSES` here.
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
+from amsnet_cli.core.network_names import PaperNetwork
 from amsnet_cli.core.networks.compact import CompactUNet, CompactUNetConfig
 from amsnet_cli.core.networks.deamnet import DeamNet
 from amsnet_cli.core.networks.dncnn import DnCNN
@@ -15,9 +14,6 @@ from amsnet_cli.core.networks.masked import Network
 from amsnet_cli.core.networks.nafnet import NAFNet
 from amsnet_cli.core.networks.restormer import Restormer
 from amsnet_cli.core.networks.unet import UNet
-
-PaperNetwork = Literal["restormer", "deamnet", "nafnet", "unet", "dncnn"]
-"""The denoisers that the AMSNet paper trains."""
 
 _CLASSES: dict[PaperNetwork, type[Network]] = {
     "restormer": Restormer,

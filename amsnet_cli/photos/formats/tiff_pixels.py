@@ -46,7 +46,7 @@ _LAYOUT = frozenset(
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _FLOAT = 3
 _ASSOCIATED = 1
-_MALFORMED = (*MALFORMED, zlib.error, ImportError)
+_MALFORMED: tuple[type[Exception], ...] = (*MALFORMED, zlib.error, ImportError)
 """What tifffile and imagecodecs raise on malformed files."""
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
