@@ -60,7 +60,7 @@ class ModelConfig:
 
     Attributes:
         network: configuration of the default network, or the name of one of the paper's.
-        fill: what replaces masked pixels, see `core.masks.fill_hidden`.
+        fill: what replaces masked pixels, see `core.masks.fill_masked`.
         mask_channel: whether the network gets the mask as an extra channel.
         inference: how to run it.
         noise: the noise that its single pass was trained for; "white" is without spatial

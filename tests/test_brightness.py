@@ -18,12 +18,12 @@ def noise_like(x: torch.Tensor, seed: int = 0) -> torch.Tensor:
     return torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
 
 
-def bent(clean: torch.Tensor, strength: float = 0.08) -> torch.Tensor:
+def with_tone_curve(clean: torch.Tensor, strength: float = 0.08) -> torch.Tensor:
     """Noise that is even in linear light, of a camera of gamma 2.2."""
     return (clean**2.2 + strength * noise_like(clean)).clamp(0, 1) ** (1 / 2.2)
 
 
-def after(noisy: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
+def corrected(noisy: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
     residuals = ResidualHistogram(len(noisy))
     for top in range(0, noisy.shape[1], 64):
         residuals.add(noisy[:, top : top + 64], denoised[:, top : top + 64])
@@ -35,39 +35,39 @@ def after(noisy: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
 def test_under_even_noise_brightness_is_that_of_the_noisy_picture(sigma, wrong):
     clean = scene()
     noisy = clean + sigma * noise_like(clean)
-    error = after(noisy, clean + wrong) - clean
+    error = corrected(noisy, clean + wrong) - clean
     assert error.mean().abs() < 0.01 * sigma
     assert error.abs().max() < 0.06 * sigma + 0.05 * abs(wrong)
 
 
-def test_noise_bent_by_a_tone_curve_is_set_right():
+def test_the_bias_of_a_tone_curve_is_corrected():
     clean = scene()
-    noisy = bent(clean)
+    noisy = with_tone_curve(clean)
     kernel = torch.ones(3, 1, 1, 41) / 41
     padded = torch.nn.functional.pad(noisy, (20, 20, 0, 0), mode="reflect")
     mean = torch.nn.functional.conv2d(padded[None], kernel, groups=3)[0]
     mean = mean.mean(1, keepdim=True).expand_as(clean)  # a perfect denoiser of means
     middle = slice(120, 280)
     before = (mean - clean)[..., middle].mean()
-    error = (after(noisy, mean) - clean)[..., middle].mean()
+    error = (corrected(noisy, mean) - clean)[..., middle].mean()
     assert before < -0.008
     assert error.abs() < 0.25 * before.abs()
 
 
-def test_what_the_network_made_too_bright_is_set_right_too():
+def test_a_bias_of_the_network_is_corrected_too():
     clean = scene()
-    noisy = bent(clean)
-    error = (after(noisy, clean + 0.02) - clean)[..., 60:340].mean()
+    noisy = with_tone_curve(clean)
+    error = (corrected(noisy, clean + 0.02) - clean)[..., 60:340].mean()
     assert error.abs() < 0.004
 
 
-def test_shadows_cut_off_at_black_are_neither_sunk_nor_lifted():
+def test_shadows_clipped_at_black_keep_their_brightness():
     shades = [0.1, 0.2, 0.3, 0.45, 0.6]
     clean = torch.cat([torch.full((3, 200, 80), s) for s in shades], dim=2)
     linear = clean**2.2
     noisy = (linear + 0.05 * (linear + 0.1).sqrt() * noise_like(clean)).clamp(0, 1) ** (1 / 2.2)
     means = torch.cat([p.mean((1, 2), keepdim=True).expand_as(p) for p in noisy.split(80, 2)], 2)
-    error, before = after(noisy, means) - clean, means - clean
+    error, before = corrected(noisy, means) - clean, means - clean
     for column in (40, 120):
         assert error[..., column].mean().abs() < 0.5 * before[..., column].mean().abs() + 0.004
 
@@ -75,13 +75,13 @@ def test_shadows_cut_off_at_black_are_neither_sunk_nor_lifted():
 def test_even_noise_is_not_taken_for_bent_noise():
     clean = scene()
     noisy = clean + 0.1 * noise_like(clean)
-    assert (after(noisy, clean) - clean).abs().max() < 0.004
+    assert (corrected(noisy, clean) - clean).abs().max() < 0.004
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 7), (14, 14)])
 def test_too_few_pixels_tell_nothing(size):
     denoised = torch.full((1, *size), 0.5)
-    assert torch.equal(after(denoised + 0.1, denoised), denoised)
+    assert torch.equal(corrected(denoised + 0.1, denoised), denoised)
 
 
 def test_intensities_are_corrected_apart_and_joined_linearly():

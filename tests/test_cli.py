@@ -228,26 +228,26 @@ class TestFit:
     QUICK = ("--steps", 2, "--batch", 2, "--patch-size", 80)
 
     @pytest.fixture
-    def shots(self, tmp_path, noisy_crop) -> Path:
-        folder = tmp_path / "my shots"
+    def photos(self, tmp_path, noisy_crop) -> Path:
+        folder = tmp_path / "my photos"
         folder.mkdir()
         write_photo(Photo(pixels=noisy_crop), folder / "a.png")
         return folder
 
-    def test_goes_by_the_folder_s_name_and_is_ready_for_use(self, amsnet, shots, tmp_path):
-        result = amsnet("fit", shots, "--from-scratch", *self.QUICK)
+    def test_is_named_like_the_folder_and_ready_for_use(self, amsnet, photos, tmp_path):
+        result = amsnet("fit", photos, "--from-scratch", *self.QUICK)
         assert result.exit_code == 0, result.stderr
-        assert result.stdout == f"{models_dir() / 'my shots.safetensors'}\n"
-        assert "amsnet denoise PHOTO -o CLEAN -w 'my shots'" in result.stderr
-        assert "my shots" in amsnet("weights", "list").stdout
+        assert result.stdout == f"{models_dir() / 'my photos.safetensors'}\n"
+        assert "amsnet denoise PHOTO -o CLEAN -w 'my photos'" in result.stderr
+        assert "my photos" in amsnet("weights", "list").stdout
         clean = tmp_path / "clean.png"
-        assert amsnet("denoise", shots / "a.png", "-o", clean, "-w", "my shots").exit_code == 0
-        again = amsnet("fit", shots, "--from-scratch", *self.QUICK)
+        assert amsnet("denoise", photos / "a.png", "-o", clean, "-w", "my photos").exit_code == 0
+        again = amsnet("fit", photos, "--from-scratch", *self.QUICK)
         assert again.exit_code == 1 and "--force" in again.stderr
-        assert amsnet("fit", shots, "--from-scratch", *self.QUICK, "--force").exit_code == 0
+        assert amsnet("fit", photos, "--from-scratch", *self.QUICK, "--force").exit_code == 0
 
-    def test_ctrl_c_saves_and_says_how_to_go_on(self, shots, home):
-        args = ["fit", str(shots), "--from-scratch", "--steps", "100000", "--patch-size", "40"]
+    def test_ctrl_c_saves_and_says_how_to_resume(self, photos, home):
+        args = ["fit", str(photos), "--from-scratch", "--steps", "100000", "--patch-size", "40"]
         fit = subprocess.Popen(
             [*AS_COMMAND, *args],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -260,7 +260,7 @@ class TestFit:
         assert Path(stdout.strip()).is_file()
         assert f"amsnet {shlex.join(args)} --resume\n" in stderr and "Traceback" not in stderr
         names = sorted(p.name for p in models_dir().iterdir())
-        assert names == ["my shots.safetensors", "my shots.safetensors.resume"]
+        assert names == ["my photos.safetensors", "my photos.safetensors.resume"]
 
     def test_signals_within_a_second_ask_once_and_a_later_one_interrupts(self, monkeypatch):
         now = 10.0
@@ -274,14 +274,14 @@ class TestFit:
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
 
-    def test_an_interrupted_fit_is_not_lost_by_starting_over(self, amsnet, shots):
+    def test_starting_over_does_not_overwrite_an_interrupted_fit(self, amsnet, photos):
         models_dir().mkdir(parents=True)
-        state = models_dir() / "my shots.safetensors.resume"
+        state = models_dir() / "my photos.safetensors.resume"
         state.touch()  # as kill -9 leaves it, without a model
-        result = amsnet("fit", shots, *self.QUICK)
+        result = amsnet("fit", photos, *self.QUICK)
         assert result.exit_code == 1
         assert "--resume" in result.stderr and "--force" in result.stderr
-        assert amsnet("fit", shots, "--resume", *self.QUICK).exit_code == 1, "damaged"
+        assert amsnet("fit", photos, "--resume", *self.QUICK).exit_code == 1, "damaged"
         assert state.exists()
 
     def test_names_of_published_weights_are_taken(self, amsnet, tmp_path, noisy_png):

@@ -17,7 +17,7 @@ from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.pixel_codec import PixelCodec
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import write_photo
-from tests.test_fidelity import GREY_PROFILE, PROFILES, png_chunk, smooth, write_png
+from tests.test_round_trip import GREY_PROFILE, PROFILES, png_chunk, smooth, write_png
 
 
 def to_srgb(pixels: np.ndarray, profile: bytes) -> np.ndarray:

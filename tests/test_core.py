@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from amsnet_cli.core.losses import masked_l1, prior_smoothing
-from amsnet_cli.core.masks import fill_hidden, partition_masks, random_mask
+from amsnet_cli.core.masks import fill_masked, partition_masks, random_mask
 from amsnet_cli.core.multi_mask import multi_mask_pass, random_replacement, single_pass
 from amsnet_cli.core.networks import LIGHT, CompactUNet, CompactUNetConfig, MaskedNetwork
 from amsnet_cli.core.pixel_shuffle import pad_to_multiple, pd_down, pd_up
@@ -53,7 +53,7 @@ class TestDownsampling:
 
 class TestMasks:
     @given(st.integers(2, 9), sides, sides)
-    def test_masks_hide_every_pixel_exactly_once(self, k, h, w):
+    def test_masks_cover_every_pixel_exactly_once(self, k, h, w):
         index = partition_masks(k, (2, h, w), seeded())
         assert index.shape == (2, 1, h, w)
         assert torch.equal(
@@ -61,7 +61,7 @@ class TestMasks:
         )
 
     @pytest.mark.parametrize("k", [2, 3, 4])
-    def test_each_mask_hides_its_share(self, k):
+    def test_each_mask_covers_its_share(self, k):
         index = partition_masks(k, (1, 300, 300), seeded())
         for j in range(k):
             assert (index == j).float().mean() == pytest.approx(1 / k, abs=0.01)
@@ -73,49 +73,49 @@ class TestMasks:
         assert torch.equal(first, partition_masks(3, (1, 9, 9), seeded(5)))
         assert not torch.equal(first, partition_masks(3, (1, 9, 9), seeded(6)))
 
-    def test_training_masks_hide_each_image_s_own_share(self):
-        hidden = random_mask(torch.tensor([0.0, 0.25, 1.0]), (3, 200, 200), seeded())
-        shares = hidden.float().mean((1, 2, 3))
+    def test_training_masks_cover_each_image_s_own_ratio(self):
+        mask = random_mask(torch.tensor([0.0, 0.25, 1.0]), (3, 200, 200), seeded())
+        shares = mask.float().mean((1, 2, 3))
         assert shares[0] == 0 and shares[2] == 1 and shares[1] == pytest.approx(0.25, abs=0.02)
 
     @pytest.mark.parametrize("fill", ["mean", "zeros"])
     @given(sides, sides, st.integers(0, 99))
     @settings(max_examples=50)
-    def test_fill_keeps_the_visible_and_forgets_the_hidden(self, fill, h, w, seed):
+    def test_fill_keeps_the_visible_and_forgets_the_masked(self, fill, h, w, seed):
         x = torch.rand(1, 3, h, w, generator=seeded(seed))
-        hidden = random_mask(torch.tensor([0.5]), (1, h, w), seeded(seed))
-        filled = fill_hidden(x, hidden, fill)
-        assert torch.equal(torch.where(hidden, 0, filled), torch.where(hidden, 0, x))
-        other = torch.where(hidden, torch.rand_like(x), x)
-        assert torch.equal(fill_hidden(other, hidden, fill), filled)
+        mask = random_mask(torch.tensor([0.5]), (1, h, w), seeded(seed))
+        filled = fill_masked(x, mask, fill)
+        assert torch.equal(torch.where(mask, 0, filled), torch.where(mask, 0, x))
+        other = torch.where(mask, torch.rand_like(x), x)
+        assert torch.equal(fill_masked(other, mask, fill), filled)
         assert filled.isfinite().all()
 
     def test_mean_fill_of_a_constant_is_the_constant(self):
         x = torch.full((1, 3, 30, 30), 0.7)
         for share in (0.5, 0.97, 0.999):
-            hidden = random_mask(torch.tensor([share]), (1, 30, 30), seeded())
-            assert not hidden.all()
-            assert torch.allclose(fill_hidden(x, hidden, "mean"), x)
+            mask = random_mask(torch.tensor([share]), (1, 30, 30), seeded())
+            assert not mask.all()
+            assert torch.allclose(fill_masked(x, mask, "mean"), x)
 
     def test_mean_fill_weighs_edges_twice(self):
         x = torch.tensor([[1.0, 2, 3], [4, 0, 5], [6, 7, 8]])[None, None]
-        hidden = torch.zeros(1, 1, 3, 3, dtype=torch.bool)
-        hidden[..., 1, 1] = True
+        mask = torch.zeros(1, 1, 3, 3, dtype=torch.bool)
+        mask[..., 1, 1] = True
         expected = (1 + 3 + 6 + 8 + 2 * (2 + 4 + 5 + 7)) / 12
-        assert fill_hidden(x, hidden, "mean")[0, 0, 1, 1] == pytest.approx(expected)
+        assert fill_masked(x, mask, "mean")[0, 0, 1, 1] == pytest.approx(expected)
 
 
 class TestObjective:
-    def test_only_hidden_pixels_count(self):
+    def test_only_masked_pixels_count(self):
         prediction, noisy = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
-        hidden = random_mask(torch.tensor([0.5, 0.3]), (2, 8, 8), seeded())
-        loss = masked_l1(prediction, noisy, hidden)
-        expected = (prediction - noisy).abs()[hidden.expand(-1, 3, -1, -1)].mean()
+        mask = random_mask(torch.tensor([0.5, 0.3]), (2, 8, 8), seeded())
+        loss = masked_l1(prediction, noisy, mask)
+        expected = (prediction - noisy).abs()[mask.expand(-1, 3, -1, -1)].mean()
         assert loss == pytest.approx(expected.item())
-        changed = torch.where(hidden, prediction, torch.rand_like(prediction))
-        assert masked_l1(changed, noisy, hidden) == loss
+        changed = torch.where(mask, prediction, torch.rand_like(prediction))
+        assert masked_l1(changed, noisy, mask) == loss
 
-    def test_nothing_hidden_is_no_loss(self):
+    def test_nothing_masked_is_no_loss(self):
         x = torch.rand(1, 3, 4, 4)
         assert masked_l1(x, 1 - x, torch.zeros(1, 1, 4, 4, dtype=torch.bool)) == 0
 
@@ -130,10 +130,10 @@ class TestObjective:
 class Peeking(nn.Module):
     """As unrestricted as a network can be: every output depends on every visible input."""
 
-    def forward(self, noisy: Tensor, hidden: Tensor) -> Tensor:
-        filled = fill_hidden(noisy, hidden, "mean")
+    def forward(self, noisy: Tensor, mask: Tensor) -> Tensor:
+        filled = fill_masked(noisy, mask, "mean")
         everything = filled.cumsum(-1) + filled.flip(-2).cumsum(-2) + filled.sum((-1, -2), True)
-        return everything + 3 * filled + hidden
+        return everything + 3 * filled + mask
 
 
 def compact(**shape) -> MaskedNetwork:
@@ -172,7 +172,7 @@ class TestBlindness:
 class TestInference:
     @given(sides, sides, strides, st.integers(1, 4))
     @settings(max_examples=40)
-    def test_each_pass_gives_what_it_hid(self, h, w, stride, k):
+    def test_each_pass_gives_the_pixels_it_masked(self, h, w, stride, k):
         passes = iter(range(1, k + 1))
         x = torch.rand(2, 3, h, w)
         index = partition_masks(k, (2, h, w), seeded())

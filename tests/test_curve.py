@@ -8,7 +8,7 @@ from amsnet_cli.noise.curve import interpolate
 
 
 @pytest.mark.parametrize("unknown", [[], [0], [3, 4], [0, 1, 8], [0, 1, 2, 3, 5, 6, 7, 8]])
-def test_unknown_samples_are_bridged_and_ends_go_on_level(unknown):
+def test_missing_samples_are_interpolated_and_ends_constant(unknown):
     samples = torch.rand(9, generator=torch.Generator().manual_seed(0))
     samples[unknown] = torch.nan
     position = torch.linspace(-2, 10, 481).reshape(13, 37)

@@ -257,7 +257,7 @@ class TestNaN:
 
 
 class TestOptions:
-    def test_a_model_of_hidden_pixels_has_no_single_pass(self, tiny, noisy_crop):
+    def test_a_model_of_masked_pixels_has_no_single_pass(self, tiny, noisy_crop):
         with pytest.raises(UsageError, match="use --masks 2 or more"):
             denoise(Photo(pixels=noisy_crop), tiny, DenoiseOptions(n_masks=1))
 

@@ -38,7 +38,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestFaults:
     @pytest.mark.parametrize("fault", FAULTS)
     def test_once(self, amsnet, far, server, fault):
-        """One fault, then a well-behaved server: either goes on, or says why not; never wrong."""
+        """One fault, then a well-behaved server: either resumes, or says why not; never wrong."""
         server.plan = [fault]
         result = amsnet("weights", "pull", "far")
         if fault in GIVES_UP:
@@ -272,7 +272,7 @@ class TestHttps:
 
 
 class TestKilled:
-    """A process that dies at any moment leaves nothing wrong, and the next one goes on."""
+    """A process that dies at any moment leaves nothing wrong, and the next one resumes."""
 
     def pull(self, **kwargs) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "amsnet_cli", "weights", "pull", "far"]
@@ -305,7 +305,9 @@ class TestKilled:
         starts = [
             int((r or "bytes=0-").removeprefix("bytes=").rstrip("-")) for _, r in server.asked
         ]
-        assert starts == sorted(starts) and starts[-1] > 0, "each goes on from the one before"
+        assert starts == sorted(starts) and starts[-1] > 0, (
+            "each resumes where the one before stopped"
+        )
         assert store() == ["far.json", "far.safetensors"]
 
     def test_two_at_once(self, far, server):

@@ -94,7 +94,7 @@ def test_one_folder_with_both_kinds(tmp_path, noisy, clean):
      (["a_noisy.png", "b_clean.png"], "a_noisy.png: 0 clean pictures"),
      (["a_noisy.png", "a_clean.png", "a_gt.png"], "a_noisy.png: 2 clean pictures")],
 )  # fmt: skip
-def test_one_folder_that_cannot_be_told_apart(tmp_path, names, says):
+def test_one_folder_with_ambiguous_pairs(tmp_path, names, says):
     folder, _ = folders(tmp_path, names, [])
     with pytest.raises(PhotoError, match=says):
         find_pairs(folder)

@@ -16,8 +16,8 @@ from amsnet_cli.photos.formats import png, raw, tiff
 from amsnet_cli.photos.iptc import iptc_in_resources
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import write_photo
-from tests.test_fidelity import IPTC
 from tests.test_photos import MAKER_NOTE, exif_block
+from tests.test_round_trip import IPTC
 
 
 def loaded(block: bytes) -> Image.Exif:

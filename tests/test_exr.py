@@ -17,8 +17,8 @@ from amsnet_cli.photos.photo import Photo, photo_of
 from amsnet_cli.photos.pixel_codec import with_depth
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import check_depth, not_kept, write_photo
-from tests.test_fidelity import PROFILES, smooth
 from tests.test_photos import XMP, exif_block
+from tests.test_round_trip import PROFILES, smooth
 
 OpenEXR = pytest.importorskip("OpenEXR", reason="the codecs extra")
 LINEAR = colour.linear_rec2020_profile()
@@ -160,7 +160,7 @@ class TestReading:
 
 class TestDamage:
     @pytest.mark.parametrize("keep", [0.01, 0.3, 0.9, 0.99])
-    def test_cut_files_are_refused(self, tmp_path, capfd, keep):
+    def test_truncated_files_are_refused(self, tmp_path, capfd, keep):
         noise = np.random.default_rng(0).random((64, 64, 3), np.float32)
         save(tmp_path / "x.exr", {"RGB": noise})
         content = (tmp_path / "x.exr").read_bytes()

@@ -24,7 +24,7 @@ SHORT = FitOptions(preset="masked", steps=6, pd_stride=2, patch_size=32, batch=2
 @pytest.fixture
 def folder(tmp_path: Path, noisy_crop: np.ndarray) -> Path:
     """A small noisy picture, a grey one, a 16-bit one and one smaller than a patch."""
-    folder = tmp_path / "shots"
+    folder = tmp_path / "photos"
     (folder / "deep").mkdir(parents=True)
     write_photo(Photo(pixels=noisy_crop), folder / "a.png")
     write_photo(Photo(pixels=noisy_crop[..., :1]), folder / "deep" / "grey.png")
@@ -35,7 +35,7 @@ def folder(tmp_path: Path, noisy_crop: np.ndarray) -> Path:
 
 def test_learns_to_denoise_from_noise_alone(tmp_path, noisy_crop, clean_crop):
     """The whole story: fit one noisy picture from scratch, denoise it, gain at least 4 dB."""
-    folder = tmp_path / "shots"
+    folder = tmp_path / "photos"
     folder.mkdir()
     write_photo(Photo(pixels=noisy_crop), folder / "a.png")
     output = tmp_path / "m.safetensors"
@@ -132,7 +132,7 @@ def test_options_out_of_range(tmp_path, folder, options):
         fit(folder, tmp_path / "m.safetensors", options)
 
 
-def test_however_much_is_hidden_in_training_inference_sees_something(tmp_path, folder):
+def test_at_any_mask_ratio_inference_sees_some_pixels(tmp_path, folder):
     options = FitOptions(steps=1, pd_stride=1, patch_size=32, mask_ratio=0.9)
     fit(folder, tmp_path / "m.safetensors", options)
     assert load_model(tmp_path / "m.safetensors").config.inference.n_masks == 2

@@ -19,8 +19,8 @@ from amsnet_cli.photos.formats import FORMATS, heif, pnm
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import not_kept, write_photo
-from tests.test_fidelity import PROFILES, smooth
 from tests.test_photos import photo
+from tests.test_round_trip import PROFILES, smooth
 
 
 class TestPnm:
@@ -153,7 +153,7 @@ class TestGif:
         assert read.texts == (("Comment", "hello"),)
 
     @pytest.mark.parametrize("keep", [0.3, 0.7, 0.95])
-    def test_cut_files_are_refused(self, tmp_path, keep):
+    def test_truncated_files_are_refused(self, tmp_path, keep):
         noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
         Image.fromarray(noise).save(tmp_path / "x.gif")
         content = (tmp_path / "x.gif").read_bytes()
@@ -195,7 +195,7 @@ class TestDeepJpeg:
         with pytest.raises(PhotoError, match=r'pip install "amsnet\[codecs\]"'):
             read_photo(tmp_path / "x.jpg")
 
-    def test_cut_files_are_refused(self, tmp_path):
+    def test_truncated_files_are_refused(self, tmp_path):
         imagecodecs = pytest.importorskip("imagecodecs", reason="the codecs extra")
         noise = np.random.default_rng(0).integers(0, 4096, (64, 64, 3), np.uint16)
         content = imagecodecs.jpeg8_encode(noise, bitspersample=12)

@@ -10,7 +10,7 @@ import pytest
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import colour
 from amsnet_cli.photos.read import read_photo
-from tests.test_fidelity import smooth
+from tests.test_round_trip import smooth
 
 imagecodecs = pytest.importorskip("imagecodecs", reason="the codecs extra")
 cv2 = pytest.importorskip("cv2", reason="the training extra")
@@ -48,7 +48,7 @@ def test_header_lines_are_said_and_odd_ones_refused(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0.002, 0.01, 0.5, 0.99])
-def test_cut_files_are_refused(tmp_path, keep):
+def test_truncated_files_are_refused(tmp_path, keep):
     noise = np.random.default_rng(0).random((64, 64, 3), np.float32)
     content = imagecodecs.rgbe_encode(noise, header=True)
     (tmp_path / "x.hdr").write_bytes(content[: int(len(content) * keep)])

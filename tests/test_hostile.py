@@ -24,8 +24,8 @@ from amsnet_cli.photos.pixel_codec import with_depth
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import write_photo
 from tests.conftest import SHARED
-from tests.test_fidelity import CASES, png_chunk, smooth, write_heic
 from tests.test_raw import bayer_dng
+from tests.test_round_trip import CASES, png_chunk, smooth, write_heic
 
 ONE_OF_EACH = {
     "jpeg1.jpg", "jpeg2.jpg", "cmyk.jpg", "png8RGBA.png", "png16RGB.png", "palette.png",

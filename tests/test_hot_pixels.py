@@ -147,9 +147,9 @@ class TestDenoise:
         path = tmp_path / "hot.png"
         write_photo(Photo(pixels=hot_photo(2, 180)[0]), path)
         call = ["denoise", path, "-w", tiny_model, "-o"]
-        told = amsnet(*call, tmp_path / "a.png", "-v")
-        assert told.exit_code == 0 and "hot pixels mended: 80" in told.stderr
-        assert "noise " in told.stderr and "before" in told.stderr
+        result = amsnet(*call, tmp_path / "a.png", "-v")
+        assert result.exit_code == 0 and "hot pixels mended: 80" in result.stderr
+        assert "noise " in result.stderr and "before" in result.stderr
         kept = amsnet(*call, tmp_path / "b.png", "-v", "--keep-hot-pixels")
         assert "hot pixels" not in kept.stderr
         assert json.loads(amsnet(*call, tmp_path / "c.png", "--json").stdout)["hot_pixels"] == 80

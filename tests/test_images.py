@@ -1,4 +1,4 @@
-"""Training images are read as far as they are of use, drawn by the seed alone."""
+"""Training images are read as far as they are of use, sampled by the seed alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def many(tmp_path: Path, count: int, side: int = 8) -> Path:
     return folder
 
 
-def test_a_large_folder_is_drawn_from(tmp_path):
+def test_a_large_folder_is_sampled(tmp_path):
     folder = many(tmp_path, MAX_IMAGES + 20)
     a, b = (load_images(folder, max_pixels=10**6, seed=s) for s in (0, 1))
     assert len(a.paths) == MAX_IMAGES and a.found == MAX_IMAGES + 20
@@ -49,7 +49,7 @@ def test_no_more_photos_than_pixels_are_kept_of(tmp_path):
     assert seen[-1] == (7, 7) and [done for done, _ in seen] == list(range(1, 8))
 
 
-def test_others_are_drawn_for_those_that_cannot_be_read(tmp_path):
+def test_unreadable_photos_are_replaced_by_others(tmp_path):
     folder = many(tmp_path, 30, side=CROP_SIZE)
     for path in sorted(folder.iterdir())[::2]:
         path.write_bytes(b"no picture")
@@ -64,11 +64,11 @@ def test_a_bug_in_reading_one_photo_is_named_and_the_others_are_read(tmp_path, m
     monkeypatch.setattr(
         images_module, "read_photo", lambda path: read(path) if path.name != "002.png" else 1 // 0
     )
-    told = []
-    images = load_images(folder, max_pixels=10**6, seed=0, on_skip=told.append)
+    reported = []
+    images = load_images(folder, max_pixels=10**6, seed=0, on_skip=reported.append)
     assert [path.name for path in images.paths] == ["000.png", "001.png", "003.png"]
-    assert told == list(images.skipped)
-    assert "002.png: a bug in amsnet: ZeroDivisionError" in told[0]
+    assert reported == list(images.skipped)
+    assert "002.png: a bug in amsnet: ZeroDivisionError" in reported[0]
 
 
 @pytest.mark.parametrize("most", [1, 700, 10**9])

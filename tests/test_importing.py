@@ -97,9 +97,9 @@ class TestForms:
         path = tmp_path / "net.pt"
         torch.save(dncnn.state_dict(), path)
         ours = load_model(import_weights(path).path).network
-        x, hidden = torch.rand(1, 3, 32, 32), torch.zeros(1, 1, 32, 32, dtype=torch.bool)
+        x, mask = torch.rand(1, 3, 32, 32), torch.zeros(1, 1, 32, 32, dtype=torch.bool)
         with torch.inference_mode():
-            assert torch.allclose(ours(x, hidden), dncnn(x), atol=1e-5)
+            assert torch.allclose(ours(x, mask), dncnn(x), atol=1e-5)
 
     def test_the_same_file_gives_the_same_bytes(self, tmp_path, dncnn):
         path = tmp_path / "net.pt"
@@ -134,7 +134,7 @@ class TestHowToRun:
         single = import_weights(path, "single", single_pass=True).config
         assert single.inference == Inference(passes="single")
 
-    def test_what_knows_no_hidden_pixels_is_not_given_any(self, amsnet, tmp_path, dncnn, noisy_png):
+    def test_a_network_trained_without_masks_gets_none(self, amsnet, tmp_path, dncnn, noisy_png):
         path = tmp_path / "net.pt"
         torch.save(dncnn.state_dict(), path)
         assert amsnet("weights", "import", path, "--single-pass").exit_code == 0

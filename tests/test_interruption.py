@@ -34,7 +34,7 @@ from amsnet_cli.photos.write import write_photo
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 
 SLOWLY = ("--repeats", "50")
-"""So that a run goes on for seconds after its first result."""
+"""So that a run continues for seconds after its first result."""
 PART = re.compile(r"\.amsnet-[0-9a-f]{8}\.part")
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["amsnet_cli.inference.denoise", "amsnet_cli.fitting.fit", __name__])
@@ -83,7 +83,7 @@ class Card:
     def said(self) -> str:
         return (self.root / "said.txt").read_text()
 
-    def found(self, folder: str) -> dict[str, bytes]:
+    def contents(self, folder: str) -> dict[str, bytes]:
         place = self.root / folder
         return {
             p.relative_to(place).as_posix(): p.read_bytes() for p in place.rglob("*") if p.is_file()
@@ -91,8 +91,8 @@ class Card:
 
     def check(self, originals: dict[str, bytes], *, parts: bool) -> dict[str, bytes]:
         """Nothing is lost or half there."""
-        assert self.found("card") == originals
-        results = self.found("out") if (self.root / "out").is_dir() else {}
+        assert self.contents("card") == originals
+        results = self.contents("out") if (self.root / "out").is_dir() else {}
         for name, content in results.items():
             if PART.fullmatch(Path(name).name):
                 assert parts, f"{name} is left"
@@ -114,7 +114,7 @@ def photos(tmp_path_factory, noisy_crop) -> Path:
     return root
 
 
-RIGHT: dict[str, bytes] = {}
+EXPECTED: dict[str, bytes] = {}
 """What an undisturbed run writes."""
 
 
@@ -122,11 +122,11 @@ RIGHT: dict[str, bytes] = {}
 def card(tmp_path, tiny_model, photos, monkeypatch) -> Card:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(photos, tmp_path / "card")
-    card = Card(root=tmp_path, model=tiny_model, right=RIGHT)
-    if not RIGHT:
+    card = Card(root=tmp_path, model=tiny_model, right=EXPECTED)
+    if not EXPECTED:
         assert card.finish("--seed", "1") == 0, card.said
-        RIGHT.update(card.found("out"))
-        assert len(RIGHT) == 6
+        EXPECTED.update(card.contents("out"))
+        assert len(EXPECTED) == 6
         shutil.rmtree(tmp_path / "out")
     return card
 
@@ -134,7 +134,7 @@ def card(tmp_path, tiny_model, photos, monkeypatch) -> Card:
 def kill_and_go_on(card: Card, kills: int, seed: int) -> None:
     """Kill runs at random moments, half of them while a file is written; let one end at times."""
     rng = np.random.default_rng(seed)
-    originals = card.found("card")
+    originals = card.contents("card")
     started = time.monotonic()
     assert card.finish("--seed", "1") == 0
     whole = time.monotonic() - started
@@ -181,7 +181,7 @@ def test_killed_at_random_moments(card, kills):
 
 def test_a_hangup_is_an_interruption_too(card):
     run = card.start(*SLOWLY)
-    while run.is_alive() and not card.found("out"):
+    while run.is_alive() and not card.contents("out"):
         time.sleep(0.001)
     os.kill(run.pid, signal.SIGHUP)
     run.join(60)
@@ -199,14 +199,16 @@ def fit_saving_often(folder: Path, output: Path, start: Path, ready) -> None:
 
 @pytest.mark.slow
 def test_a_killed_fit_resumes_to_the_same_bytes(tmp_path, noisy_crop, tiny_model):
-    shots, whole, killed = (tmp_path / name for name in ("shots", "a.safetensors", "b.safetensors"))
-    shots.mkdir()
-    write_photo(Photo(pixels=noisy_crop), shots / "a.png")
+    photos, whole, killed = (
+        tmp_path / name for name in ("photos", "a.safetensors", "b.safetensors")
+    )
+    photos.mkdir()
+    write_photo(Photo(pixels=noisy_crop), photos / "a.png")
     state = checkpoint_path(killed)
 
     def begin(output: Path):
         ready = SERVER.Event()
-        run = SERVER.Process(target=fit_saving_often, args=(shots, output, tiny_model, ready))
+        run = SERVER.Process(target=fit_saving_often, args=(photos, output, tiny_model, ready))
         run.start()
         assert ready.wait(60)
         return run
@@ -231,14 +233,14 @@ def test_a_killed_fit_resumes_to_the_same_bytes(tmp_path, noisy_crop, tiny_model
 
 
 def test_a_full_disk_leaves_nothing_half_written(card):
-    originals = card.found("card")
+    originals = card.contents("card")
     small = np.full((20, 20, 3), 99, np.uint8)
     write_photo(Photo(pixels=small), card.root / "card" / "z.png")
-    originals = card.found("card")
+    originals = card.contents("card")
     code = card.finish("--seed", "1", most_bytes=50_000)
     assert code == 3, card.said
-    assert card.found("card") == originals
-    assert list(card.found("out")) == ["z.png"]
+    assert card.contents("card") == originals
+    assert list(card.contents("out")) == ["z.png"]
     assert "File too large" in card.said and "1 of 7 photos denoised, 6 failed" in card.said
 
 
@@ -253,7 +255,7 @@ def test_a_full_disk_stops_the_rest(card):
         pytest.skip(f"no mount here: {error}")
     if made.returncode:
         pytest.skip("only root may mount a small file system")
-    originals = card.found("card")
+    originals = card.contents("card")
     try:
         assert card.finish("--seed", "1", "--jobs", "0") == 3, card.said
         done = card.check(originals, parts=False)
@@ -267,26 +269,26 @@ def test_a_full_disk_stops_the_rest(card):
 
 
 def test_a_folder_that_goes_away_is_not_made_again(card):
-    originals = card.found("card")
+    originals = card.contents("card")
     run = card.start(*SLOWLY)
-    while run.is_alive() and not card.found("out"):
+    while run.is_alive() and not card.contents("out"):
         time.sleep(0.001)
     shutil.rmtree(card.root / "out")
     run.join(60)
     assert run.exitcode in (1, 3), card.said
-    assert card.found("card") == originals
+    assert card.contents("card") == originals
     assert not (card.root / "out").exists()
     assert "Traceback" not in card.said and "No such file or directory" in card.said
 
 
-def test_photos_that_go_away_are_named_and_the_rest_goes_on(card):
+def test_photos_that_disappear_are_named_and_the_others_denoised(card):
     run = card.start("--seed", "1", "--jobs", "0")
-    while run.is_alive() and not card.found("out"):
+    while run.is_alive() and not card.contents("out"):
         time.sleep(0.001)
     shutil.rmtree(card.root / "card")
     run.join(60)
     assert run.exitcode == 3, card.said
-    results = card.found("out")
+    results = card.contents("out")
     assert results and all(card.right[name] == content for name, content in results.items())
     assert "Traceback" not in card.said and "no such file" in card.said
     assert f"{len(results)} of 6 photos denoised, {6 - len(results)} failed" in card.said
@@ -317,7 +319,7 @@ class TestOrdinaryUser:
     def test_a_read_only_folder(self, card, finish):
         (card.root / "out").mkdir(mode=0o555)
         code, said = finish()
-        assert code == 1 and not card.found("out"), said
+        assert code == 1 and not card.contents("out"), said
         assert said.count("cannot make this folder (Permission denied)") == 6
         assert "0 of 6 photos denoised, 6 failed" in said
 
@@ -326,13 +328,13 @@ class TestOrdinaryUser:
             (card.root / name).mkdir(mode=mode)
         code, said = finish("--seed", "1")
         assert code == 3 and "3 of 6 photos denoised, 3 failed" in said, said
-        assert sorted(card.found("out")) == ["1/1.png", "1/3.png", "1/5.png"]
+        assert sorted(card.contents("out")) == ["1/1.png", "1/3.png", "1/5.png"]
         assert said.count("out/0: the folder is read-only") == 3
 
     def test_photos_and_folders_that_may_not_be_read(self, card, finish):
         (card.root / "card" / "0" / "2.png").chmod(0)
         code, said = finish("--seed", "1")
-        assert code == 3 and len(card.found("out")) == 5, said
+        assert code == 3 and len(card.contents("out")) == 5, said
         assert "card/0/2.png: cannot be read (Permission denied)" in said
         (card.root / "card" / "0").chmod(0)
         code, said = finish("-f")

@@ -11,8 +11,8 @@ from PIL import Image
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos.boxes import box
 from amsnet_cli.photos.read import read_photo
-from tests.test_fidelity import IPTC, PROFILES, smooth
 from tests.test_photos import XMP, exif_block
+from tests.test_round_trip import IPTC, PROFILES, smooth
 
 imagecodecs = pytest.importorskip("imagecodecs", reason="the codecs extra")
 UUIDS = {
@@ -80,7 +80,7 @@ def test_other_colours_are_refused(tmp_path, space, name):
 
 @pytest.mark.parametrize("suffix", ["jp2", "j2k"])
 @pytest.mark.parametrize("keep", [0.005, 0.02, 0.3, 0.9, 0.999])
-def test_cut_files_are_refused(tmp_path, suffix, keep):
+def test_truncated_files_are_refused(tmp_path, suffix, keep):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     content = imagecodecs.jpeg2k_encode(noise, codecformat=suffix)
     (tmp_path / "x.jp2").write_bytes(content[: int(len(content) * keep)])

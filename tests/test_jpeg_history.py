@@ -48,7 +48,7 @@ def test_the_step_is_read_from_pixels(name, quality):
         lambda x: x[..., 1:2],
     ],
 )
-def test_cropping_turning_and_depth_leave_traces(changed):
+def test_compression_shows_after_cropping_rotation_and_in_16_bits(changed):
     assert near(estimate_quantisation_step(changed(decoded(skimage.data.astronaut(), 85))), 85)
 
 

@@ -20,8 +20,8 @@ from amsnet_cli.photos.formats.jxl_header import SIGNATURE, read_header, with_co
 from amsnet_cli.photos.photo import Photo, photo_of
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import check_depth, not_kept, write_photo
-from tests.test_fidelity import GREY_PROFILE, IPTC, PROFILES, smooth
 from tests.test_photos import XMP, exif_block
+from tests.test_round_trip import GREY_PROFILE, IPTC, PROFILES, smooth
 
 imagecodecs = pytest.importorskip("imagecodecs", reason="the codecs extra")
 pylibjxl = pytest.importorskip("pylibjxl", reason="the codecs extra")
@@ -141,7 +141,7 @@ class TestReading:
 
 class TestDamage:
     @pytest.mark.parametrize("lossless", [True, False])
-    def test_cut_files_are_refused(self, tmp_path, lossless):
+    def test_truncated_files_are_refused(self, tmp_path, lossless):
         noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
         content = pylibjxl.encode(noise, lossless=lossless, exif=exif_block(1))
         for keep in (0.02, 0.1, 0.5, 0.9, 0.99):

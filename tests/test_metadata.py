@@ -23,9 +23,9 @@ from amsnet_cli.photos.geometry import cropped, upright
 from amsnet_cli.photos.photo import Photo, without_metadata
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import not_kept, write_photo
-from tests.test_fidelity import IPTC, PROFILES, png_chunk, smooth, write_png
 from tests.test_photos import MAKER_NOTE, XMP, exif_block
 from tests.test_raw import bayer_dng, mosaic_of
+from tests.test_round_trip import IPTC, PROFILES, png_chunk, smooth, write_png
 
 SUFFIXES = (".jpg", ".png", ".tif", ".webp", ".avif")
 PACKET = b"""<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF

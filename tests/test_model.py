@@ -49,9 +49,9 @@ def test_half_precision_halves_the_file(tmp_path):
     save_model(tmp_path / "half", network, CONFIG, torch.float16)
     assert (tmp_path / "half").stat().st_size < 0.6 * (tmp_path / "full").stat().st_size
     x = torch.rand(1, 3, 16, 16)
-    hidden = torch.rand(1, 1, 16, 16) < 0.5
+    mask = torch.rand(1, 1, 16, 16) < 0.5
     with torch.no_grad():
-        full, half = (load_model(tmp_path / n).network(x, hidden) for n in ("full", "half"))
+        full, half = (load_model(tmp_path / n).network(x, mask) for n in ("full", "half"))
     assert torch.allclose(full, half, atol=1e-3)
 
 

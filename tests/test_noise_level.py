@@ -47,7 +47,7 @@ def test_each_channel_has_its_own():
     ) == pytest.approx([5, 10, 20], rel=0.1)
 
 
-def test_where_there_is_nothing_to_look_at():
+def test_without_usable_blocks_there_is_no_level():
     assert noise_level(torch.rand(3, 20, 21)).isnan().all(), "too small"
     assert noise_level(torch.ones(1, 64, 64)).isnan().all(), "burnt out"
 
@@ -55,8 +55,10 @@ def test_where_there_is_nothing_to_look_at():
 PICTURES = ("astronaut", "coffee", "chelsea", "rocket")
 
 
-def drawn(name: str, sigma: float, softness: float = 0.0, *, grey: bool = False) -> torch.Tensor:
-    """A picture under noise that is as soft as that."""
+def noisy_picture(
+    name: str, sigma: float, softness: float = 0.0, *, grey: bool = False
+) -> torch.Tensor:
+    """A picture under noise that is blurred by `softness` pixels."""
     picture = getattr(skimage.data, name)().astype(np.float32)
     if grey:
         picture = picture.mean(2, keepdims=True)
@@ -69,24 +71,24 @@ class TestWhiteness:
     @pytest.mark.parametrize("sigma", [4, 60])
     @pytest.mark.parametrize("name", PICTURES)
     def test_white_noise_is_detected_in_any_picture(self, name, sigma):
-        assert is_white(drawn(name, sigma))
+        assert is_white(noisy_picture(name, sigma))
 
     @pytest.mark.parametrize("name", PICTURES)
-    def test_of_grey_pictures_too_whatever_their_channels(self, name):
-        one = drawn(name, 20, grey=True)
+    def test_grey_pictures_too_with_one_channel_or_three(self, name):
+        one = noisy_picture(name, 20, grey=True)
         assert is_white(one)
         assert is_white(one.expand(3, -1, -1))
 
     @pytest.mark.parametrize("sigma", [0, 4, 60])
     @pytest.mark.parametrize("softness", [0.5, 1.5])
     @pytest.mark.parametrize("name", PICTURES)
-    def test_noise_that_neighbours_share_is_not_white(self, name, sigma, softness):
-        assert not is_white(drawn(name, sigma, softness))
+    def test_correlated_noise_is_not_white(self, name, sigma, softness):
+        assert not is_white(noisy_picture(name, sigma, softness))
 
     @pytest.mark.parametrize("sigma", [4, 25])
     @pytest.mark.parametrize("name", PICTURES)
-    def test_nor_is_noise_that_went_through_a_mosaic(self, name, sigma):
-        picture = drawn(name, sigma)
+    def test_demosaicked_noise_is_not_white(self, name, sigma):
+        picture = noisy_picture(name, sigma)
         height, width = (side // 2 * 2 for side in picture.shape[1:])
         picture = picture[:, :height, :width]
         green = torch.zeros(1, height, width)
@@ -109,7 +111,7 @@ class TestWhiteness:
             pixels = np.asarray(colours.convert("RGB"), dtype=np.float32)
             assert not is_white(noisy(pixels, np.zeros(1)))
 
-    def test_where_there_is_nothing_to_look_at(self):
+    def test_without_usable_blocks_there_is_no_level(self):
         assert not is_white(torch.rand(3, 7, 100)) and not is_white(torch.rand(3, 100, 7))
         assert not is_white(torch.rand(3, 16, 16)), "too small"
         assert not is_white(torch.rand(3, 64, 64).round()), "clipped all over"

@@ -48,8 +48,8 @@ def test_a_first_version_may_keep_some_of_the_noise(clean, left):
 
 
 def test_correlation_between_neighbours_and_channels(clean):
-    alike = white(clean[:1]).expand(3, -1, -1)
-    noise = 5 / 255 * binomial(0.8 * alike + 0.6 * white(clean))
+    shared = white(clean[:1]).expand(3, -1, -1)
+    noise = 5 / 255 * binomial(0.8 * shared + 0.6 * white(clean))
     model = estimate_noise(clean + noise, clean)
     assert model.correlation(1) == pytest.approx(2 / 3, abs=0.06)
     assert model.correlation(2) == pytest.approx(1 / 6, abs=0.05)
@@ -65,18 +65,18 @@ def test_level_follows_brightness():
     assert bright / dark == pytest.approx((0.01 + 0.02 * 7 / 8) / (0.01 + 0.02 / 8), rel=0.2)
 
 
-def test_drawn_noise_measures_as_the_noise_it_was_drawn_from(clean):
+def test_sampled_noise_measures_like_the_noise_of_its_model(clean):
     noise = 6 / 255 * binomial(white(clean))
     model = estimate_noise(clean + noise, clean)
     source, square = NoiseSampler(model, 384), clean[:, :, :384]
-    drawn = source.draw(square, torch.Generator().manual_seed(5))
-    again = estimate_noise(square + drawn, square)
+    sampled = source.draw(square, torch.Generator().manual_seed(5))
+    again = estimate_noise(square + sampled, square)
     assert again.sigma() == pytest.approx(model.sigma(), rel=0.1)
     for lag in (1, 2, 3):
         assert again.correlation(lag) == pytest.approx(model.correlation(lag), abs=0.06)
-    assert abs(drawn.mean()) < 0.002
+    assert abs(sampled.mean()) < 0.002
     twice = source.draw(square, torch.Generator().manual_seed(5))
-    assert torch.equal(drawn, twice)
+    assert torch.equal(sampled, twice)
 
 
 def beside_stripes(noise: torch.Tensor) -> float:
@@ -84,7 +84,7 @@ def beside_stripes(noise: torch.Tensor) -> float:
     return float(noise[:, 200:].square().mean() / noise[:, :184].square().mean())
 
 
-def test_noise_reduction_that_preserves_edges_is_detected_and_drawn():
+def test_noise_reduction_that_preserves_edges_is_detected_and_sampled():
     clean = torch.from_numpy(skimage.data.rocket()[:384].copy()).permute(2, 0, 1) / 255
     even = 6 / 255 * white(clean)
     chance = torch.rand(384 // 16, 640 // 16, generator=torch.Generator().manual_seed(4))
@@ -96,8 +96,8 @@ def test_noise_reduction_that_preserves_edges_is_detected_and_drawn():
     for noise, preserved, low, high in ((even, 0, 0.9, 1.1), (uneven, 1, 2, 20)):
         model = estimate_noise(clean + noise, clean)
         assert model.edge_preservation == preserved
-        drawn = NoiseSampler(model, 384).draw(striped, torch.Generator().manual_seed(5))
-        assert low < beside_stripes(drawn) < high
+        sampled = NoiseSampler(model, 384).draw(striped, torch.Generator().manual_seed(5))
+        assert low < beside_stripes(sampled) < high
 
 
 def first_version(clean: torch.Tensor, sigma: float) -> tuple[torch.Tensor, torch.Tensor]:

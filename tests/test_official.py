@@ -64,9 +64,9 @@ def test_keys_and_shapes_are_those_of_the_published_checkpoint(name):
 @torch.inference_mode()
 def test_any_size_keeps_its_shape(name):
     network = MaskedNetwork(NETWORKS[name](), fill="zeros", mask_channel=False).eval()
-    hidden = torch.zeros(2, 1, 17, 35, dtype=torch.bool)
-    hidden[..., ::2, ::3] = True
-    denoised = network(torch.rand(2, 3, 17, 35), hidden)
+    mask = torch.zeros(2, 1, 17, 35, dtype=torch.bool)
+    mask[..., ::2, ::3] = True
+    denoised = network(torch.rand(2, 3, 17, 35), mask)
     assert denoised.shape == (2, 3, 17, 35)
     assert denoised.dtype == torch.float32
     assert denoised.isfinite().all()

@@ -21,7 +21,7 @@ from training import pretrain
 from training.patches import DistilledPatches, ReplayBuffer, self_ensemble
 
 SMALL = json.dumps({"widths": [8, 16], "blocks": [1, 1]})
-SQUARES = json.dumps({"widths": [16, 32], "blocks": [1, 1], "unshuffle": 2})
+UNSHUFFLED = json.dumps({"widths": [16, 32], "blocks": [1, 1], "unshuffle": 2})
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +54,13 @@ def run(photos, tmp_path, monkeypatch, capsys):
 
 
 def test_networks_train_together_as_alone_and_resume_to_the_same_bytes(run, tmp_path):
-    alone = run("alone", "--train", f"a={SQUARES}")
-    both = run("both", "--train", f"a={SQUARES}", f"b={SMALL}")
+    alone = run("alone", "--train", f"a={UNSHUFFLED}")
+    both = run("both", "--train", f"a={UNSHUFFLED}", f"b={SMALL}")
     assert both.keys() == {"a", "b"} and both["a"] == alone["a"]
 
     for _ in range(2):
-        run("stopped", "--train", f"a={SQUARES}", minutes=0)
-    assert run("stopped", "--train", f"a={SQUARES}") == alone
+        run("stopped", "--train", f"a={UNSHUFFLED}", minutes=0)
+    assert run("stopped", "--train", f"a={UNSHUFFLED}") == alone
 
     model = load_model(tmp_path / "alone" / "a.safetensors")
     noisy = torch.rand(1, 3, 21, 34)
@@ -90,11 +90,11 @@ def test_the_self_ensemble_is_equivariant_and_targets_lie_where_the_noise_does(p
     patches = DistilledPatches(
         photos, "photo", patch_size=64, batch=3, seed=0, device=torch.device("cpu")
     )
-    noisy, target, masked = patches.draw(5)
-    assert noisy.shape == target.shape == (3, 3, 64, 64) and masked.shape == (3, 1, 64, 64)
+    noisy, target, mask = patches.draw(5)
+    assert noisy.shape == target.shape == (3, 3, 64, 64) and mask.shape == (3, 1, 64, 64)
     assert (noisy - target).square().mean() < 0.1 * (noisy - target.flip(3)).square().mean()
     again = patches.draw(5)
-    assert all(torch.equal(a, b) for a, b in zip((noisy, target, masked), again, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip((noisy, target, mask), again, strict=True))
 
 
 def test_replayed_batches_are_augmented_all_in_the_same_way():
@@ -103,8 +103,8 @@ def test_replayed_batches_are_augmented_all_in_the_same_way():
     replay.add((picture, picture + 100, picture > 7))
     seen = set()
     for step in range(60):
-        noisy, target, masked = replay.draw(step)
-        assert torch.equal(noisy + 100, target) and torch.equal(noisy > 7, masked)
+        noisy, target, mask = replay.draw(step)
+        assert torch.equal(noisy + 100, target) and torch.equal(noisy > 7, mask)
         seen.add(tuple(noisy.flatten().tolist()))
     assert len(seen) == 8
     assert np.isclose(sum(map(sum, seen)), 8 * 120)

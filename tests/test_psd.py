@@ -12,8 +12,8 @@ from PIL import Image
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import colour
 from amsnet_cli.photos.read import read_photo
-from tests.test_fidelity import IPTC, PROFILES, smooth
 from tests.test_photos import XMP, exif_block
+from tests.test_round_trip import IPTC, PROFILES, smooth
 
 psd_tools = pytest.importorskip("psd_tools", reason="makes the files")
 from psd_tools.compression import compress  # noqa: E402
@@ -115,7 +115,7 @@ def test_what_is_no_rgb_or_not_flattened_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("kind", list(Compression))
-def test_cut_files_are_refused(tmp_path, kind):
+def test_truncated_files_are_refused(tmp_path, kind):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     content = psd(noise, kind, resources=RESOURCES)
     for keep in (0.001, 0.01, 0.05, 0.5, 0.99):

@@ -36,7 +36,7 @@ def test_the_same_step_has_the_same_patches(photos):
     assert not torch.equal(first.stabilised, next_.stabilised)
 
 
-def test_patches_hold_the_noise_that_is_told_on_average(photos):
+def test_patches_have_the_stated_noise_on_average(photos):
     patches = raw.SensorPatches(photos, patch=48, batch=48, seed=0).draw(0)
     errors = (patches.stabilised - patches.target) / patches.sigma
     spread = errors.square().mean((1, 2, 3)).sqrt()
@@ -45,7 +45,7 @@ def test_patches_hold_the_noise_that_is_told_on_average(photos):
     assert ((told == 1) | (told == 3)).all()
 
 
-def test_training_goes_on_where_it_stopped(photos, tmp_path, monkeypatch):
+def test_training_resumes_where_it_stopped(photos, tmp_path, monkeypatch):
     whole, parts = tmp_path / "whole.pt", tmp_path / "parts.pt"
     train(monkeypatch, photos, whole, "--steps", "4")
     train(monkeypatch, photos, parts, "--steps", "2")

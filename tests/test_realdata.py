@@ -59,7 +59,7 @@ def test_a_fit_gains_on_the_photos_it_is_for(amsnet, tmp_path, name, every):
     assert scores[1]["worse_than_noisy"] == 0
 
 
-def test_a_killed_fit_goes_on_to_the_same_bytes(amsnet, tmp_path):
+def test_a_killed_fit_resumes_to_the_same_bytes(amsnet, tmp_path):
     folder = tmp_path / "noisy"
     folder.mkdir()
     for path in sorted((SHARED / "sidd10" / "noisy").iterdir())[:2]:

@@ -65,39 +65,39 @@ def test_what_is_no_noise_is_refused(a, b):
 
 @pytest.mark.parametrize("tile", [BAYER, [[1, 2], [0, 1]], X_TRANS, [[3]]])
 @pytest.mark.parametrize("iso", [None, 6400])
-def test_the_noise_of_a_plain_picture_is_found(tile, iso):
-    found = estimate_sensor_noise(photographed(ramp()), colours_of(tile), iso=iso)
-    assert 0.7 < float(found.a) / LAW.a < 1.1
+def test_the_noise_of_a_plain_picture_is_estimated(tile, iso):
+    estimate = estimate_sensor_noise(photographed(ramp()), colours_of(tile), iso=iso)
+    assert 0.7 < float(estimate.a) / LAW.a < 1.1
 
 
 def test_the_dark_shows_b():
     dark = SensorNoise(a=1e-3, b=6e-5)
     clean = torch.linspace(0, 0.2, 384).expand(384, 384)
-    found = estimate_sensor_noise(photographed(clean, dark), colours_of(BAYER))
-    assert 0.5 < float(found.b) / dark.b < 1.5
+    estimate = estimate_sensor_noise(photographed(clean, dark), colours_of(BAYER))
+    assert 0.5 < float(estimate.b) / dark.b < 1.5
 
 
 def test_texture_is_not_taken_for_noise_where_the_iso_is_known():
     texture = 0.05 * torch.rand(384, 384, generator=torch.Generator().manual_seed(1))
     base = SensorNoise(a=1.6e-5, b=5e-9)
-    found = estimate_sensor_noise(photographed(0.2 + texture, base), colours_of(BAYER), iso=100)
-    assert float(found.a) < 2 * base.a
+    estimate = estimate_sensor_noise(photographed(0.2 + texture, base), colours_of(BAYER), iso=100)
+    assert float(estimate.a) < 2 * base.a
 
 
 def test_clipped_blocks_are_left_out():
     half = ramp().clone()
     half[:192] = 1.5
-    found = estimate_sensor_noise(photographed(half), colours_of(BAYER))
-    assert 0.7 < float(found.a) / LAW.a < 1.1
+    estimate = estimate_sensor_noise(photographed(half), colours_of(BAYER))
+    assert 0.7 < float(estimate.a) / LAW.a < 1.1
     assert estimate_sensor_noise(torch.ones(384, 384), colours_of(BAYER)) is None
 
 
 def test_bands_of_a_large_mosaic_say_the_same():
     mosaic, colours = photographed(ramp(768)), colours_of(BAYER, 768)
     some = EstimateConfig(most_photosites=200_000)
-    found = estimate_sensor_noise(mosaic, colours, config=some)
-    assert found == estimate_sensor_noise(mosaic, colours, config=some)
-    assert 0.7 < float(found.a) / LAW.a < 1.1
+    estimate = estimate_sensor_noise(mosaic, colours, config=some)
+    assert estimate == estimate_sensor_noise(mosaic, colours, config=some)
+    assert 0.7 < float(estimate.a) / LAW.a < 1.1
 
 
 def test_colours_without_a_pattern_are_refused():

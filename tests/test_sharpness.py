@@ -31,21 +31,21 @@ def stripes() -> Tensor:
     return (0.5 + 0.2 * (torch.arange(SIZE) % 2 - 0.5)).expand(3, SIZE, SIZE).contiguous()
 
 
-def moved(clean: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    cells = block_stats(clean + noise, clean)
-    limit = upsample_blocks(clip_radius(cells), 0, *clean.shape[1:])
+def sharpness_limited(clean: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    stats = block_stats(clean + noise, clean)
+    limit = upsample_blocks(clip_radius(stats), 0, *clean.shape[1:])
     return limit_sharpness(clean, limit), limit
 
 
 def test_behind_white_noise_nothing_changes():
     clean = stripes()
-    assert torch.equal(moved(clean, SIGMA * white(*clean.shape))[0], clean)
+    assert torch.equal(sharpness_limited(clean, SIGMA * white(*clean.shape))[0], clean)
 
 
 def test_behind_interpolated_noise_fine_structure_moves_by_half_of_neighbours_difference():
     clean = stripes()
     noise = SIGMA * interpolated(*clean.shape)
-    result, limit = moved(clean, noise)
+    result, limit = sharpness_limited(clean, noise)
     change = (result - clean).abs()
     assert (change <= limit + 1e-6).all()
     luma = split_luma(noise)[0]
@@ -59,7 +59,9 @@ def test_behind_interpolated_noise_fine_structure_moves_by_half_of_neighbours_di
 def test_coarse_noise_moves_fine_structure_less(size):
     clean = stripes()
     changes = [
-        (moved(clean, SIGMA * interpolated(*clean.shape, size=n))[0] - clean).abs().mean()
+        (sharpness_limited(clean, SIGMA * interpolated(*clean.shape, size=n))[0] - clean)
+        .abs()
+        .mean()
         for n in (size, size + 4)
     ]
     assert changes[1] < 0.85 * changes[0]
@@ -67,21 +69,21 @@ def test_coarse_noise_moves_fine_structure_less(size):
 
 def test_what_pixels_around_share_stays():
     clean = torch.linspace(0.2, 0.8, SIZE).expand(3, SIZE, SIZE).contiguous()
-    result = moved(clean, SIGMA * interpolated(*clean.shape))[0]
+    result = sharpness_limited(clean, SIGMA * interpolated(*clean.shape))[0]
     assert (result - clean)[..., 1:-1].abs().max() < 1e-6
 
 
 def test_error_of_the_network_goes():
     clean = torch.full((3, SIZE, SIZE), 0.4)
     left = 0.2 * SIGMA * white(*clean.shape, seed=1)
-    result = moved(clean + left, SIGMA * interpolated(*clean.shape))[0]
+    result = sharpness_limited(clean + left, SIGMA * interpolated(*clean.shape))[0]
     assert (result - clean).square().mean() < 0.6 * left.square().mean()
 
 
 @pytest.mark.parametrize("rows", [BLOCK_SIZE, 5 * BLOCK_SIZE])
 def test_some_rows_at_a_time_give_the_same(rows):
     clean = stripes() + 0.02 * white(3, SIZE, SIZE)
-    whole, limit = moved(clean, SIGMA * interpolated(*clean.shape))
+    whole, limit = sharpness_limited(clean, SIGMA * interpolated(*clean.shape))
     for top in range(0, SIZE, rows):
         end = min(top + rows, SIZE)
         above, below = int(top > 0), int(end < SIZE)
@@ -93,6 +95,6 @@ def test_some_rows_at_a_time_give_the_same(rows):
 @pytest.mark.parametrize("size", [(1, 1), (1, 30), (8, 8), (13, 17)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_any_size(size, channels):
-    result = moved(0.5 + 0.1 * white(channels, *size), 0.1 * white(channels, *size))[0]
+    result = sharpness_limited(0.5 + 0.1 * white(channels, *size), 0.1 * white(channels, *size))[0]
     assert result.shape == (channels, *size)
     assert result.isfinite().all()

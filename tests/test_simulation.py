@@ -83,7 +83,7 @@ def test_pairs_are_pictures_of_8_bit_and_some_have_no_noise():
     assert errors.min() < 2 and errors.max() > 20
 
 
-def test_some_cameras_spare_the_noise_of_edges_and_some_treat_all_alike():
+def test_some_cameras_keep_the_noise_of_edges_and_some_do_not():
     """Noise where the picture is in stripes over noise where it is even, in power."""
     side = 64 + 2 * MARGIN
     picture = torch.full((3, side, side), 0.5)

@@ -398,18 +398,18 @@ def psnr(pixels: np.ndarray, clean: np.ndarray) -> float:
 
 def events(stdout: str, *folders: tuple[str, Path]) -> list[object]:
     """Read lines of JSON, without what depends on time and place."""
-    return [settled(json.loads(line), folders) for line in stdout.splitlines()]
+    return [normalised(json.loads(line), folders) for line in stdout.splitlines()]
 
 
 TIMES = ("seconds", "seconds_left", "steps_per_second", "date")
 
 
-def settled(value: object, folders: tuple[tuple[str, Path], ...], key: str = "") -> object:
+def normalised(value: object, folders: tuple[tuple[str, Path], ...], key: str = "") -> object:
     """Put names in place of folders, digests, times and the program's version."""
     if isinstance(value, dict):
-        return {k: settled(v, folders, k) for k, v in value.items()}
+        return {k: normalised(v, folders, k) for k, v in value.items()}
     if isinstance(value, list):
-        return [settled(v, folders) for v in value]
+        return [normalised(v, folders) for v in value]
     if key in TIMES and value is not None:
         return f"<{key}>"
     if key == "version":
@@ -504,7 +504,7 @@ class TestJson:
             "pictures": body.count('src="data:image/'),
             "text": re.sub(r"amsnet [\d.]+\w*", "amsnet <version>", text).strip(),
         }
-        snapshots.check("compare", settled(now, (("<tmp>", tmp_path),)))
+        snapshots.check("compare", normalised(now, (("<tmp>", tmp_path),)))
 
 
 # Models of `fit`

@@ -77,73 +77,73 @@ def test_removed_structure_comes_back(clean):
     assert psnr(result[outside], truth[outside]) > 45
 
 
-def test_texture_no_stronger_than_noise_may_be_shows_by_being_coarser(clean):
-    grain = noise_like(clean, 1.0)
-    coarse = F.avg_pool2d(grain[None], 5, stride=1, padding=2, count_include_pad=False)[0]
+def test_texture_as_weak_as_noise_is_restored_if_it_is_coarser(clean):
+    fine = noise_like(clean, 1.0)
+    coarse = F.avg_pool2d(fine[None], 5, stride=1, padding=2, count_include_pad=False)[0]
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1)) * 5 / 255
     inside = np.s_[:, 96:224, 96:224]
-    back = []
-    for kind in (grain, coarse):
+    restored = []
+    for kind in (fine, coarse):
         texture = torch.zeros_like(clean)
         texture[inside] = (
-            5 / 255 * 1.1 * (kind / split_luma(kind)[0].std() * split_luma(grain)[0].std())[inside]
+            5 / 255 * 1.1 * (kind / split_luma(kind)[0].std() * split_luma(fine)[0].std())[inside]
         )
         result = fused(clean + texture + noise, clean)
-        back.append(float(split_luma(result - clean)[0][inside].square().mean()) * 255**2)
-    assert back[0] < 0.3
-    assert back[1] > 4.5
+        restored.append(float(split_luma(result - clean)[0][inside].square().mean()) * 255**2)
+    assert restored[0] < 0.3
+    assert restored[1] > 4.5
 
 
-def test_amid_texture_more_is_taken_for_texture_if_the_noise_is_faint():
+def test_in_textured_images_more_is_restored_if_the_noise_is_faint():
     """A quarter of the picture has texture that is coarse and no stronger than noise may be."""
     grey = torch.full((3, 320, 320), 0.5)
-    grain = torch.randn((1, 320, 320), generator=torch.Generator().manual_seed(1))
-    coarse = F.avg_pool2d(grain, 3, stride=1, padding=1)
+    fine = torch.randn((1, 320, 320), generator=torch.Generator().manual_seed(1))
+    coarse = F.avg_pool2d(fine, 3, stride=1, padding=1)
     coarse[..., :160] = coarse[..., 240:] = 0
-    back = []
+    restored = []
     for sigma in (4 / 255, 14 / 255):
         noise = noise_like(grey, sigma)
         texture = 0.35 * coarse / coarse.std() * split_luma(noise)[0].std()
         returned = fused(grey + noise + texture, grey) - grey
-        back.append(split_luma(returned)[0][..., 168:232].std() / sigma)
-    assert back[0] > 2 * back[1]
+        restored.append(split_luma(returned)[0][..., 168:232].std() / sigma)
+    assert restored[0] > 2 * restored[1]
 
 
-def test_noise_that_a_camera_spared_beside_edges_stays_away():
+def test_noise_that_a_camera_left_at_edges_is_not_restored():
     flat = torch.full((3, 160, 320), 0.5)
     striped = flat.clone()
     striped[:, 40:120, 80:240] += 0.6 * ((torch.arange(160) % 8) < 4) - 0.3
-    back = []
+    restored = []
     for picture in (flat, striped):
         noise = noise_like(picture, 5 / 255)
         inside = np.s_[:, 48:112, 96:224]
         noise[inside] *= 2.5
         returned = fused(picture + noise, picture) - picture
-        back.append(
+        restored.append(
             float((returned[inside].square().mean() / noise[inside].square().mean()).sqrt())
         )
-    assert back[1] < 0.5 * back[0]
+    assert restored[1] < 0.5 * restored[0]
 
 
-def test_fur_as_strong_as_noise_shows_by_being_drawn_out(clean):
-    """And noise that is drawn out everywhere alike does not."""
-    grain = noise_like(clean, 6 / 255)
+def test_fur_as_weak_as_noise_is_restored_by_its_anisotropy(clean):
+    """Noise that is anisotropic everywhere is not."""
+    fine = noise_like(clean, 6 / 255)
 
-    def drawn_out(x: torch.Tensor, reach: int) -> torch.Tensor:
+    def stretched(x: torch.Tensor, reach: int) -> torch.Tensor:
         longer = F.avg_pool2d(x, (1, 2 * reach + 1), stride=1, padding=(0, reach))
         return longer * (x.std() / longer.std())
 
-    aslant = torch.stack(
-        [torch.roll(drawn_out(grain, 3)[:, i], i, 1) for i in range(clean.shape[1])], 1
+    slanted = torch.stack(
+        [torch.roll(stretched(fine, 3)[:, i], i, 1) for i in range(clean.shape[1])], 1
     )
-    fur = torch.where(torch.arange(320) % 120 < 60, aslant, aslant.flip(2))
-    fur[:, :40], fur[:, 120:] = grain[:, :40], grain[:, 120:]
-    back = [
+    fur = torch.where(torch.arange(320) % 120 < 60, slanted, slanted.flip(2))
+    fur[:, :40], fur[:, 120:] = fine[:, :40], fine[:, 120:]
+    restored = [
         (fused(clean + x, clean) - clean)[:, 64:96, 40:280].square().mean() / x.square().mean()
-        for x in (fur, grain, drawn_out(grain, 1))
+        for x in (fur, fine, stretched(fine, 1))
     ]
-    assert back[0] > 0.15
-    assert max(back[1:]) < 0.02
+    assert restored[0] > 0.15
+    assert max(restored[1:]) < 0.02
 
 
 def test_black_clips_the_noise_of_shadows_and_not_that_of_dark_tones(clean):
@@ -152,21 +152,21 @@ def test_black_clips_the_noise_of_shadows_and_not_that_of_dark_tones(clean):
     dark[:, :, 160:] = 24 / 255
     noise = noise_like(dark, 5 / 255)
     noisy = (dark + noise).clamp_min(0)
-    back = (fused(noisy, dark) - dark)[:, :, 176:]
-    assert back.square().mean() < 0.02 * noise.square().mean()
+    restored = (fused(noisy, dark) - dark)[:, :, 176:]
+    assert restored.square().mean() < 0.02 * noise.square().mean()
 
 
 @pytest.mark.parametrize("zoom", [2, 4])
-def test_noise_that_a_zoom_made_coarse_stays_away(clean, zoom):
-    """Chance alone makes it look drawn out here and there."""
+def test_noise_that_a_zoom_made_coarse_is_not_restored(clean, zoom):
+    """By chance it is anisotropic in places."""
     height, width = clean.shape[1:]
     few = noise_like(clean, 6 / 255)[None, :, : height // zoom, : width // zoom]
     noise = F.interpolate(few, (height, width), mode="bicubic")[0]
-    back = fused(clean + noise, clean) - clean
-    assert back.square().mean() < 0.05 * noise.square().mean()
+    restored = fused(clean + noise, clean) - clean
+    assert restored.square().mean() < 0.05 * noise.square().mean()
 
 
-def test_noise_that_is_everywhere_is_believed_though_neighbours_do_not_share_it(clean):
+def test_even_noise_is_removed_though_it_is_uncorrelated(clean):
     uneven = torch.zeros_like(clean)
     uneven[:, :, :160] = noise_like(clean, 4 / 255)[:, :, :160]
     even = noise_like(clean, 4 / 255)
@@ -174,7 +174,7 @@ def test_noise_that_is_everywhere_is_believed_though_neighbours_do_not_share_it(
     assert left[1] < 0.1 * (4 / 255) ** 2 < left[0]
 
 
-def test_what_cannot_be_told_stays_as_it_is():
+def test_print_without_visible_noise_stays_as_it_is():
     page = torch.ones(3, 128, 128)
     page[:, 40:44, 20:100] = 0  # black and white print
     smeared = F.avg_pool2d(page[None], 3, stride=1, padding=1)[0]
@@ -190,7 +190,7 @@ def test_graphics_with_flat_colours_stay_as_they_are():
     assert psnr(fused(picture, smeared), picture) > 60
 
 
-def test_luma_and_chroma_are_judged_apart(clean):
+def test_luma_and_chroma_are_weighted_separately(clean):
     noisy = clean + noise_like(clean, 5 / 255)
     luma, chroma = split_luma(noisy - clean)
     stripes = torch.zeros_like(luma)

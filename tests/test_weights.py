@@ -406,7 +406,7 @@ class TestDamagedStore:
 
 
 class TestFirstUse:
-    """What has no published digest is taken only when told, checked, and pinned."""
+    """Weights without a published digest are taken only on request, checked, and pinned."""
 
     @pytest.fixture
     def unpinned(self, publish, server, tiny_model) -> bytes:

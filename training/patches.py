@@ -35,10 +35,10 @@ PREFETCH = 3
 CPU = torch.device("cpu")
 
 CleanBatch = tuple[Tensor, Tensor, int]
-"""Clean (B, P + 2 * MARGIN, P + 2 * MARGIN, 3) uint8, masked (B, 1, P, P) bool, and the seed of the
+"""Clean (B, P + 2 * MARGIN, P + 2 * MARGIN, 3) uint8, mask (B, 1, P, P) bool, and the seed of the
 simulation."""
 Batch = tuple[Tensor, Tensor, Tensor]
-"""Noisy and target (B, 3, P, P) float32 in [0, 1], and masked (B, 1, P, P) bool."""
+"""Noisy and target (B, 3, P, P) float32 in [0, 1], and mask (B, 1, P, P) bool."""
 Simulation = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
 SIMULATIONS: dict[str, Simulation] = {"camera": simulate, "white": with_white_noise}
 
@@ -96,10 +96,10 @@ def add_noise(
     clean_batch: CleanBatch, device: torch.device = CPU, *, simulation: Simulation = simulate
 ) -> Batch:
     """Simulate the noise of a batch on `device`."""
-    clean, masked, seed = clean_batch
+    clean, mask, seed = clean_batch
     generator = torch.Generator().manual_seed(seed)
     noisy, target = simulation(clean.to(device).permute(0, 3, 1, 2).float() / 255, generator)
-    return noisy, target, masked.to(device)
+    return noisy, target, mask.to(device)
 
 
 def simulated_batches(
@@ -175,8 +175,8 @@ class DistilledPatches:
             y, x = (int(rng.integers(n - size + 1)) for n in self.pairs[i][0].shape[1:])
             crops.append([image[:, y : y + size, x : x + size] for image in self.pairs[i]])
         noisy, target = (torch.stack(images) for images in zip(*crops, strict=True))
-        masked = _draw_masks(rng, self.batch, size, int(rng.integers(2**62)))
-        return _augment((noisy, target, masked.to(noisy.device)), rng)
+        mask = _draw_masks(rng, self.batch, size, int(rng.integers(2**62)))
+        return _augment((noisy, target, mask.to(noisy.device)), rng)
 
 
 def self_ensemble(network: MaskedNetwork, noisy: Tensor) -> Tensor:
@@ -223,7 +223,5 @@ def _draw_masks(rng: np.random.Generator, batch: int, size: int, seed: int) -> T
 def _augment(batch: Batch, rng: np.random.Generator) -> Batch:
     """Rotate and flip a batch, all of it in the same way."""
     rotations, flip = (int(n) for n in rng.integers([4, 2]))
-    noisy, target, masked = (
-        torch.rot90(x.flip(3) if flip else x, rotations, (2, 3)) for x in batch
-    )
-    return noisy, target, masked
+    noisy, target, mask = (torch.rot90(x.flip(3) if flip else x, rotations, (2, 3)) for x in batch)
+    return noisy, target, mask

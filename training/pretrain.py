@@ -74,8 +74,8 @@ def load_start(start: str) -> tuple[MaskedNetwork, ModelConfig]:
 
 def loss(network: nn.Module, batch: Batch) -> Tensor:
     """Mean RMSE of the patches: the root, so that strong noise does not drown mild noise."""
-    noisy, target, masked = batch
-    error = (network(noisy, masked) - target).square().mean((1, 2, 3))
+    noisy, target, mask = batch
+    error = (network(noisy, mask) - target).square().mean((1, 2, 3))
     return (error + LOSS_FLOOR**2).sqrt().mean()
 
 

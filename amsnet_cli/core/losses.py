@@ -8,18 +8,18 @@ SMOOTHING_WEIGHT = 0.01
 """Weight of the total variation in `prior_smoothing`, as in the paper."""
 
 
-def masked_l1(prediction: Tensor, noisy: Tensor, hidden: Tensor) -> Tensor:
-    """Mean absolute error on the hidden pixels only (AMSNet, the single mask scheme).
+def masked_l1(prediction: Tensor, noisy: Tensor, mask: Tensor) -> Tensor:
+    """Mean absolute error on the masked pixels only (AMSNet, the single mask scheme).
 
     Args:
         prediction: (B, C, H, W), the network's output for the visible pixels.
         noisy: (B, C, H, W), the noisy image itself, the target.
-        hidden: (B, 1, H, W) bool, True where hidden.
+        mask: (B, 1, H, W) bool, True where masked.
 
     Returns:
-        Scalar; 0 if nothing is hidden.
+        Scalar; 0 if nothing is masked.
     """
-    counted = hidden.to(prediction.dtype)
+    counted = mask.to(prediction.dtype)
     error = (prediction - noisy).abs() * counted
     return error.sum() / (counted.sum() * noisy.shape[1]).clamp_min(1.0)
 

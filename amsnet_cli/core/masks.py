@@ -1,4 +1,4 @@
-"""The mask scheme: complementary masks, training masks, and the values that fill hidden pixels."""
+"""The mask scheme: complementary masks, training masks, and the values that fill masked pixels."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _NEIGHBOURS = ((1.0, 2.0, 1.0), (2.0, 0.0, 2.0), (1.0, 2.0, 1.0))
 def partition_masks(n_masks: int, size: tuple[int, int, int], generator: torch.Generator) -> Tensor:
     """Draw a random partition of the pixels into complementary masks (AMSNet, multi-mask scheme).
 
-    Mask j hides the pixels whose index is j. So all masks together hide every pixel exactly once,
+    Mask j masks the pixels whose index is j. So all masks together hide every pixel exactly once,
     and each hides about 1 / n_masks of them.
 
     Args:
-        n_masks: k, from 1 (everything hidden at once) to 255.
+        n_masks: k, from 1 (everything masked at once) to 255.
         size: (B, H, W).
         generator: a CPU generator; the same state gives the same masks on every device.
 
@@ -36,7 +36,7 @@ def random_mask(
 ) -> Tensor:
     """Draw one training mask per image (AMSNet, single mask scheme).
 
-    Each pixel is hidden independently.
+    Each pixel is masked independently.
 
     Args:
         mask_ratio: (B,) probabilities in [0, 1], one for each image.
@@ -44,19 +44,19 @@ def random_mask(
         generator: a CPU generator.
 
     Returns:
-        (B, 1, H, W) bool, True where hidden.
+        (B, 1, H, W) bool, True where masked.
     """
     batch, height, width = size
     draw = torch.rand((batch, 1, height, width), generator=generator)
     return draw < mask_ratio.reshape(-1, 1, 1, 1)
 
 
-def fill_hidden(noisy: Tensor, hidden: Tensor, fill: Fill) -> Tensor:
-    """Replace hidden pixels by values that do not depend on any hidden pixel.
+def fill_masked(noisy: Tensor, mask: Tensor, fill: Fill) -> Tensor:
+    """Replace masked pixels by values that do not depend on any masked pixel.
 
     Args:
         noisy: (B, C, H, W) float.
-        hidden: (B, 1, H, W) bool, True where hidden.
+        mask: (B, 1, H, W) bool, True where masked.
         fill: "zeros", as in the paper, or "mean": the mean of the visible pixels of the 3x3
             neighbourhood, where edges weigh twice as much as corners. If none of them is visible,
             the mean of the 9x9 neighbourhood; if none there, of the whole image.
@@ -65,16 +65,16 @@ def fill_hidden(noisy: Tensor, hidden: Tensor, fill: Fill) -> Tensor:
         (B, C, H, W); visible pixels unchanged. All zeros if no pixel of the image is visible.
     """
     if fill == "zeros":
-        return noisy.masked_fill(hidden, 0.0)
-    if not hidden.any():
+        return noisy.masked_fill(mask, 0.0)
+    if not mask.any():
         return noisy
-    visible = (~hidden).to(noisy.dtype)
+    visible = (~mask).to(noisy.dtype)
     visible_values = noisy * visible
     channels = noisy.shape[1]
     kernel = noisy.new_tensor(_NEIGHBOURS).expand(channels + 1, 1, 3, 3)
     sums = F.conv2d(torch.cat([visible_values, visible], 1), kernel, padding=1, groups=channels + 1)
     total, weight = sums[:, :channels], sums[:, channels:]
-    isolated = hidden & (weight == 0)
+    isolated = mask & (weight == 0)
     if isolated.any():
         wide = F.avg_pool2d(torch.cat([visible_values, visible], 1), 9, stride=1, padding=4)
         overall = torch.cat([visible_values, visible], 1).mean((2, 3), keepdim=True).expand_as(wide)
@@ -82,4 +82,4 @@ def fill_hidden(noisy: Tensor, hidden: Tensor, fill: Fill) -> Tensor:
         total = torch.where(isolated, wide[:, :channels], total)
         weight = torch.where(isolated, wide[:, channels:], weight)
     mean = total / weight.clamp_min(torch.finfo(noisy.dtype).tiny)
-    return torch.where(hidden, mean, noisy)
+    return torch.where(mask, mean, noisy)

@@ -1,6 +1,6 @@
 """Denoising whole images: the multi-mask pass and its refinements.
 
-A `Predictor` is any function `(noisy, hidden) -> prediction` over (B, C, H, W) and
+A `Predictor` is any function `(noisy, mask) -> prediction` over (B, C, H, W) and
 (B, 1, H, W) tensors that uses only visible pixels. `core.networks.MaskedNetwork` turns a network
 into one.
 """
@@ -18,7 +18,7 @@ Predictor = Callable[[Tensor, Tensor], Tensor]
 
 
 def single_pass(predict: Predictor, noisy: Tensor) -> Tensor:
-    """Denoise with nothing hidden, by one evaluation of the network.
+    """Denoise with nothing masked, by one evaluation of the network.
 
     Only for networks that were trained for it. One that was trained on masked pixels alone
     returns its input.
@@ -39,14 +39,14 @@ def multi_mask_pass(
 ) -> Tensor:
     """Denoise by complementary masks (AMSNet, the multi-mask scheme, MMDB).
 
-    The network is evaluated once per mask, and only the hidden pixels of its output are kept. So
+    The network is evaluated once per mask, and only the masked pixels of its output are kept. So
     no pixel of the result depends on the same pixel of the input, whatever the network
     (blindness).
 
     Args:
         predict: see the module's docstring.
         noisy: (B, C, H, W).
-        mask_index: (B, 1, H, W) integers in [0, n_masks): the pass that hides each pixel.
+        mask_index: (B, 1, H, W) integers in [0, n_masks): the pass that masks each pixel.
         n_masks: k, the number of passes.
         stride: of the pixel-shuffle downsampling around the passes; 1 for none.
 
@@ -54,12 +54,12 @@ def multi_mask_pass(
         (B, C, H, W).
     """
     sub_images = pd_down(noisy, stride)  # (B*s*s, C, H/s, W/s)
-    # Padding repeats pixels. The index is padded the same way: a pixel is hidden with its copies.
+    # Padding repeats pixels. The index is padded the same way: a pixel is masked with its copies.
     sub_index = pd_down(mask_index, stride)  # (B*s*s, 1, H/s, W/s)
     denoised = torch.zeros_like(sub_images)
     for j in range(n_masks):
-        hidden = sub_index == j
-        denoised = torch.where(hidden, predict(sub_images, hidden), denoised)
+        mask = sub_index == j
+        denoised = torch.where(mask, predict(sub_images, mask), denoised)
     return pd_up(denoised, stride, (noisy.shape[-2], noisy.shape[-1]))
 
 

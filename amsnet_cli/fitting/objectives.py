@@ -35,7 +35,7 @@ class Objective(Protocol):
         """Return this process's part of a step's loss, a scalar.
 
         Args:
-            network: called with (noisy, masked).
+            network: called with (noisy, mask).
             step: draws the batch.
         """
 
@@ -69,9 +69,9 @@ class MaskedPrediction:
     def loss(self, network: nn.Module, step: int) -> Tensor:
         """Masked L1 over the masked pixels that are not for validation."""
         batch = self._draw(self.batch, _TRAIN, step)
-        noisy, masked, validation = (self.distributed.shard(x) for x in batch)
-        counted = masked & ~validation
-        loss = masked_l1(network(noisy, masked | validation), noisy, counted)
+        noisy, mask, validation = (self.distributed.shard(x) for x in batch)
+        counted = mask & ~validation
+        loss = masked_l1(network(noisy, mask | validation), noisy, counted)
         if self.distributed.world_size > 1:
             # Shards have more or fewer masked pixels; weighted so that each pixel counts the same.
             in_batch = (batch[1] & ~batch[2]).sum()
@@ -82,8 +82,8 @@ class MaskedPrediction:
         """Masked L1 over the validation pixels of each patch."""
         losses = []
         for i in range(factor * self.validation_patches):
-            noisy, masked, validation = self._draw(1, _VALIDATE, i)
-            losses.append(masked_l1(network(noisy, masked | validation), noisy, validation).cpu())
+            noisy, mask, validation = self._draw(1, _VALIDATE, i)
+            losses.append(masked_l1(network(noisy, mask | validation), noisy, validation).cpu())
         return torch.stack(losses)
 
     def _draw(self, count: int, key: str, index: int) -> list[Tensor]:
@@ -110,7 +110,7 @@ class TotalVariationFinetune(MaskedPrediction):
         shape = (len(batch[0]), noisy.shape[-2], noisy.shape[-1])
         mask_index = partition_masks(self.n_masks, shape, generator)
         denoised = multi_mask_pass(
-            lambda x, masked: network(x, masked | validation),
+            lambda x, mask: network(x, mask | validation),
             noisy, self.distributed.shard(mask_index).to(self.device), self.n_masks,
         )  # fmt: skip
         # Validation pixels stay unseen: there the output is its own target.

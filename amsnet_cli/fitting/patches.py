@@ -126,7 +126,7 @@ class MaskedPatches:
             key: the same key gives the same patches and masks.
 
         Returns:
-            noisy (B*s*s, 3, P/s, P/s) float32 in [0, 1], masked and validation
+            noisy (B*s*s, 3, P/s, P/s) float32 in [0, 1], mask and validation
             (B*s*s, 1, P/s, P/s) bool. The validation pixels are a fixed 2 % of each image.
         """
         rng = self.sampler.rng(*key)
@@ -140,8 +140,8 @@ class MaskedPatches:
         )  # (B, 1, P, P) -> (B*s*s, 1, P/s, P/s)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         ratio = torch.full((len(noisy),), self.mask_ratio)
-        masked = random_mask(ratio, (len(noisy), *noisy.shape[-2:]), generator)
-        return noisy, masked, validation
+        mask = random_mask(ratio, (len(noisy), *noisy.shape[-2:]), generator)
+        return noisy, mask, validation
 
     def _pixels(self, spec: PatchSpec) -> NDArray[Any]:
         return self.images.crops[spec.crop].pixels

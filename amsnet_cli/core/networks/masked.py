@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from amsnet_cli.core.masks import Fill, fill_hidden
+from amsnet_cli.core.masks import Fill, fill_masked
 from amsnet_cli.core.pixel_shuffle import Padding, pad_to_multiple
 
 
@@ -40,7 +40,7 @@ class MaskedNetwork(nn.Module):
     Args:
         network: maps (B, C, H, W), or (B, C + 1, H, W) with the mask as its last channel, to
             (B, C, H, W), for sides that are multiples of `network.multiple`.
-        fill: what replaces masked pixels, see `core.masks.fill_hidden`.
+        fill: what replaces masked pixels, see `core.masks.fill_masked`.
         mask_channel: whether the network gets the mask as an extra channel.
     """
 
@@ -50,19 +50,19 @@ class MaskedNetwork(nn.Module):
         self.fill: Fill = fill
         self.mask_channel = mask_channel
 
-    def forward(self, noisy: Tensor, hidden: Tensor) -> Tensor:
+    def forward(self, noisy: Tensor, mask: Tensor) -> Tensor:
         """Predict every pixel from the visible ones.
 
         Args:
             noisy: (B, C, H, W) float32 in [0, 1], any size.
-            hidden: (B, 1, H, W) bool, True where masked.
+            mask: (B, 1, H, W) bool, True where masked.
 
         Returns:
             (B, C, H, W) float32, not clamped.
         """
-        x = fill_hidden(noisy, hidden, self.fill)
+        x = fill_masked(noisy, mask, self.fill)
         if self.mask_channel:
-            x = torch.cat([x, hidden.to(x.dtype)], 1)  # (B, C + 1, H, W)
+            x = torch.cat([x, mask.to(x.dtype)], 1)  # (B, C + 1, H, W)
         height, width = noisy.shape[-2:]
         x = pad_to_multiple(x, self.network.multiple, self.network.padding)  # (B, _, H', W')
         denoised: Tensor = self.network(x.contiguous(memory_format=torch.channels_last))

@@ -1,3 +1,5 @@
+"""How much noise is removed: `--strength`, `--luma`, `--chroma` and `--detail`."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -23,7 +25,7 @@ SHARES = st.floats(0, 1, width=32)
 STRIPES = 0.15 * torch.sin(torch.arange(64) * 1.3)
 
 
-def pictures(channels: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+def noisy_and_denoised(channels: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
     """A noisy and a denoised picture: flat, but for lost stripes in the right quarter."""
     generator = torch.Generator().manual_seed(0)
     denoised = torch.full((channels, 64, 256), 0.5)
@@ -34,15 +36,15 @@ def pictures(channels: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
 
 def blend(noisy, denoised, luma=1.0, chroma=1.0, detail=0.0) -> torch.Tensor:
     removed = block_stats(noisy, denoised)
-    cells = blend_weights(removed, luma, chroma, detail, noise_confidence(removed, None))
-    stays = upsample_blocks(cells, 0, *noisy.shape[1:])
-    return blend_residual(noisy, denoised, stays[:1], stays[1:])
+    weights = blend_weights(removed, luma, chroma, detail, noise_confidence(removed, None))
+    share = upsample_blocks(weights, 0, *noisy.shape[1:])
+    return blend_residual(noisy, denoised, share[:1], share[1:])
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 class TestBlend:
     def test_the_ends(self, channels):
-        noisy, denoised = pictures(channels)
+        noisy, denoised = noisy_and_denoised(channels)
         assert torch.equal(blend(noisy, denoised), denoised)
         assert torch.allclose(blend(noisy, denoised, 0, 0), noisy, atol=1e-6)
         assert torch.allclose(blend(noisy, denoised, 0, 0, 1), noisy, atol=1e-6)
@@ -50,7 +52,7 @@ class TestBlend:
     @settings(max_examples=10)
     @given(luma=SHARES, chroma=SHARES, detail=SHARES)
     def test_linear_in_each(self, channels, luma, chroma, detail):
-        noisy, denoised = pictures(channels)
+        noisy, denoised = noisy_and_denoised(channels)
         for name in ("luma", "chroma", "detail"):
             at = {"luma": luma, "chroma": chroma, "detail": detail}
             none, some, full = (
@@ -62,7 +64,7 @@ class TestBlend:
     @given(luma=SHARES, chroma=SHARES, detail=SHARES, step=SHARES)
     def test_monotone_in_each(self, channels, luma, chroma, detail, step):
         """More strength takes more of its own noise away at every pixel, more detail less."""
-        noisy, denoised = pictures(channels)
+        noisy, denoised = noisy_and_denoised(channels)
         at = {"luma": luma, "chroma": chroma, "detail": detail}
         taken = split_luma(noisy - blend(noisy, denoised, **at))
         for name, sign in (("luma", 1), ("chroma", 1), ("detail", -1)):
@@ -75,7 +77,7 @@ class TestBlend:
     @settings(max_examples=10)
     @given(luma=SHARES, detail=SHARES)
     def test_detail_never_gives_back_more_than_was_taken(self, channels, luma, detail):
-        noisy, denoised = pictures(channels)
+        noisy, denoised = noisy_and_denoised(channels)
         plain, back = (blend(noisy, denoised, luma, 1.0, d) for d in (0.0, detail))
         taken = split_luma(noisy - denoised)[0]
         assert ((back - denoised).abs() <= taken.abs() + 1e-6).all()
@@ -83,7 +85,7 @@ class TestBlend:
 
 
 def test_luma_and_chroma_are_apart():
-    noisy, denoised = pictures()
+    noisy, denoised = noisy_and_denoised()
     (brightness, _), (_, colour) = split_luma(noisy), split_luma(denoised)
     assert torch.allclose(blend(noisy, denoised, 0, 1), brightness + colour, atol=1e-6)
     (brightness, _), (_, colour) = split_luma(denoised), split_luma(noisy)
@@ -91,7 +93,7 @@ def test_luma_and_chroma_are_apart():
 
 
 def test_detail_finds_lost_texture_and_leaves_noise_where_it_is():
-    noisy, denoised = pictures()
+    noisy, denoised = noisy_and_denoised()
     truth = denoised.clone()
     truth[..., 192:] += STRIPES
     back = blend(noisy, denoised, detail=1)
@@ -111,8 +113,8 @@ class TestOptions:
         model = load_model(tiny_model)
         photo = Photo(pixels=(noisy_crop / np.float32(255)).astype(np.float32))
 
-        def after(**wishes) -> np.ndarray:
-            return denoise(photo, model, replace(DenoiseOptions(), **wishes)).photo.pixels
+        def after(**options) -> np.ndarray:
+            return denoise(photo, model, replace(DenoiseOptions(), **options)).photo.pixels
 
         half = after(strength=0.5)
         assert np.array_equal(half, after(strength=1.0, luma=0.5, chroma=0.5))
@@ -128,7 +130,7 @@ class TestOptions:
 
     def test_on_the_command_line(self, amsnet, noisy_png, tiny_model, tmp_path):
         outputs = []
-        for i, wishes in enumerate(
+        for i, options in enumerate(
             (
                 ["--strength", 0.5],
                 ["--strength", 1, "--luma", 0.5, "--chroma", 0.5],
@@ -136,7 +138,7 @@ class TestOptions:
             )
         ):
             out = tmp_path / f"{i}.tif"
-            result = amsnet("denoise", noisy_png, "-o", out, "-w", tiny_model, *wishes)
+            result = amsnet("denoise", noisy_png, "-o", out, "-w", tiny_model, *options)
             assert result.exit_code == 0, result.stderr
             outputs.append(read_photo(out).pixels)
         assert np.array_equal(outputs[0], outputs[1])

@@ -31,7 +31,7 @@ from tests.test_photos import MAKER_NOTE, XMP, exif_block
 
 READ_ONLY = (".gif", ".psd", ".jp2", ".hdr")
 """They become TIFF."""
-BARE = (".bmp", ".ppm", ".pfm", ".exr")
+PIXELS_ONLY = (".bmp", ".ppm", ".pfm", ".exr")
 """They hold no EXIF."""
 SIZE = (40, 56)
 NOON = 1_600_000_000_123_456_789
@@ -395,7 +395,7 @@ def no_place(case: Case, name: str) -> str:
     """Say why a fact does not come through; empty where the file has none."""
     if case.suffix in (".webp", ".avif") and name in ("iptc", "dpi"):
         return "no place"
-    if case.suffix in BARE and name not in ("icc", "dpi", "time", "coding", "other tags"):
+    if case.suffix in PIXELS_ONLY and name not in ("icc", "dpi", "time", "coding", "other tags"):
         return "no place"
     if case.suffix == ".jxl" and name in ("iptc", "dpi"):
         return "no place"
@@ -434,13 +434,13 @@ def print_table(amsnet, tiny_model, tmp_path, cases: list[Case]) -> None:
             assert np.array_equal(pixels, expected), case
         else:
             assert np.abs(pixels.astype(int) - expected).mean() < 1.5, case
-        facts, found = (case.facts or facts_of(old)), facts_of(new)
+        facts, now = (case.facts or facts_of(old)), facts_of(new)
         facts["time"] = old.stat().st_mtime_ns
         for name in case.survives:
-            check(case, name, facts, found)
-        if case.suffix not in BARE:
-            assert found["software"].endswith("amsnet 0.1.0 (tiny, strength 0)"), case
-            assert found["software"].startswith("Scanner 1.0; " * (case.survives == SCANNED)), case
+            check(case, name, facts, now)
+        if case.suffix not in PIXELS_ONLY:
+            assert now["software"].endswith("amsnet 0.1.0 (tiny, strength 0)"), case
+            assert now["software"].startswith("Scanner 1.0; " * (case.survives == SCANNED)), case
         assert not case.said or f"{old}: {case.said}" in result.stderr
         kept = ["yes" if name in case.survives else no_place(case, name) for name in columns]
         rows.append([case.suffix[1:], case.depth, case.colour, case.pixels, *kept])
@@ -450,11 +450,11 @@ def print_table(amsnet, tiny_model, tmp_path, cases: list[Case]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
 
 
-def test_fidelity(amsnet, tiny_model, tmp_path):
+def test_round_trip(amsnet, tiny_model, tmp_path):
     print_table(amsnet, tiny_model, tmp_path, CASES)
 
 
-def test_fidelity_of_formats_that_need_extras(amsnet, tiny_model, tmp_path):
+def test_round_trip_of_formats_that_need_extras(amsnet, tiny_model, tmp_path):
     """Also of those whose files other packages make."""
     for package in ("imagecodecs", "pylibjxl", "OpenEXR", "psd_tools", "cv2"):
         pytest.importorskip(package, reason="an extra")

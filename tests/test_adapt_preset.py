@@ -33,7 +33,7 @@ def start() -> Model:
     return load_model(find_weights(None), "photo")
 
 
-def blotched(clean: np.ndarray, sigma: float, seed: int = 0) -> np.ndarray:
+def with_coarse_noise(clean: np.ndarray, sigma: float, seed: int = 0) -> np.ndarray:
     """Add noise that pixels five apart still share, which the default has hardly seen."""
     generator = torch.Generator().manual_seed(seed)
     height, width, channels = clean.shape
@@ -47,23 +47,25 @@ def blotched(clean: np.ndarray, sigma: float, seed: int = 0) -> np.ndarray:
 
 
 @pytest.fixture
-def shots(tmp_path: Path, clean_crop: np.ndarray) -> Path:
-    folder = tmp_path / "shots"
+def folder(tmp_path: Path, clean_crop: np.ndarray) -> Path:
+    folder = tmp_path / "photos"
     folder.mkdir()
     exif = Image.Exif()
     exif[0x010F], exif[0x0110] = "Canon", "Canon EOS 6D"
     exif.get_ifd(0x8769)[0x8827] = 3200
     for i in range(2):
-        noisy = blotched(np.roll(clean_crop, 40 * i, 1), 6, i)
+        noisy = with_coarse_noise(np.roll(clean_crop, 40 * i, 1), 6, i)
         Image.fromarray(noisy).save(folder / f"{i}.png", exif=exif)
     return folder
 
 
-def test_the_fitted_model_is_better_on_these_photos_and_as_fast(tmp_path, shots, start, clean_crop):
+def test_the_fitted_model_is_better_on_these_photos_and_as_fast(
+    tmp_path, folder, start, clean_crop
+):
     events: list[FitEvent] = []
     options = FitOptions(steps=24, batch=6, patch_size=64)
-    result = fit(shots, tmp_path / "m.safetensors", options, start=start, on_event=events.append)
-    noisy = Photo(pixels=blotched(clean_crop, 6))
+    result = fit(folder, tmp_path / "m.safetensors", options, start=start, on_event=events.append)
+    noisy = Photo(pixels=with_coarse_noise(clean_crop, 6))
     # The networks alone: no camera's noise is so coarse in so crisp a picture (`core.resolution`).
     before, after = (
         denoise(noisy, m, DenoiseOptions(strength=1.0)).photo.pixels
@@ -71,9 +73,9 @@ def test_the_fitted_model_is_better_on_these_photos_and_as_fast(tmp_path, shots,
     )
     assert psnr(after, clean_crop) > psnr(before, clean_crop) + 0.3
     assert result.best.improvement > 2 * result.best.standard_error
-    on_the_way = next(p for p in result.curve if p.step == result.best.step)
-    assert result.best.standard_error < 0.8 * on_the_way.standard_error, (
-        "the verdict is by more patches"
+    during = next(p for p in result.curve if p.step == result.best.step)
+    assert result.best.standard_error < 0.8 * during.standard_error, (
+        "the final validation has more patches"
     )
     fitted = load_model(result.model).config
     assert fitted.inference == start.config.inference and fitted.inference.passes == "single"
@@ -84,13 +86,13 @@ def test_the_fitted_model_is_better_on_these_photos_and_as_fast(tmp_path, shots,
     assert "Canon EOS 6D, ISO 3200" in profile.lines()[0]
 
 
-def test_same_seed_same_bytes_interrupted_or_not(tmp_path, shots, start):
+def test_same_seed_same_bytes_interrupted_or_not(tmp_path, folder, start):
     whole, parts = (tmp_path / f"{n}.safetensors" for n in ("whole", "parts"))
     options = FitOptions(steps=8, batch=4, patch_size=32, learning_rate=1e-3, seed=1)
-    assert fit(shots, whole, options, start=start).model
+    assert fit(folder, whole, options, start=start).model
     torch.manual_seed(99)
     asked = iter([False] * 3 + [True])
-    first = fit(shots, parts, options, start=start, stopped=lambda: next(asked))
+    first = fit(folder, parts, options, start=start, stopped=lambda: next(asked))
     assert first.interrupted and first.steps == 3
 
     def interrupt(event: FitEvent) -> None:
@@ -98,9 +100,9 @@ def test_same_seed_same_bytes_interrupted_or_not(tmp_path, shots, start):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(shots, parts, options, start=start, resume=True, on_event=interrupt)
+        fit(folder, parts, options, start=start, resume=True, on_event=interrupt)
     events: list[FitEvent] = []
-    fit(shots, parts, options, start=start, resume=True, on_event=events.append)
+    fit(folder, parts, options, start=start, resume=True, on_event=events.append)
     assert not any(isinstance(event, StepDone) for event in events), "all 8 were done"
     assert parts.read_bytes() == whole.read_bytes()
 
@@ -130,9 +132,9 @@ def test_photos_of_white_noise_start_from_what_knows_it(tmp_path, start, noisy_c
     assert_nothing_written(result, tmp_path, "no significant improvement over white")
 
 
-def test_no_gain_no_model(tmp_path, shots, start):
+def test_no_gain_no_model(tmp_path, folder, start):
     options = FitOptions(steps=3, batch=2, patch_size=48, learning_rate=1e-12)
-    result = fit(shots, tmp_path / "m.safetensors", options, start=start)
+    result = fit(folder, tmp_path / "m.safetensors", options, start=start)
     assert_nothing_written(result, tmp_path, "no significant improvement over photo")
 
 
@@ -144,14 +146,14 @@ def test_photos_too_small_to_measure(tmp_path, start, noisy_crop):
     assert_nothing_written(result, tmp_path, "too small")
 
 
-def test_any_kind_of_photo_and_size(tmp_path, shots, start, noisy_crop):
+def test_any_kind_of_photo_and_size(tmp_path, folder, start, noisy_crop):
     """Grey, 16 bits, portrait, smaller than a patch, smaller than can be measured, broken."""
-    write_photo(Photo(pixels=noisy_crop[..., :1]), shots / "grey.png")
-    write_photo(Photo(pixels=noisy_crop[:, :60].astype(np.uint16) * 257), shots / "b.tif")
-    write_photo(Photo(pixels=noisy_crop[:40, :40]), shots / "small.png")
-    write_photo(Photo(pixels=noisy_crop[:9, :70]), shots / "tiny.png")
-    (shots / "broken.jpg").write_bytes(b"no jpeg")
-    result = fit(shots, tmp_path / "m.safetensors", SHORT, start=start)
+    write_photo(Photo(pixels=noisy_crop[..., :1]), folder / "grey.png")
+    write_photo(Photo(pixels=noisy_crop[:, :60].astype(np.uint16) * 257), folder / "b.tif")
+    write_photo(Photo(pixels=noisy_crop[:40, :40]), folder / "small.png")
+    write_photo(Photo(pixels=noisy_crop[:9, :70]), folder / "tiny.png")
+    (folder / "broken.jpg").write_bytes(b"no jpeg")
+    result = fit(folder, tmp_path / "m.safetensors", SHORT, start=start)
     assert result.photos == 6 and len(result.skipped) == 1 and "broken.jpg" in result.skipped[0]
     assert result.profile.lines()[0].startswith("6 photos: ")
     assert result.profile.mixed and result.profile.unnamed == 4
@@ -165,44 +167,44 @@ def test_any_kind_of_photo_and_size(tmp_path, shots, start, noisy_crop):
         (FitOptions(patch_size=50), "multiple of 16"),
     ],
 )
-def test_what_adapting_has_no_use_for_is_refused(tmp_path, shots, start, options, why):
+def test_options_that_adapt_has_no_use_for_are_refused(tmp_path, folder, start, options, why):
     with pytest.raises(UsageError, match=why):
-        fit(shots, tmp_path / "m.safetensors", options, start=start)
+        fit(folder, tmp_path / "m.safetensors", options, start=start)
 
 
 class TestCommand:
     QUICK = ("--steps", 8, "--batch", 4, "--patch-size", 48)
 
-    def test_fits_shows_and_denoises(self, amsnet, shots, tmp_path):
+    def test_fits_shows_and_denoises(self, amsnet, folder, tmp_path):
         clean = tmp_path / "clean"
-        result = amsnet("fit", shots, *self.QUICK, "--denoise", clean)
+        result = amsnet("fit", folder, *self.QUICK, "--denoise", clean)
         assert result.exit_code == 0, result.stderr
         assert "Canon EOS 6D, ISO 3200" in result.stderr and "-w auto" in result.stderr
         assert sorted(p.name for p in clean.iterdir()) == ["0.png", "1.png"]
-        page = (models_dir() / "shots.html").read_text("utf-8")
+        page = (models_dir() / "photos.html").read_text("utf-8")
         assert "<svg" in page and page.count("data:image/jpeg") >= 4
-        auto = amsnet("denoise", shots / "0.png", "-o", tmp_path / "x.png", "-w", "auto")
+        auto = amsnet("denoise", folder / "0.png", "-o", tmp_path / "x.png", "-w", "auto")
         assert auto.exit_code == 0 and "fitted to Canon EOS 6D" in auto.stderr
         assert (tmp_path / "x.png").read_bytes() == (clean / "0.png").read_bytes()
 
-    def test_where_results_cannot_go_is_told_before_the_fit(self, amsnet, shots, tmp_path):
+    def test_an_impossible_output_folder_is_refused_before_the_fit(self, amsnet, folder, tmp_path):
         """As `denoise` would, and with nothing computed."""
         full, file, nowhere = tmp_path / "full", tmp_path / "file.png", tmp_path / "no" / "clean"
         full.mkdir()
         (full / "1.png").write_bytes(b"mine")
         file.write_bytes(b"mine")
-        for out in (full, file, nowhere, shots):
-            told = amsnet("denoise", "-r", shots, "-o", out)
-            result = amsnet("fit", shots, *self.QUICK, "--denoise", out)
-            assert result.exit_code == told.exit_code != 0
-            assert result.stderr == told.stderr and result.stderr.count("\n") == 1
+        for out in (full, file, nowhere, folder):
+            expected = amsnet("denoise", "-r", folder, "-o", out)
+            result = amsnet("fit", folder, *self.QUICK, "--denoise", out)
+            assert result.exit_code == expected.exit_code != 0
+            assert result.stderr == expected.stderr and result.stderr.count("\n") == 1
         assert not list(models_dir().glob("*")) and not (tmp_path / "no").exists()
         assert (full / "1.png").read_bytes() == file.read_bytes() == b"mine"
         assert [path.name for path in full.iterdir()] == ["1.png"]
 
-    def test_events(self, amsnet, shots, tmp_path):
+    def test_events(self, amsnet, folder, tmp_path):
         model = tmp_path / "m.safetensors"
-        result = amsnet("fit", shots, *self.QUICK, "-o", model, "--json")
+        result = amsnet("fit", folder, *self.QUICK, "-o", model, "--json")
         events = [json.loads(line) for line in result.stdout.splitlines()]
         kinds = [event["event"] for event in events]
         assert {"read", "measure", "profile", "step", "validation", "compare"} < set(kinds)
@@ -211,9 +213,9 @@ class TestCommand:
         assert last["model"] == str(model) and last["steps"] == 8
         assert last["improvement"] > 2 * last["standard_error"] and Path(last["report"]).is_file()
 
-    def test_a_folder_that_gains_nothing_is_denoised_by_the_default(self, amsnet, shots, tmp_path):
+    def test_a_folder_that_gains_nothing_is_denoised_by_the_default(self, amsnet, folder, tmp_path):
         call = (*self.QUICK, "--lr", "1e-12", "--denoise", tmp_path / "clean", "--json")
-        result = amsnet("fit", shots, *call)
+        result = amsnet("fit", folder, *call)
         assert result.exit_code == 0 and "no significant improvement" in result.stderr
         assert not list(models_dir().glob("*"))
         rows = [json.loads(line) for line in result.stdout.splitlines()]
