@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from amsnet_cli.photos import ifd
+from amsnet_cli.photos import ifd, ifd_edit
 from amsnet_cli.photos.ifd import Directory, Entry, MalformedError
 
 MAKE, MODEL, ORIENTATION, SOFTWARE = 0x010F, 0x0110, 0x0112, 0x0131
@@ -111,7 +111,7 @@ def with_size(exif: bytes, size: tuple[int, int]) -> bytes:
         order = ifd.byte_order(exif)
         for tag, value in zip(_SIZE, size, strict=True):
             entry = Entry(type=ifd.LONG, count=1, value=struct.pack(order + "I", value))
-            exif = ifd.overwritten(exif, ifd.EXIF_IFD, tag, entry)
+            exif = ifd_edit.overwritten(exif, ifd.EXIF_IFD, tag, entry)
     except MalformedError:
         pass
     return exif
@@ -120,7 +120,7 @@ def with_size(exif: bytes, size: tuple[int, int]) -> bytes:
 def without_thumbnail(exif: bytes) -> bytes:
     """Remove the second directory and blank the thumbnail that it points to."""
     try:
-        return ifd.without_second_directory(exif)
+        return ifd_edit.without_second_directory(exif)
     except MalformedError:
         return exif
 
@@ -142,7 +142,7 @@ def with_orientation(exif: bytes | None, orientation: int) -> bytes | None:
 def without_orientation(exif: bytes) -> bytes:
     """Remove the orientation tag; a damaged block is returned as it is."""
     try:
-        return ifd.without_entry(exif, ORIENTATION)
+        return ifd_edit.without_entry(exif, ORIENTATION)
     except MalformedError:
         return exif
 
@@ -230,6 +230,6 @@ def _with_value(exif: bytes | None, tag: int, value: int | str, *, needed: bool)
         else:
             short = struct.pack(ifd.byte_order(exif) + "H", value)
             entry = Entry(type=ifd.SHORT, count=1, value=short)
-        return ifd.with_entry(exif, tag, entry)
+        return ifd_edit.with_entry(exif, tag, entry)
     except MalformedError:
         return exif

@@ -1,4 +1,6 @@
-"""TIFF image file directories (IFDs), as in EXIF blocks and TIFF files; values as raw bytes.
+"""TIFF image file directories (IFDs), as in EXIF blocks and TIFF files: read and append them.
+
+Values are raw bytes. `ifd_edit` changes single entries.
 
 TIFF 6.0, section 2; BigTIFF is only read. Malformed entries are skipped one by one. No file makes
 the reader pass its end or read a directory twice.
@@ -25,10 +27,9 @@ _SIZES = {
     129: 1,  # EXIF 3.0
 }
 _MAGIC = (42, 0x55, 0x4F52, 0x5352)  # TIFF, Panasonic's RW2, two of Olympus's ORF
-_BIG_MAGIC = 43
+BIG_MAGIC = 43
+"""Of BigTIFF."""
 _MAX_DIRECTORIES = 10_000
-_THUMBNAIL = (513, 514)
-"""Tags of a thumbnail's place and length (JPEGInterchangeFormat)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,22 +128,6 @@ def read_directory(content: bytes, place: int) -> Directory:
         return {}
 
 
-def raw_entries(content: bytes, place: int) -> tuple[dict[int, bytes], int]:
-    """Return the 12 bytes of each entry of a directory, by tag, and the place of the next one.
-
-    Raises:
-        MalformedError: the directory is cut short.
-    """
-    order = byte_order(content)
-    try:
-        (count,) = struct.unpack_from(order + "H", content, place)
-        (following,) = struct.unpack_from(order + "I", content, place + 2 + 12 * count)
-    except struct.error as error:
-        raise MalformedError("the directory is cut short") from error
-    parts = (content[at : at + 12] for at in range(place + 2, place + 2 + 12 * count, 12))
-    return {struct.unpack_from(order + "H", part)[0]: part for part in parts}, following
-
-
 def append_tree(content: bytes, tree: Directory) -> bytes:
     """Make `tree` the first directory of a file (not BigTIFF); nothing in it moves.
 
@@ -161,92 +146,6 @@ def append_tree(content: bytes, tree: Directory) -> bytes:
 def reordered(tree: Directory, before: str, after: str) -> Directory:
     """Change the byte order of all values."""
     return {tag: _reordered(item, before, after) for tag, item in tree.items()}
-
-
-def with_entry(content: bytes, tag: int, entry: Entry) -> bytes:
-    """Set one entry of the first directory; nothing else moves, as maker notes count on it.
-
-    Args:
-        content: an EXIF block or a file (not BigTIFF).
-        tag: overwritten where it exists.
-        entry: its new value, in the file's byte order.
-
-    Raises:
-        MalformedError: there is no directory.
-    """
-    entries, following = _raw_entries(content)
-    order = byte_order(content)
-    content += b"\0" * (len(content) % 2)
-    new = struct.pack(order + "HHI", tag, entry.type, entry.count)
-    if len(entry.value) > 4:
-        new += struct.pack(order + "I", len(content))
-        content += entry.value + b"\0" * (len(entry.value) % 2)
-    else:
-        new += entry.value.ljust(4, b"\0")
-    for place, there in entries:
-        if struct.unpack_from(order + "H", there) == (tag,):
-            return content[:place] + new + content[place + 12 :]
-    return _with_entries(content, [there for _, there in entries] + [new], following)
-
-
-def without_entry(content: bytes, tag: int) -> bytes:
-    """Remove one entry of the first directory; nothing else moves.
-
-    Raises:
-        MalformedError: there is no directory.
-    """
-    order = byte_order(content)
-    entries, following = _raw_entries(content)
-    kept = [e for _, e in entries if struct.unpack_from(order + "H", e) != (tag,)]
-    if len(kept) == len(entries):
-        return content
-    return _with_entries(content + b"\0" * (len(content) % 2), kept, following)
-
-
-def overwritten(content: bytes, directory: int, tag: int, entry: Entry) -> bytes:
-    """Overwrite a short entry of a directory below the first; nothing moves.
-
-    Args:
-        content: an EXIF block or a file (not BigTIFF).
-        directory: the tag that points to the directory, such as `EXIF_IFD`.
-        tag: of the entry; where it is missing, nothing changes.
-        entry: its new value of at most 4 bytes, in the file's byte order.
-    """
-    order = byte_order(content)
-    entries, _ = _raw_entries(content)
-    for _, pointer in entries:
-        if struct.unpack_from(order + "H", pointer) == (directory,):
-            (start,) = struct.unpack_from(order + "I", pointer, 8)
-            for place, there in _raw_entries(content, start)[0]:
-                if struct.unpack_from(order + "H", there) == (tag,):
-                    new = struct.pack(order + "HHI", tag, entry.type, entry.count)
-                    new += entry.value.ljust(4, b"\0")
-                    return content[:place] + new + content[place + 12 :]
-    return content
-
-
-def without_second_directory(content: bytes) -> bytes:
-    """Cut the chain behind the first directory, and blank the JPEG that the second points to.
-
-    Raises:
-        MalformedError: there is no directory.
-    """
-    order = byte_order(content)
-    entries, following = _raw_entries(content)
-    (second,) = struct.unpack(order + "I", following)
-    if not second:
-        return content
-    (first,) = struct.unpack_from(order + "I", content, 4)
-    end = first + 2 + 12 * len(entries)
-    content = content[:end] + b"\0\0\0\0" + content[end + 4 :]
-    try:
-        tags = dict(_entries(content, order, False, second))
-    except struct.error:
-        return content
-    start, length = (first_number(tags.get(tag), order, 0) for tag in _THUMBNAIL)
-    if content[start : start + 2] == b"\xff\xd8" and start + length <= len(content):
-        content = content[:start] + bytes(length) + content[start + length :]
-    return content
 
 
 def value_of(content: bytes, tag: int) -> bytes | None:
@@ -282,43 +181,14 @@ def _header(content: bytes) -> tuple[str, bool, int]:
     """Return the byte order, whether it is BigTIFF, and the place of the first directory."""
     order = byte_order(content)
     (magic,) = struct.unpack_from(order + "H", content, 2)
-    if magic not in (*_MAGIC, _BIG_MAGIC):
+    if magic not in (*_MAGIC, BIG_MAGIC):
         raise MalformedError("no TIFF")
-    big = magic == _BIG_MAGIC
+    big = magic == BIG_MAGIC
     try:
         (first,) = struct.unpack_from(order + ("Q" if big else "I"), content, 8 if big else 4)
     except struct.error as error:
         raise MalformedError("no directory") from error
     return order, big, first
-
-
-def _raw_entries(content: bytes, start: int | None = None) -> tuple[list[tuple[int, bytes]], bytes]:
-    """List the entries of a directory with their places, and the pointer behind them.
-
-    Args:
-        content: an EXIF block or a file.
-        start: the directory's place; the first directory's, if None.
-    """
-    order = byte_order(content)
-    if struct.unpack_from(order + "H", content, 2) == (_BIG_MAGIC,):
-        raise MalformedError("BigTIFF")
-    try:
-        (first,) = struct.unpack_from(order + "I", content, 4) if start is None else (start,)
-        (count,) = struct.unpack_from(order + "H", content, first)
-    except struct.error as error:
-        raise MalformedError("no directory") from error
-    end = first + 2 + 12 * count
-    if end > len(content):
-        raise MalformedError("the directory is cut short")
-    entries = [(place, content[place : place + 12]) for place in range(first + 2, end, 12)]
-    return entries, content[end : end + 4].ljust(4, b"\0")
-
-
-def _with_entries(content: bytes, entries: list[bytes], following: bytes) -> bytes:
-    order = byte_order(content)
-    entries = sorted(entries, key=lambda e: struct.unpack_from(order + "H", e))
-    directory = struct.pack(order + "H", len(entries)) + b"".join(entries) + following
-    return content[:4] + struct.pack(order + "I", len(content)) + content[8:] + directory
 
 
 def _read(content: bytes, order: str, big: bool, start: int, seen: set[int]) -> Directory:

@@ -6,7 +6,7 @@ import hashlib
 import struct
 from collections.abc import Callable
 
-from amsnet_cli.photos import dng_tags, ifd
+from amsnet_cli.photos import dng_tags, ifd, ifd_edit
 from amsnet_cli.photos.dng_tags import DngTags
 from amsnet_cli.photos.ifd import Directory, Entry, MalformedError
 from amsnet_cli.photos.mosaic import Mosaic
@@ -127,7 +127,9 @@ def _with_directories(
             if packed != below.value:
                 entry = Entry(type=ifd.LONG, count=len(places), value=packed)
                 changes[place][dng_tags.SUB_IFDS] = entry
-        entries, following = ifd.raw_entries(file.original, place)
+        listed, pointer = ifd_edit.raw_entries(file.original, place)
+        entries = {struct.unpack_from(order + "H", entry)[0]: entry for _, entry in listed}
+        (following,) = struct.unpack(order + "I", pointer)
         changed = dict(entries)
         for tag, new in changes[place].items():
             changed.pop(tag, None)
