@@ -118,7 +118,7 @@ def numbers_of(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Callab
 
     Yields:
         The name, the value and a function that returns the configuration with another value. The
-        two ends of a range are separate numbers, and so are the columns of a table.
+        two ends of a range are separate numbers.
     """
     for field in fields(config):
         value, name = getattr(config, field.name), f"{prefix}{field.name}"
@@ -128,16 +128,6 @@ def numbers_of(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Callab
         if is_dataclass(value):
             for inner, number, put_inner in numbers_of(value, f"{name}."):
                 yield inner, number, lambda x, put=put, inner=put_inner: put(inner(x))
-        elif isinstance(value, tuple) and isinstance(value[0], tuple):
-            for i in range(len(value[0])):
-                column = tuple(row[i] for row in value)
-                yield (
-                    f"{name}[:, {i}]",
-                    column,
-                    lambda x, put=put, value=value, i=i: put(
-                        tuple((*r[:i], y, *r[i + 1 :]) for r, y in zip(value, x, strict=True))
-                    ),
-                )
         elif isinstance(value, tuple):
             for i, number in enumerate(value):
                 yield (
@@ -152,9 +142,7 @@ def numbers_of(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Callab
 
 
 def moved(value: Any, factor: float) -> Any:
-    """Scale a number, or each of a column; integers change by at least 1."""
-    if isinstance(value, tuple):
-        return tuple(moved(x, factor) for x in value)
+    """Scale a number; integers change by at least 1."""
     if isinstance(value, float):
         return value * factor
     away = 1 if factor > 1 else -1
@@ -236,8 +224,6 @@ def _cell(values: NDArray[np.float64]) -> str:
 
 
 def _format(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(_format(x) for x in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

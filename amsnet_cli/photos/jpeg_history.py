@@ -38,9 +38,7 @@ class JpegHistoryConfig:
     """Numbers of `estimate_quantisation_step`; `tests/test_jpeg_history.py` shows that they hold.
 
     Attributes:
-        min_side: shortest side of an image that is searched, in pixels.
         side: of the searched square in the middle of the image, in pixels.
-        grid_side: of the part that shows where blocks begin, in pixels.
         max_blocks: blocks whose coefficients are compared: those of the highest variance.
         zero_frequencies: rows and columns of coefficients that are 0 in many blocks of a JPEG.
         zero_below: absolute value of a coefficient that counts as 0, of 255.
@@ -53,9 +51,7 @@ class JpegHistoryConfig:
         min_frequencies: whose steps must be found.
     """
 
-    min_side: int = 64
     side: int = 512
-    grid_side: int = 256
     max_blocks: int = 512
     zero_frequencies: tuple[int, ...] = (3, 5)
     zero_below: float = 0.5
@@ -80,13 +76,13 @@ def estimate_quantisation_step(
         where nothing shows that it was a JPEG.
     """
     height, width, channels = pixels.shape
-    if min(height, width) < config.min_side:
+    if (height // 8 - 1) * (width // 8 - 1) < config.min_coefficients:
         return None
     top, left = (max(0, (side - config.side) // 2) for side in (height, width))
     middle = pixels[top : top + config.side, left : left + config.side]
     unit = (middle / np.iinfo(pixels.dtype).max).astype(np.float32)
     luma = 255 * (unit @ (_LUMA_WEIGHTS if channels == 3 else np.ones(1, np.float32)))
-    row, column = _block_origin(luma[: config.grid_side, : config.grid_side], config)
+    row, column = _block_origin(luma, config)
     steps = np.arange(2, config.max_step + 1)
     on_grid, between = (
         _periodicity(luma[(row + shift) % 8 :, (column + shift) % 8 :], steps, config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,7 +16,7 @@ def anisotropy(stats: BlockStats, config: PostprocessConfig = PostprocessConfig(
     The median direction of all blocks is subtracted first. So noise with one direction everywhere,
     as in interpolated rows, does not count.
     """
-    numbers = config.anisotropy
+    numbers, correlation = config.anisotropy, quiet_correlation(stats, config)
     gradients, power = stats.structure_tensor[:2], stats.structure_tensor[2:]
     usual = (gradients / power.clamp_min(1e-9)).flatten(1).median(1).values
     tensor = torch.cat([gradients - usual[:, None, None] * power, power])
@@ -28,6 +27,6 @@ def anisotropy(stats: BlockStats, config: PostprocessConfig = PostprocessConfig(
     left, right = (numbers.mean_window - 1) // 2, numbers.mean_window // 2
     padded = F.pad(coherence, (left, right, left, right), "replicate")
     around = F.avg_pool2d(padded, numbers.mean_window, stride=1)[0]
-    by_chance = float(np.interp(quiet_correlation(stats, config), *np.array(numbers.chance).T))
+    by_chance = numbers.chance * max(0.0, correlation - numbers.coarse_noise) ** 2
     low, high = numbers.coherence
     return ((around - by_chance - low) / (high - low)).clamp(0, 1)

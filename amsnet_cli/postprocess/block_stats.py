@@ -36,7 +36,7 @@ class BlockStats:
         luma: (h, w) mean of the denoised luma.
         chroma: (C, h, w) means of the denoised chroma.
         mean_square: (2, h, w) of the denoised luma and chroma.
-        uniform: (h, w) bool, whether all noisy pixels have the same luma, so without noise.
+        uniform: (h, w) bool, whether all noisy pixels are the same, so without noise.
         unclipped: (h, w) bool, whether few pixels are clipped to black or white, which hides the
             noise.
     """
@@ -85,10 +85,10 @@ def block_stats(
     down = _mean_within(luma[:, 1:] * luma[:, :-1], 1, 0)
     second_differences = noisy_luma.diff(n=2, dim=1).diff(n=2, dim=2) / 6
     # Includes the pixels around each block, as the last block may be a single pixel.
-    extremes = F.max_pool2d(
-        torch.cat([noisy_luma, -noisy_luma])[None], BLOCK_SIZE + 2, BLOCK_SIZE, 1, ceil_mode=True
+    highest, lowest = F.max_pool2d(
+        torch.stack([noisy, -noisy]), BLOCK_SIZE + 2, BLOCK_SIZE, 1, ceil_mode=True
     )
-    uniform = extremes[0].sum(0) < config.block_stats.uniform_contrast
+    uniform = (highest == -lowest).all(0)
     clipped = ((noisy <= 0) | (noisy >= 1)).all(0, keepdim=True).float()
     return BlockStats(
         residual_power=torch.where(uniform, 0.0, residual_power),

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from amsnet_cli.noise.curve import interpolate
 from amsnet_cli.photos.srgb import decode_srgb, encode_srgb
-from amsnet_cli.postprocess.config import BrightnessConfig, PostprocessConfig, ramp
+from amsnet_cli.postprocess.config import BrightnessConfig, PostprocessConfig, half_ramp
 
 
 class ResidualHistogram:
@@ -112,7 +112,7 @@ class ResidualHistogram:
         expected = float((weight * (lost_light - mean)).sum())
         skew = float((weight * (median - mean)).sum()) / expected if expected > 0 else 0.0
         enough = min(1.0, config.clipped_weight * float(unclipped.max()))
-        return ramp(skew, config.tone_curve) * enough
+        return half_ramp(skew, config.tone_curve) * enough
 
     def _with_neighbours(self, values: Tensor) -> Tensor:
         """Add a share of both neighbouring intensities to each of (C, I) or (C, I, N)."""

@@ -21,7 +21,10 @@ from amsnet_cli.postprocess.block_stats import (
     quiet_correlation,
     quiet_power,
 )
-from amsnet_cli.postprocess.config import PostprocessConfig, ramp
+from amsnet_cli.postprocess.config import PostprocessConfig, half_ramp, ramp
+
+ROUNDING = 1 / 255 / 12**0.5
+"""Standard deviation of the error of rounding to 8 bits, in [0, 1] units."""
 
 
 def is_weak(stats: BlockStats, config: PostprocessConfig = PostprocessConfig()) -> bool:
@@ -58,15 +61,16 @@ def noise_confidence(
         for share in (numbers.floor_quantile, config.block_stats.quietest)
     )
     lossless = quantisation_step is None
-    wanted = numbers.correlation if lossless else numbers.lossy_correlation
+    white = config.block_stats.white_correlation
+    wanted = (white, numbers.correlation) if lossless else numbers.lossy_correlation
     strong = numbers.strong_noise if lossless else numbers.lossy_strong_noise
 
     even = 1 - ramp(quiet / max(floor, 1e-6), numbers.evenness)
     even_and_high = even * ramp(floor, numbers.floor)
-    even_and_correlated = (
-        even * ramp(floor, numbers.rounding) * ramp(correlation, numbers.even_correlation)
-    )
-    correlated = max(even_and_correlated, ramp(correlation, wanted)) * ramp(level, numbers.rounding)
+    even_and_correlated = even * half_ramp(floor, 2 * ROUNDING)
+    even_and_correlated *= ramp(correlation, (white, numbers.even_correlation))
+    correlated = max(even_and_correlated, ramp(correlation, wanted))
+    correlated *= half_ramp(level, 2 * ROUNDING)
     doubt = (1 - correlated) * (1 - even_and_high)
     doubt *= 1 - ramp(level, strong)
     doubt *= 1 - ramp(quantisation_step or 0.0, numbers.coarse_step)

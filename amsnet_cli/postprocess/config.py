@@ -26,11 +26,10 @@ class BlockStatsConfig:
 
     max_clipped: float = 0.25
     """Share of clipped pixels, at black or white, from which a block is left out."""
-    uniform_contrast: float = 1e-6
-    """Difference between the brightest and the darkest pixel below which a block is uniform. It is
-    more than the rounding of float32, and less than a step of 16 bits in red (3e-6)."""
     quietest: float = 0.25
     """Quantile of the blocks' residual power that is taken for the power of noise alone."""
+    white_correlation: float = 0.05
+    """Lag-1 correlation up to which a residual is white, as white noise and fine texture are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +47,8 @@ class TextureConfig:
     texture_excess: Range = (0.03, 0.1)
     """Share of blocks beyond `tolerance` in means of 2 x 2 pixels, minus the share pixel by pixel:
     in images without texture, and in textured ones. Texture is coarser than noise."""
-    faint_noise: Range = (5 / 255, 9 / 255)
-    """Noise level up to which noise is faint, and level from which it is not."""
+    strong_noise: float = 9 / 255
+    """Noise level from which noise is not faint; up to half of it, it is."""
     edge_noise: float = 0.01
     """Residual power beside structure that always counts as noise, as a share of the structure's
     power. Cameras reduce noise less at edges, and it is hard to see there."""
@@ -68,9 +67,10 @@ class AnisotropyConfig:
 
     coherence: Range = (0.17, 0.23)
     """Mean coherence of the structure tensor: of noise, of fur."""
-    chance: tuple[tuple[float, float], ...] = ((0.6, 0.0), (0.75, 0.05), (0.85, 0.12), (0.9, 0.22))
-    """Pairs of the noise's lag-1 correlation and the coherence that it has by chance. In coarse
-    noise it is high, as a window holds few grains."""
+    coarse_noise: float = 0.6
+    """Lag-1 correlation from which noise is coherent by chance, as a window holds few grains."""
+    chance: float = 2.25
+    """Coherence by chance, divided by the square of the correlation beyond `coarse_noise`."""
     tolerance_factor: float = 0.2
     """The tolerance is multiplied by this in fur."""
     window: int = 2
@@ -83,8 +83,9 @@ class AnisotropyConfig:
 class GraphicsConfig:
     """Keep graphics: noise leaves no block uniform. `--without keep_graphics`."""
 
-    uniform_share: Range = (0.03, 0.1)
-    """Share of uniform blocks among the unclipped ones around a block: in photos, in graphics."""
+    uniform_share: float = 0.1
+    """Share of uniform blocks among the unclipped ones around a block from which it is graphics; up
+    to half of it, a photo."""
     window: int = 25
     """Side in blocks of the window around a block, an odd number."""
 
@@ -99,12 +100,12 @@ class ConfidenceConfig:
 
     least: float = 0.25
     """Lowest confidence, when all evidence is for texture."""
-    correlation: Range = (0.05, 0.25)
-    """Lag-1 correlation of the residual: of texture, of camera noise."""
-    even_correlation: Range = (0.05, 0.12)
+    correlation: float = 0.25
+    """Lag-1 correlation from which a residual is camera noise."""
+    even_correlation: float = 0.12
     """The same where the noise floor is even."""
     lossy_correlation: Range = (0.35, 0.5)
-    """The same in lossy images."""
+    """Lag-1 correlation of the residual in lossy images: of texture, of camera noise."""
     strong_noise: Range = (2.5 / 255, 4.0 / 255)
     """Residual level from which it is noise, correlated or not."""
     lossy_strong_noise: Range = (2.0 / 255, 3.0 / 255)
@@ -115,8 +116,6 @@ class ConfidenceConfig:
     """Quantile of the blocks' noise level that is the floor."""
     evenness: Range = (1.3, 1.6)
     """Noise level of the quiet blocks over the floor: of an even floor, of an uneven one."""
-    rounding: Range = (0.3 / 255, 0.5 / 255)
-    """Level that rounding to 8 bits alone can cause (1/255/sqrt(12)), and one that it cannot."""
     coarse_step: Range = (14 / 255, 20 / 255)
     """Mean quantisation step from which compression leaves no faint texture."""
 
@@ -137,9 +136,9 @@ class ResidualNoiseConfig:
 class SharpnessConfig:
     """Limit sharpness to the bandwidth of demosaicked noise. `--without limit_sharpness`."""
 
-    correlation: Range = (0.05, 0.2)
-    """Lag-1 correlation of white noise, and of clearly demosaicked noise: SIDD .20 to .29, RENOIR
-    .30 to .36, PolyU .39 to .68."""
+    correlation: float = 0.2
+    """Lag-1 correlation of clearly demosaicked noise: SIDD .20 to .29, RENOIR .30 to .36, PolyU .39
+    to .68."""
     pull: float = 0.5
     """Share of the way to the mean of the 3 x 3 pixels around that a pixel moves."""
     clip: float = 0.5
@@ -170,8 +169,9 @@ class BrightnessConfig:
     clipped_weight: float = 2.0
     """The confidence in a tone curve is multiplied by this times the largest such weight, at most
     by 1."""
-    tone_curve: Range = (0.25, 0.5)
-    """Skewness relative to that of noise under the sRGB curve: without a tone curve, with one."""
+    tone_curve: float = 0.5
+    """Skewness relative to that of noise under the sRGB curve from which there is a tone curve; up
+    to half of it, there is none."""
     light_share: float = 0.5
     """Share of the mean in linear light in the bias under a tone curve; the rest is the median. In
     shadows that clip at black the mean is too bright and the median too dark."""
@@ -218,3 +218,8 @@ class PostprocessConfig:
 def ramp(value: float, ends: Range) -> float:
     """Position of a value between two ends, clipped to [0, 1]."""
     return min(1.0, max(0.0, (value - ends[0]) / (ends[1] - ends[0])))
+
+
+def half_ramp(value: float, end: float) -> float:
+    """The same from half of an end on."""
+    return ramp(value, (end / 2, end))

@@ -26,5 +26,4 @@ def graphics(stats: BlockStats, config: PostprocessConfig = PostprocessConfig())
 
     uniform = mean_around(stats.uniform & stats.unclipped)
     share = uniform / mean_around(stats.unclipped).clamp_min(1e-6)
-    low, high = numbers.uniform_share
-    return ((share - low) / (high - low)).clamp(0, 1)
+    return (2 * share / numbers.uniform_share - 1).clamp(0, 1)

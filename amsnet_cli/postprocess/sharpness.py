@@ -30,7 +30,8 @@ def clip_radius(stats: BlockStats, config: PostprocessConfig = PostprocessConfig
         difference between neighbours would have; 0 where the noise is white.
     """
     numbers = config.sharpness
-    demosaicked = ramp(quiet_correlation(stats, config), numbers.correlation)
+    ends = config.block_stats.white_correlation, numbers.correlation
+    demosaicked = ramp(quiet_correlation(stats, config), ends)
     difference = (stats.residual_power[0] - stats.residual_autocovariance).clamp_min(0).sqrt()
     return (demosaicked * numbers.clip * difference)[None]
 

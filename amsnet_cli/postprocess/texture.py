@@ -15,7 +15,7 @@ from torch import Tensor
 from amsnet_cli.noise.curve import interpolate
 from amsnet_cli.postprocess.anisotropy import anisotropy
 from amsnet_cli.postprocess.block_stats import BlockStats, quantile, quiet_power, split_luma
-from amsnet_cli.postprocess.config import PostprocessConfig, ramp
+from amsnet_cli.postprocess.config import PostprocessConfig, half_ramp, ramp
 from amsnet_cli.postprocess.graphics import graphics
 
 
@@ -156,7 +156,7 @@ def _texture_tolerance(
     counted = stats.unclipped & ~stats.uniform
     by_pixel, by_2x2 = beyond[:, counted].sum(1) / counted.sum().clamp_min(1)
     textured = ramp(float(by_2x2 - by_pixel), numbers.texture_excess)
-    textured *= 1 - ramp(quiet_power(stats, config) ** 0.5, numbers.faint_noise)
+    textured *= 1 - half_ramp(quiet_power(stats, config) ** 0.5, numbers.strong_noise)
     return numbers.tolerance + (numbers.textured_tolerance - numbers.tolerance) * textured
 
 
