@@ -5,10 +5,10 @@ r"""Train the network `raw`, for the mosaics of image sensors.
     python -m training.raw --photos CLEAN_DIR --state raw.pt --start raw.safetensors ...
 
 The last begins with the weights of a model file; residual blocks that it lacks begin as the
-identity. Each call goes on where the last one stopped. With `--decay` the learning rate falls to zero over
-the last share of the call, which the result needs; the state from before is kept beside it, with
-`.constant` in its name, and may go on instead. Runs on CUDA where there is a GPU. Beside the state
-lies `NAME.safetensors` with the averaged weights.
+identity. Each call goes on where the last one stopped. With `--decay` the learning rate falls to
+zero over the last share of the call, which the result needs; the state from before is kept beside
+it, with `.constant` in its name, and may go on instead. Runs on CUDA where there is a GPU. Beside
+the state lies `NAME.safetensors` with the averaged weights.
 
 A clean photo is brought back to what a sensor would have recorded: linear, with less colour, with
 the white balance's gains and an exposure taken off, through a colour filter array. It gets the
