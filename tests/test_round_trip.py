@@ -633,16 +633,6 @@ def test_no_resolution_is_made_up(tmp_path, suffix):
     assert read_photo(tmp_path / f"y{suffix}").dpi is None
 
 
-def test_damage_in_the_middle_of_a_jpeg_is_said(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    Image.fromarray(noise).save(tmp_path / "x.jpg", quality=95)
-    content = bytearray((tmp_path / "x.jpg").read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + 2] = b"\xff\xd5"  # a marker that has no place there
-    (tmp_path / "x.jpg").write_bytes(content)
-    assert "parts of the file are damaged" in read_photo(tmp_path / "x.jpg").notes
-
-
 def test_a_gain_map_that_stays_behind_is_said(tmp_path):
     frames = [Image.new("RGB", (8, 8)), Image.new("L", (4, 4))]
     frames[0].save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=frames[1:])

@@ -63,7 +63,7 @@ def open_image(
         image = loader(content, access="sequential", fail_on=fail_on, **options)
     except pyvips.Error as error:
         raise PhotoError(
-            f"{path}: not a picture, or damaged ({_reason(error)})", "copy it again from its source"
+            f"{path}: not a picture, or damaged ({reason(error)})", "copy it again from its source"
         ) from error
     sample = np.dtype(_DTYPES.get(image.format, np.float64)).itemsize
     check_size(path, content, (image.width, image.height), image.bands * sample)
@@ -104,7 +104,7 @@ def decode(path: Path, image: pyvips.Image) -> Photo:
         array = image.numpy()
     except pyvips.Error as error:
         raise PhotoError(
-            f"{path}: the picture is damaged or cut short ({_reason(error)})",
+            f"{path}: the picture is damaged or cut short ({reason(error)})",
             "copy it again from its source",
         ) from error
     array = array.reshape(image.height, image.width, image.bands)
@@ -160,7 +160,7 @@ def _from_cmyk(path: Path, image: pyvips.Image) -> pyvips.Image:
         rgb = image.icc_transform("srgb", embedded=True, intent="relative", depth=depth)
     except pyvips.Error as error:
         raise PhotoError(
-            f"{path}: CMYK with a damaged colour profile ({_reason(error)})",
+            f"{path}: CMYK with a damaged colour profile ({reason(error)})",
             "convert it to RGB with the right profile",
         ) from error
     rgb = rgb.copy()
@@ -172,7 +172,7 @@ def _blob(image: pyvips.Image, name: str) -> bytes | None:
     return bytes(image.get(name)) if name in image.get_fields() else None
 
 
-def _reason(error: pyvips.Error) -> str:
+def reason(error: pyvips.Error) -> str:
     """Return the first line of libvips' message."""
     lines = str(error.detail or error.message).strip().splitlines()
     return lines[0].strip() if lines else "no reason given"

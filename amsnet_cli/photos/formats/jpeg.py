@@ -17,6 +17,7 @@ from amsnet_cli.photos import pillow, vips
 from amsnet_cli.photos.exif import LONGEST, orientation_of, shortened, with_orientation
 from amsnet_cli.photos.extras import package_missing
 from amsnet_cli.photos.formats.format import Format
+from amsnet_cli.photos.formats.jpeg_damage import costs_pixels, damage_in
 from amsnet_cli.photos.formats.jpeg_segments import (
     SEGMENT_LIMIT,
     coding_of,
@@ -45,26 +46,35 @@ COMMENT = "Comment"
 QUALITY = 95
 """Of libjpeg's scale: what is written is quantised no coarser."""
 
+_END = b"\xff\xd9"
+
 _maxblock_lock = threading.Lock()
 
 
 def read(path: Path, content: bytes) -> Photo:
-    """Decode a JPEG file; damage that libjpeg only warns of becomes a note.
+    """Decode a JPEG file; a missing end mark and oddities of headers become notes.
 
     Args:
         path: for messages.
         content: the file.
 
     Raises:
-        PhotoError: see `vips.open_image` and `vips.decode`.
+        PhotoError: see `vips.open_image` and `vips.decode`; or libjpeg warns of lost pixels.
     """
     if frame_of(content)[0] > 8:
         return with_usable_profile(_with_segments(_decode_deep(path, content), content))
-    try:
-        photo = _decode(path, content, "warning")
-    except PhotoError:
-        photo = _decode_damaged(path, content)
-    return with_usable_profile(photo)
+    warning, note = damage_in(content), ""
+    if costs_pixels(warning) and not costs_pixels(damage_in(content + _END)):
+        content += _END
+        warning, note = "", "the end mark of the file is missing, every pixel is there"
+    if costs_pixels(warning):
+        raise PhotoError(
+            f"{path}: the picture is damaged or cut short ({warning})",
+            "copy it again from its source, or save what is left of it with an image editor",
+        )
+    photo = _decode(path, content, "truncated" if warning else "warning")
+    note = f"libjpeg warns: {warning}" if warning else note
+    return with_usable_profile(replace(photo, notes=(*photo.notes, note) if note else photo.notes))
 
 
 def write(photo: Photo) -> bytes:
@@ -122,16 +132,6 @@ FORMAT = Format(
     texts=(COMMENT,),
     losses=losses,
 )
-
-
-def _decode_damaged(path: Path, content: bytes) -> Photo:
-    try:
-        photo = _decode(path, content + b"\xff\xd9", "warning")
-        note = "the end mark of the file is missing, every pixel is there"
-    except PhotoError:
-        photo = _decode(path, content, "truncated")
-        note = "parts of the file are damaged"
-    return replace(photo, notes=(*photo.notes, note))
 
 
 def _decode(path: Path, content: bytes, fail_on: str) -> Photo:

@@ -15,10 +15,10 @@ from amsnet_cli.photos.photo import JpegCoding
 SEGMENT_LIMIT = 65000
 """Bytes of XMP or IPTC that surely fit into one segment, of 65,535."""
 
-_SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
+SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _LOSSLESS = (0xC3, 0xC7, 0xCB, 0xCF)
 _DQT, _SOS, _COM = 0xDB, 0xDA, 0xFE
-_APP0, _APP1, _APP2, _APP12, _APP13, _APP14 = 0xE0, 0xE1, 0xE2, 0xEC, 0xED, 0xEE
+_APP0, _APP1, _APP2, _APP12, _APP13, APP14 = 0xE0, 0xE1, 0xE2, 0xEC, 0xED, 0xEE
 _PHOTOSHOP = b"Photoshop 3.0\0"
 _ADOBE_XMP, _EXTENDED_XMP = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/"
 _CARRIED = {
@@ -27,7 +27,7 @@ _CARRIED = {
     _APP2: (b"ICC_PROFILE\0", b"MPF\0"),
     _APP12: (b"Ducky",),
     _APP13: (_PHOTOSHOP,),
-    _APP14: (b"Adobe",),
+    APP14: (b"Adobe",),
 }
 """Beginnings of application segments that are carried over, obsolete, or named on their own."""
 
@@ -59,7 +59,7 @@ def coding_of(content: bytes) -> JpegCoding | None:
     for marker, _, payload in segments(content):
         if marker == _DQT:
             tables |= dict(_tables_in(payload))
-        elif marker in _SOF and len(payload) >= 6:
+        elif marker in SOF and len(payload) >= 6:
             progressive = marker in (0xC2, 0xCA)
             chosen = [payload[i] for i in range(8, len(payload), 3)]
     if not chosen or any(number not in tables for number in chosen):
@@ -72,7 +72,7 @@ def coding_of(content: bytes) -> JpegCoding | None:
 def frame_of(content: bytes) -> tuple[int, bool]:
     """Return the bits of a sample, and whether the file is coded without loss (T.81, B.2.2)."""
     for marker, _, payload in segments(content):
-        if marker in _SOF and payload:
+        if marker in SOF and payload:
             return payload[0], marker in _LOSSLESS
     return 8, False
 
@@ -180,7 +180,7 @@ def profile_of(content: bytes) -> bytes | None:
 def size_of(content: bytes) -> tuple[int, int]:
     """Return width and height of the frame, 0 where there is none."""
     for marker, _, payload in segments(content):
-        if marker in _SOF and len(payload) >= 5:
+        if marker in SOF and len(payload) >= 5:
             height, width = struct.unpack_from(">HH", payload, 1)
             return width, height
     return 0, 0

@@ -1,0 +1,63 @@
+"""Find damage in a JPEG file's entropy-coded data, which has no checksums.
+
+What shows is data that ends before the last block or goes on behind it, codes that are none, and
+restart markers out of order. A changed bit may lead from one valid code to another.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import pyvips
+
+from amsnet_cli.photos import vips
+from amsnet_cli.photos.formats.jpeg_segments import APP14, SOF, segments
+
+_ONE_SCAN = (0xC0, 0xC1)
+"""SOF markers of coding by blocks, all of them in one scan or one component a scan."""
+_DAMAGE = ("corrupt jpeg data", "premature end")
+"""In libjpeg's warnings of lost pixels, and libvips' own; others are of headers."""
+
+
+def damage_in(content: bytes) -> str:
+    """Return libjpeg's first warning of a whole file, or an empty text.
+
+    libjpeg decodes row by row, and libvips doesn't ask for warnings behind the last. A component
+    that no scan holds makes libjpeg read all of the file before it gives a row.
+    """
+    try:
+        image = pyvips.Image.jpegload_buffer(
+            _with_component_without_scan(content), access="sequential", fail_on="warning"
+        )
+        image.crop(0, 0, image.width, 1).avg()
+    except pyvips.Error as error:
+        return vips.reason(error)
+    return ""
+
+
+def costs_pixels(warning: str) -> bool:
+    """Return whether a warning is of entropy-coded data, or else of a header."""
+    return any(text in warning.lower() for text in _DAMAGE)
+
+
+def _with_component_without_scan(content: bytes) -> bytes:
+    """Add a component to the frame (ITU-T T.81, B.2.2); other files stay as they are.
+
+    Adobe's segment goes, as it tells how many components there are.
+    """
+    parts, done = [], 0
+    for marker, at, payload in segments(content):
+        end = at + 4 + len(payload)
+        if marker in SOF and (marker not in _ONE_SCAN or len(payload) < 9):
+            return content
+        if marker not in (APP14, *SOF):
+            continue
+        parts.append(content[done:at])
+        done = end
+        if marker in SOF:
+            count, numbers = payload[5], payload[6::3]
+            number = next(n for n in range(256) if n not in numbers)
+            frame = payload[:5] + bytes([count + 1]) + payload[6:]
+            frame += bytes([number, 0x11, payload[8]])
+            parts.append(struct.pack(">BBH", 0xFF, marker, len(frame) + 2) + frame)
+    return b"".join([*parts, content[done:]])
