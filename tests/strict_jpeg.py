@@ -1,4 +1,4 @@
-"""A strict walk through the Huffman codes of baseline JPEG (ITU-T T.81, annex F), without pixels."""
+"""A strict walk through the Huffman codes of baseline JPEG (ITU-T T.81, annex F)."""
 
 from __future__ import annotations
 

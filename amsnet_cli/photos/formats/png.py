@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyvips
 
+from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import exif, vips
 from amsnet_cli.photos.colour import (
     BT709,
@@ -24,6 +25,12 @@ from amsnet_cli.photos.iptc import iptc_in_resources
 from amsnet_cli.photos.photo import Photo, with_usable_profile
 
 _SIGNATURE = 8
+_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
+_NAMES = {
+    **{b"iCCP": "colour profile", b"eXIf": "EXIF", b"pHYs": "resolution"},
+    **dict.fromkeys((b"tEXt", b"zTXt", b"iTXt"), "text"),
+}
+"""Of chunks, for messages."""
 _COLOURS = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
 _RAW_PROFILE = "Raw profile type "
 _XMP_KEYWORD = "XML:com.adobe.xmp"
@@ -38,8 +45,9 @@ def read(path: Path, content: bytes) -> Photo:
         content: the file.
 
     Raises:
-        PhotoError: see `vips.open_image` and `vips.decode`; or it is HDR.
+        PhotoError: see `vips.open_image` and `vips.decode`; a checksum is wrong; or it is HDR.
     """
+    content, damaged = _without_damaged_metadata(path, content)
     image = vips.open_image(path, content, pyvips.Image.pngload_buffer)
     photo = vips.decode(path, image)
     found = list(chunks(content))
@@ -47,7 +55,7 @@ def read(path: Path, content: bytes) -> Photo:
     profiles = {name: data for name, data in map(raw_profile, texts) if data}
     block = photo.exif or _exif_in(profiles)
     packet = photo.xmp or profiles.get("xmp") or _xmp_in_app1(profiles)
-    notes = list(photo.notes)
+    notes = [*photo.notes, *(f"its {name} is damaged: left out" for name in damaged)]
     if photo.icc is None and any(kind == b"iCCP" for kind, _ in found):
         notes.append("the colour profile is damaged: left out")
     frames = next((data for kind, data in found if kind == b"acTL"), b"")
@@ -107,6 +115,33 @@ def chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
             return
         yield kind, content[at + 8 : at + 8 + length]
         at += 12 + length
+
+
+def _without_damaged_metadata(path: Path, content: bytes) -> tuple[bytes, list[str]]:
+    """Remove chunks with a wrong checksum that no pixel depends on, and name them.
+
+    Raises:
+        PhotoError: pixels depend on one.
+    """
+    at, kept, damaged = _SIGNATURE, [content[:_SIGNATURE]], []
+    view = memoryview(content)
+    while at + 12 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, at)
+        end = at + 12 + length
+        if end > len(content):
+            break
+        if zlib.crc32(view[at + 4 : end - 4]) == struct.unpack_from(">I", content, end - 4)[0]:
+            kept.append(view[at:end])
+        elif kind in _PIXELS:
+            raise PhotoError(
+                f"{path}: the picture is damaged (wrong checksum)", "copy it again from its source"
+            )
+        elif not (kind.isalpha() and kind[:1].islower()):
+            break  # The end mark, or no chunk: the decoder tells whether pixels are missing.
+        else:
+            damaged.append(_NAMES.get(kind, f"chunk {kind.decode()}"))
+        at = end
+    return (b"".join([*kept, view[at:]]), damaged) if damaged else (content, [])
 
 
 def without_resolution(content: bytes) -> bytes:

@@ -1,7 +1,6 @@
-"""Decode the pixels of one directory of a TIFF file, and check its strips or tiles for damage.
+"""Decode the pixels of one directory of a TIFF file.
 
 libtiff, which libvips brings, decodes the usual compressions; tifffile with imagecodecs the others.
-libtiff ignores wrong checksums in deflated tiles and lengths in PackBits, so both are checked here.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import io
 import logging
 import struct
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +18,20 @@ import pyvips
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import ifd, vips
 from amsnet_cli.photos.extras import MALFORMED, package_missing
-from amsnet_cli.photos.ifd import Directory, Entry, MalformedError
+from amsnet_cli.photos.formats.tiff_damage import (
+    DEFLATE,
+    JPEG,
+    LZW,
+    PACKBITS,
+    WEBP,
+    check_segments,
+)
+from amsnet_cli.photos.ifd import Directory, Entry
 from amsnet_cli.photos.limits import check_size
 from amsnet_cli.photos.photo import FOURTH_CHANNELS, Photo, Pixels
 
-_PLACES = ((273, 279), (324, 325))
-"""Tags of the places and lengths of strips, and of tiles."""
-_PACKBITS, _DEFLATE = 32773, (8, 32946)
-_OLD_JPEG, _JPEG = 6, 7
-_LIBTIFF = frozenset({1, 2, 3, 4, 5, _JPEG, *_DEFLATE, _PACKBITS, 50001})
+_OLD_JPEG = 6
+_LIBTIFF = frozenset({1, 2, 3, 4, LZW, JPEG, *DEFLATE, PACKBITS, WEBP})
 """Compressions of the libtiff in libvips' wheels."""
 _IMAGECODECS = {
     **{34887: "LERC", 34925: "LZMA", 34926: "Zstandard", 50000: "Zstandard", 34933: "PNG"},
@@ -52,15 +56,6 @@ _MALFORMED: tuple[type[Exception], ...] = (*MALFORMED, zlib.error, ImportError)
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Segment:
-    """A strip or tile: its place and length in the file, and its length when decoded."""
-
-    place: int
-    length: int
-    decoded: int
-
-
 def decode(path: Path, content: bytes, page: Directory, *, alone: bool) -> Photo:
     """Decode the pixels of one directory.
 
@@ -81,12 +76,12 @@ def decode(path: Path, content: bytes, page: Directory, *, alone: bool) -> Photo
     tags = {tag: item for tag, item in page.items() if tag in _LAYOUT}
     photometric = ifd.first_number(tags.get(262), order, _BLACK_IS_ZERO)
     compression = ifd.first_number(tags.get(259), order, 1)
-    if photometric == _YCBCR and compression not in (_OLD_JPEG, _JPEG):
+    if photometric == _YCBCR and compression not in (_OLD_JPEG, JPEG):
         raise PhotoError(f"{path}: YCbCr colours that are not JPEG", "convert it to RGB first")
     if compression not in _LIBTIFF | _IMAGECODECS.keys():
         name = _REFUSED.get(compression, f"compression {compression}")
         raise PhotoError(f"{path}: TIFF with {name}", "save it with LZW or deflate")
-    _check_segments(path, content, tags, order)
+    check_segments(path, content, tags, order)
     is_float = ifd.first_number(tags.get(339), order, 1) == _FLOAT
     inverted = is_float and photometric == _WHITE_IS_ZERO
     if inverted:  # libvips would take the values from 0, and not from 1.
@@ -117,103 +112,6 @@ def decode(path: Path, content: bytes, page: Directory, *, alone: bool) -> Photo
     if photo.alpha is None or kind >= len(FOURTH_CHANNELS):
         return photo
     return replace(photo, fourth_channel=FOURTH_CHANNELS[kind])
-
-
-def _check_segments(path: Path, content: bytes, tags: Directory, order: str) -> None:
-    """Raise `PhotoError` if a strip or tile is missing or does not decode to its whole length."""
-    try:
-        segments = _segments(tags, order, len(content))
-    except MalformedError as error:
-        raise PhotoError(
-            f"{path}: damaged or cut short ({error})", "copy it again from its source"
-        ) from error
-    missing = max(segment.place + segment.length for segment in segments) - len(content)
-    if missing > 0:
-        raise PhotoError(
-            f"{path}: the picture is cut short, {missing} bytes are missing",
-            "copy it again from its source",
-        )
-    compression = ifd.first_number(tags.get(259), order, 1)
-    check = {_PACKBITS: _is_packed, **dict.fromkeys(_DEFLATE, _is_deflated)}.get(compression)
-    limit = max(segment.decoded for segment in segments)  # Some writers pad the last strip.
-    for number, segment in enumerate(segments):
-        if segment.place == 0 or segment.length == 0:
-            whole = False
-        elif check is None:
-            continue
-        else:
-            part = content[segment.place : segment.place + segment.length]
-            whole = check(part, segment.decoded, limit)
-        if not whole:
-            raise PhotoError(
-                f"{path}: damaged or cut short (part {number + 1} of {len(segments)})",
-                "copy it again from its source",
-            )
-
-
-def _segments(tags: Directory, order: str, end: int) -> list[_Segment]:
-    """List the strips or tiles; one whose length the file leaves out goes to the file's `end`.
-
-    Raises:
-        MalformedError: the file does not say where they are, or their number is wrong.
-    """
-
-    def number(tag: int, default: int) -> int:
-        return ifd.first_number(tags.get(tag), order, default)
-
-    starts, lengths = next(((tags[a], tags.get(b)) for a, b in _PLACES if a in tags), (None, None))
-    if not isinstance(starts, Entry):
-        raise MalformedError("no strips or tiles")
-    places = ifd.numbers(starts, order)
-    sizes = ifd.numbers(lengths, order) if isinstance(lengths, Entry) else []
-    if len(sizes) != len(places):  # old programs leave them out
-        sizes = [max(0, end - place) for place in places]
-    width, height = number(256, 0), number(257, 0)
-    samples, bits = number(277, 1), number(258, 1)
-    planes, samples = (samples, 1) if number(284, 1) == 2 else (1, samples)
-    tiled = 322 in tags
-    across, down = number(322, 0) if tiled else width, number(323, 0) if tiled else number(278, 0)
-    down = min(down or height, height) if not tiled else down
-    if number(284, 1) not in (1, 2) or min(width, height, across, down, planes, samples, bits) < 1:
-        raise MalformedError("impossible sizes")
-    rows = -(-height // down)
-    count = rows * -(-width // across)
-    if len(places) < count * planes:
-        raise MalformedError(f"{len(places)} strips or tiles instead of {count * planes}")
-    row_bytes = -(-across * samples * bits // 8)
-    decoded = [row_bytes * down] * count
-    if not tiled:
-        decoded[-1] = row_bytes * (height - (rows - 1) * down)
-    return [
-        _Segment(place=place, length=size, decoded=length)
-        for place, size, length in zip(places, sizes, decoded * planes, strict=False)
-    ]
-
-
-def _is_deflated(part: bytes, expected: int, limit: int) -> bool:
-    """Return whether deflated data has its length, and its checksum where it is not cut off."""
-    stream, length = zlib.decompressobj(), 0
-    try:
-        while part and not stream.eof and length <= limit:
-            length += len(stream.decompress(part, 1 << 20))
-            part = stream.unconsumed_tail
-    except zlib.error:
-        return False
-    return expected <= length <= limit
-
-
-def _is_packed(part: bytes, expected: int, limit: int) -> bool:
-    """Return whether data in PackBits (TIFF 6.0, section 9) has its length."""
-    at = length = 0
-    while at < len(part) and length < expected:
-        head = part[at]
-        if head < 128:
-            length += head + 1
-            at += head + 2
-        else:
-            length += 257 - head if head > 128 else 0
-            at += 2 if head > 128 else 1
-    return at <= len(part) and expected <= length <= limit
 
 
 def _with_one_directory(content: bytes, tags: Directory, order: str) -> bytes:

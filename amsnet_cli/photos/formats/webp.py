@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyvips
 
+from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import pillow, vips
 from amsnet_cli.photos.colour import suits
 from amsnet_cli.photos.exif import with_orientation
@@ -15,6 +16,8 @@ from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.photo import Photo, with_usable_profile
 
 QUALITY = 95
+_SLACK = 6
+"""Bytes behind the last pixel that an encoder may leave; libwebp leaves up to 3."""
 
 
 def read(path: Path, content: bytes) -> Photo:
@@ -25,9 +28,14 @@ def read(path: Path, content: bytes) -> Photo:
         content: the file.
 
     Raises:
-        PhotoError: see `vips.open_image` and `vips.decode`.
+        PhotoError: see `vips.open_image` and `vips.decode`; or it is longer than its picture.
     """
     photo = vips.decode(path, vips.open_image(path, content, pyvips.Image.webpload_buffer))
+    if has_more_than_its_picture(content):
+        raise PhotoError(
+            f"{path}: damaged, as its data do not end with its picture",
+            "copy it again from its source, or save it anew with an image editor",
+        )
     lossless = is_lossless(content)
     return with_usable_profile(
         replace(photo, lossless=lossless, quantisation_step=None if lossless else 0.0)
@@ -63,10 +71,34 @@ FORMAT = Format(
 
 def is_lossless(content: bytes) -> bool:
     """Return whether the first picture in the file is coded without loss."""
+    return _picture(content)[0] == b"VP8L"
+
+
+def has_more_than_its_picture(content: bytes) -> bool:
+    """Return whether the picture is decoded without the last `_SLACK` bytes of its data.
+
+    WebP has no checksums. Damaged data lead the decoder astray, so that it needs more data than
+    there are, which it says, or less, which only such a second try shows.
+    """
+    name, picture = _picture(content)
+    short = picture[:-_SLACK]
+    body = b"WEBP" + struct.pack("<4sI", name, len(short)) + short + bytes(len(short) % 2)
+    riff = b"RIFF" + struct.pack("<I", len(body)) + body
+    try:
+        pyvips.Image.webpload_buffer(riff, fail_on="truncated").avg()
+    except pyvips.Error:
+        return False
+    return True
+
+
+def _picture(content: bytes) -> tuple[bytes, bytes]:
+    """Return name and payload of the chunk of the first picture; empty where there is none."""
     at = 12
     while at + 8 <= len(content):
         name, size = struct.unpack_from("<4sI", content, at)
         if name in (b"VP8L", b"VP8 "):
-            return bool(name == b"VP8L")
+            return name, content[at + 8 : at + 8 + size]
+        if name == b"ANMF":  # the frame's chunks follow its header
+            size = 16
         at += 8 + size + size % 2
-    return False
+    return b"", b""
