@@ -17,7 +17,7 @@ from amsnet_cli.photos import pillow, vips
 from amsnet_cli.photos.exif import LONGEST, orientation_of, shortened, with_orientation
 from amsnet_cli.photos.extras import package_missing
 from amsnet_cli.photos.formats.format import Format
-from amsnet_cli.photos.formats.jpeg_damage import costs_pixels, damage_in
+from amsnet_cli.photos.formats.jpeg_damage import costs_pixels, damage_in, lacks_scans
 from amsnet_cli.photos.formats.jpeg_segments import (
     SEGMENT_LIMIT,
     coding_of,
@@ -67,6 +67,8 @@ def read(path: Path, content: bytes) -> Photo:
     if costs_pixels(warning) and not costs_pixels(damage_in(content + _END)):
         content += _END
         warning, note = "", "the end mark of the file is missing, every pixel is there"
+    if not warning and lacks_scans(content):
+        warning = "scans are missing"
     if costs_pixels(warning):
         raise PhotoError(
             f"{path}: the picture is damaged or cut short ({warning})",

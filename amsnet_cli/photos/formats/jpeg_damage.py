@@ -6,6 +6,7 @@ restart markers out of order. A changed bit may lead from one valid code to anot
 
 from __future__ import annotations
 
+import re
 import struct
 
 import pyvips
@@ -13,10 +14,15 @@ import pyvips
 from amsnet_cli.photos import vips
 from amsnet_cli.photos.formats.jpeg_segments import APP14, SOF, segments
 
-_ONE_SCAN = (0xC0, 0xC1)
-"""SOF markers of coding by blocks, all of them in one scan or one component a scan."""
-_DAMAGE = ("corrupt jpeg data", "premature end")
-"""In libjpeg's warnings of lost pixels, and libvips' own; others are of headers."""
+_ONE_SCAN, _PROGRESSIVE = (0xC0, 0xC1), (0xC2,)
+"""SOF markers: whole blocks in one scan or one for each component; blocks in several scans."""
+_OF_HEADERS = (
+    *("unknown adobe color transform", "inconsistent progression sequence"),
+    *("invalid sos parameters", "unknown jfif revision"),
+)
+"""In libjpeg's warnings of headers; its others are of lost pixels."""
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_SOS, _EOI = 0xDA, 0xD9
 
 
 def damage_in(content: bytes) -> str:
@@ -37,7 +43,30 @@ def damage_in(content: bytes) -> str:
 
 def costs_pixels(warning: str) -> bool:
     """Return whether a warning is of entropy-coded data, or else of a header."""
-    return any(text in warning.lower() for text in _DAMAGE)
+    return bool(warning) and not any(text in warning.lower() for text in _OF_HEADERS)
+
+
+def lacks_scans(content: bytes) -> bool:
+    """Return whether coefficients of a component are in no scan, or not to their last bit.
+
+    So it is with a progressive file that ends between two scans (ITU-T T.81, G.1.1.1).
+    """
+    missing: dict[int, set[int]] = {}
+    at = 2
+    while (found := _MARKER.search(content, at)) and content[found.start() + 1] != _EOI:
+        marker, length = content[found.start() + 1], content[found.end() : found.end() + 2]
+        payload = content[found.end() + 2 : found.end() + int.from_bytes(length, "big")]
+        at = found.end() + int.from_bytes(length, "big")
+        if marker in SOF:
+            missing = {number: set(range(64)) for number in payload[6::3]}
+            if marker not in (*_ONE_SCAN, *_PROGRESSIVE):
+                return False
+        elif marker == _SOS and len(payload) >= 6:
+            first, last, bits = payload[-3:]
+            for number in payload[1:-3:2]:
+                if bits & 15 == 0 and number in missing:
+                    missing[number] -= set(range(first, last + 1))
+    return any(missing.values())
 
 
 def _with_component_without_scan(content: bytes) -> bytes:

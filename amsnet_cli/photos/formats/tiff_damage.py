@@ -18,7 +18,7 @@ import pyvips
 
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import ifd
-from amsnet_cli.photos.formats.jpeg_damage import costs_pixels, damage_in
+from amsnet_cli.photos.formats.jpeg_damage import damage_in
 from amsnet_cli.photos.formats.webp import has_more_than_its_picture
 from amsnet_cli.photos.ifd import Directory, Entry, MalformedError
 
@@ -26,6 +26,8 @@ LZW, JPEG, WEBP, PACKBITS, DEFLATE = 5, 7, 50001, 32773, (8, 32946)
 _PLACES = ((273, 279), (324, 325))
 """Tags of the places and lengths of strips, and of tiles."""
 _FILL_ORDER, _JPEG_TABLES = 266, 347
+_OF_THREE_COLOURS = (2, 6)
+"""RGB and YCbCr, of PhotometricInterpretation."""
 _WIDEST = 1_000_000
 """Bytes of a row of what is decoded to be counted; libvips takes ten times as many."""
 
@@ -116,11 +118,14 @@ def _segments(tags: Directory, order: str, end: int) -> list[_Segment]:
     tiled = 322 in tags
     across, down = number(322, 0) if tiled else width, number(323, 0) if tiled else number(278, 0)
     down = min(down or height, height) if not tiled else down
-    if number(284, 1) not in (1, 2) or min(width, height, across, down, planes, samples, bits) < 1:
+    sizes_and_counts = (width, height, across, down, planes, samples, bits)
+    if number(284, 1) not in (1, 2) or min(sizes_and_counts) < 1:
         raise MalformedError("impossible sizes")
+    if planes * samples < (3 if number(262, 1) in _OF_THREE_COLOURS else 1):
+        raise MalformedError("fewer channels than its colours have")
     rows = -(-height // down)
     count = rows * -(-width // across)
-    if len(places) < count * planes:
+    if len(places) != count * planes:
         raise MalformedError(f"{len(places)} strips or tiles instead of {count * planes}")
     row_bytes = -(-across * samples * bits // 8)
     decoded = [row_bytes * down] * count
@@ -183,9 +188,9 @@ def _is_lzw(fill_order: int, part: memoryview, expected: int, limit: int) -> boo
 
 
 def _is_jpeg(tables: bytes, part: memoryview, expected: int, limit: int) -> bool:
-    """Return whether libjpeg finds no damage in data with the tables of the directory."""
+    """Return whether libjpeg warns of nothing in data with the tables of the directory."""
     whole = b"".join([tables[:-2], part[2:]]) if len(tables) > 4 else bytes(part)
-    return not costs_pixels(damage_in(whole))
+    return not damage_in(whole)
 
 
 def _is_webp(part: memoryview, expected: int, limit: int) -> bool:
