@@ -70,7 +70,7 @@ def main(folder: Path, seed: int, count: int, *, compare: bool) -> None:
     sources = sorted(p for p in folder.iterdir() if p.is_file())
     found: dict[str, int] = collections.Counter()
     if compare:
-        from tests.independent import verdict  # noqa: PLC0415  wants more packages
+        from tests.independent import verdict
     whole = {source: read_photo(source) for source in sources} if compare else {}
     last = folder / "last"
     last.mkdir(exist_ok=True)

@@ -13,7 +13,6 @@ import pylibjxl
 import tifffile
 from PIL import (
     AvifImagePlugin,
-    Image,
     ImageFile,
     Jpeg2KImagePlugin,
     JpegImagePlugin,

@@ -339,11 +339,22 @@ def test_a_monochrome_dng_gets_a_grey_profile(tmp_path):
 
 @pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
 @pytest.mark.parametrize("crop", [None, "8,4,24,16"])
-@pytest.mark.parametrize("orientation", [1, 6, 8])
-def test_exiftool_finds_one_story_in_every_format(amsnet, tiny_model, tmp_path, orientation, crop):
+@pytest.mark.parametrize(
+    ("source", "orientation"),
+    [
+        *((".png", 1), (".png", 6), (".tif", 8)),
+        *(pytest.param(suffix, 6, marks=pytest.mark.slow) for suffix in (".jpg", ".webp", ".avif")),
+    ],
+)
+def test_exiftool_finds_one_story_in_every_format(
+    amsnet, tiny_model, tmp_path, source, orientation, crop
+):
     """Sizes, orientation and thumbnails of EXIF and XMP, against the pixels as others see them."""
-    write_photo(stored(orientation), tmp_path / "x.png")
-    call = ["denoise", tmp_path / "x.png", "-w", tiny_model, "--strength", 0, "--force"]
+    write_photo(stored(orientation), tmp_path / f"x{source}")
+    upright_size = (40, 64) if orientation >= 5 else (64, 40)
+    orientation = 1 if source == ".avif" else orientation
+    had_thumbnail = source not in (".tif", ".avif")
+    call = ["denoise", tmp_path / f"x{source}", "-w", tiny_model, "--strength", 0, "--force"]
     for suffix in SUFFIXES:
         out = tmp_path / f"y{suffix}"
         result = amsnet(*call, "-o", out, *(["--crop", crop] if crop else []))
@@ -359,7 +370,6 @@ def test_exiftool_finds_one_story_in_every_format(amsnet, tiny_model, tmp_path, 
             width, height = image.size
         if suffix == ".tif":
             width, height = found["IFD0:ImageWidth"], found["IFD0:ImageHeight"]
-        upright_size = (40, 64) if orientation >= 5 else (64, 40)
         assert shown == ((24, 16) if crop else upright_size)
         turned = found.get("IFD0:Orientation", 1)
         assert turned == (1 if suffix == ".avif" else orientation)
@@ -368,8 +378,61 @@ def test_exiftool_finds_one_story_in_every_format(amsnet, tiny_model, tmp_path, 
         exif_size = (found["ExifIFD:ExifImageWidth"], found["ExifIFD:ExifImageHeight"])
         assert exif_size == (width, height) and found["XMP-tiff:Artist"] == "Somebody"
         assert ("IFD1:ThumbnailOffset" in found) == (
-            crop is None and suffix != ".tif" and turned == orientation
+            had_thumbnail and crop is None and suffix != ".tif" and turned == orientation
         )
         assert any(key.startswith("XMP-GPano") for key in found) == (crop is None and width == 64)
         complaints = {text for key, text in found.items() if key.endswith((":Warning", ":Error"))}
         assert complaints <= {"[minor] Bad MakerNotes directory"}, "the note made up for tests"
+
+
+def canon_exif(order: str) -> bytes:
+    """A block with a maker note as Canon's: its places are counted from the block's beginning."""
+    texts = {6: b"Canon EOS 6D".ljust(32, b"\0"), 9: b"Somebody".ljust(32, b"\0")}
+
+    def note(place: int) -> bytes:
+        values = place + 2 + 12 * len(texts) + 4
+        entries = b"".join(
+            struct.pack(order + "HHII", tag, 2, 32, values + 32 * number)
+            for number, tag in enumerate(texts)
+        )
+        return struct.pack(order + "H", len(texts)) + entries + bytes(4) + b"".join(texts.values())
+
+    def block(value: bytes) -> bytes:
+        entry = ifd.Entry(type=7, count=len(value), value=value)
+        below: ifd.Directory = {exif.MAKER_NOTE: entry}
+        tree: ifd.Directory = {
+            271: ifd.Entry(type=2, count=6, value=b"Canon\0"),
+            272: ifd.Entry(type=2, count=13, value=b"Canon EOS 6D\0"),
+            ifd.EXIF_IFD: below,
+        }
+        made = exif.make_block(tree, order)
+        assert made is not None
+        return made
+
+    blank = b"\xab" * len(note(0))
+    return block(note(block(blank).index(blank)))
+
+
+@pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_maker_notes_point_to_stays_in_its_place(tmp_path, suffix, order):
+    write_photo(replace(stored(1), exif=canon_exif(order)), tmp_path / f"x{suffix}")
+    for between in SUFFIXES:  # from each format into each
+        write_photo(read_photo(tmp_path / f"x{suffix}"), tmp_path / f"y{between}")
+        found = subprocess.run(
+            ["exiftool", "-s3", "-OwnerName", "-CanonImageType", str(tmp_path / f"y{between}")],
+            capture_output=True, check=True, text=True,
+        ).stdout.split("\n")[:2]  # fmt: skip
+        assert found == ["Somebody", "Canon EOS 6D"], (suffix, between)
+
+
+def test_maker_notes_far_into_a_tiff_move_and_that_is_said(tmp_path):
+    photo = replace(stored(1), exif=canon_exif("<"))
+    write_photo(photo, tmp_path / "x.tif")
+    content = (tmp_path / "x.tif").read_bytes()
+    tree = ifd.read_tree(content)
+    (tmp_path / "x.tif").write_bytes(ifd.append_tree(content + bytes(40_000), tree))
+    after = read_photo(tmp_path / "x.tif")
+    assert any("maker notes" in note for note in after.notes)
+    assert np.array_equal(after.pixels, photo.pixels)

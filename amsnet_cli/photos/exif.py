@@ -12,6 +12,7 @@ from amsnet_cli.photos import ifd, ifd_edit
 from amsnet_cli.photos.ifd import Directory, Entry, MalformedError
 
 MAKE, MODEL, ORIENTATION, SOFTWARE = 0x010F, 0x0110, 0x0112, 0x0131
+MAKER_NOTE = 0x927C
 
 _SIZE = (0xA002, 0xA003)
 """PixelXDimension and PixelYDimension."""
@@ -26,7 +27,7 @@ _LONGEST_NAME = 100
 """Bytes of a maker's or model's name that are read."""
 
 
-def make_block(tree: Directory, order: str) -> bytes | None:
+def make_block(tree: Directory, order: str, note_place: int | None = None) -> bytes | None:
     """Make an EXIF block of a directory; None where it holds nothing but an orientation.
 
     Empty text, which cameras fill with zero bytes and other readers stumble over, is left out,
@@ -35,12 +36,50 @@ def make_block(tree: Directory, order: str) -> bytes | None:
     Args:
         tree: with values in the byte order `order`.
         order: "<" or ">".
+        note_place: where the maker note shall lie, as it did before; None for any place.
     """
     kept = _without_empty_text(tree)
     if not kept or set(kept) == {ORIENTATION}:
         return None
     header = {"<": b"II", ">": b"MM"}[order] + struct.pack(order + "HI", 42, 0)
-    return ifd.append_tree(header, kept)
+    note = _note_of(kept)
+    if note is None or note_place is None or note_place < len(header):
+        return ifd.append_tree(header, kept)
+    return append_tree(header.ljust(note_place, b"\0") + note.value, kept, note_place)
+
+
+def append_tree(content: bytes, tree: Directory, note_place: int | None) -> bytes:
+    """Make a tree the first directory of a file; its maker note lies at a place in it already.
+
+    Many maker notes hold places of their values as counted from the beginning of the file.
+
+    Args:
+        content: a file, or the beginning of a block.
+        tree: in the file's byte order.
+        note_place: of the maker note; None where it is to be added as all else.
+    """
+    note, below = _note_of(tree), tree.get(ifd.EXIF_IFD)
+    if note_place is None or note is None or not isinstance(below, dict):
+        return ifd.append_tree(content, tree)
+    nothing = Entry(type=note.type, count=0, value=b"")
+    content = ifd.append_tree(content, {**tree, ifd.EXIF_IFD: {**below, MAKER_NOTE: nothing}})
+    pointer = struct.pack(ifd.byte_order(content) + "I", note_place)
+    there = Entry(type=note.type, count=note.count, value=pointer)
+    return ifd_edit.overwritten(content, ifd.EXIF_IFD, MAKER_NOTE, there)
+
+
+def note_place_of(content: bytes) -> int | None:
+    """Return where the maker note of a block or TIFF file lies; None where there is none."""
+    try:
+        return ifd_edit.place_of(content, ifd.EXIF_IFD, MAKER_NOTE)
+    except MalformedError:
+        return None
+
+
+def _note_of(tree: Directory) -> Entry | None:
+    below = tree.get(ifd.EXIF_IFD)
+    note = below.get(MAKER_NOTE) if isinstance(below, dict) else None
+    return note if isinstance(note, Entry) and len(note.value) > 4 else None
 
 
 def is_sound(exif: bytes) -> bool:

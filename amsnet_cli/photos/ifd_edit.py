@@ -79,6 +79,26 @@ def overwritten(content: bytes, directory: int, tag: int, entry: Entry) -> bytes
     return content
 
 
+def place_of(content: bytes, directory: int, tag: int) -> int | None:
+    """Return where the bytes of an entry of a directory below the first begin.
+
+    Returns:
+        None where there is no such entry, or its at most 4 bytes lie in it.
+
+    Raises:
+        MalformedError: there is no directory, or the file is BigTIFF.
+    """
+    order = byte_order(content)
+    for _, pointer in raw_entries(content)[0]:
+        if struct.unpack_from(order + "H", pointer) == (directory,):
+            (start,) = struct.unpack_from(order + "I", pointer, 8)
+            for _, there in raw_entries(content, start)[0]:
+                found, _, count, place = struct.unpack(order + "HHII", there)
+                if found == tag and count > 4:
+                    return int(place)
+    return None
+
+
 def without_second_directory(content: bytes) -> bytes:
     """Cut the chain behind the first directory, and blank the JPEG that the second points to.
 

@@ -26,6 +26,7 @@ _REDUCED, _MASK = 1, 4
 _XRES, _YRES, _UNIT = 0x011A, 0x011B, 0x0128
 _DOTS_PER_INCH = {2: 1.0, 3: 2.54}
 _EXTRA_SAMPLES = 338
+_STRIP_OFFSETS = 273
 _LAYOUT = frozenset(
     {
         *range(0x00FE, 0x0104), 0x0106, 0x0107, 0x0108, 0x0109, 0x010A, 0x0111, 0x0115, 0x0116,
@@ -35,6 +36,8 @@ _LAYOUT = frozenset(
     }
 )  # fmt: skip
 """Tags of how the pixels are stored, of layers, and of what `Photo` holds elsewhere."""
+_FARTHEST_NOTE = 32_000
+"""Place up to which a maker note stays where it was, in a block that JPEG can hold."""
 _PRIVATE = 0x8000
 _FREE_OF_ORDER = frozenset({0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F})
 """Private tags of bytes that are the same in either byte order: Windows' texts in UTF-16."""
@@ -69,13 +72,17 @@ def read(path: Path, content: bytes) -> Photo:
         notes.append("Photoshop's layers are left out")
     if has_clipping_paths(resources):
         notes.append("clipping paths are left out")
+    note_place = exif.note_place_of(content)
+    if note_place is not None and note_place > _FARTHEST_NOTE:
+        notes.append("its maker notes have to move: what they point to may be wrong")
+        note_place = None
     orientation = ifd.first_number(tags.get(exif.ORIENTATION), order, 1)
     return with_usable_profile(
         replace(
             photo,
             # CMYK has become sRGB, with its profile.
             icc=photo.icc or _bytes(tags, ICC),
-            exif=exif_of(tags, order),
+            exif=exif_of(tags, order, note_place),
             xmp=_bytes(tags, XMP),
             iptc=_bytes(tags, IPTC) or iptc_in_resources(resources),
             orientation=orientation if 1 <= orientation <= 8 else 1,
@@ -124,13 +131,19 @@ FORMAT = Format(
 )
 
 
-def exif_of(tags: Directory, order: str) -> bytes | None:
+def exif_of(tags: Directory, order: str, note_place: int | None = None) -> bytes | None:
     """Make an EXIF block of a TIFF file's tags but those of its layout.
+
+    Args:
+        tags: the directory.
+        order: "<" or ">".
+        note_place: where the maker note lies in the file, and shall lie in the block.
 
     Returns:
         The block, or None where there is nothing to keep.
     """
-    return exif.make_block({t: item for t, item in tags.items() if t not in _LAYOUT}, order)
+    kept = {tag: item for tag, item in tags.items() if tag not in _LAYOUT}
+    return exif.make_block(kept, order, note_place)
 
 
 def with_tags(
@@ -149,16 +162,31 @@ def with_tags(
     """
     order = ifd.byte_order(content)
     moved: Directory = {}
+    note_place = None
     if block is not None:
         own_order, tree = ifd.byte_order(block), ifd.read_tree(block)
         lost = _unmovable(tree, own_order)
         tree = {tag: item for tag, item in tree.items() if tag not in (*_LAYOUT, *lost)}
         moved = ifd.reordered(imagej.reordered(tree, own_order, order), own_order, order)
         moved.pop(exif.ORIENTATION, None)
+        note_place = exif.note_place_of(block)
+        if note_place is not None:
+            content = _behind(block, content)
     own = ifd.read_tree(content)
     if not resolution:
         own = {tag: item for tag, item in own.items() if tag not in (_XRES, _YRES, _UNIT)}
-    return ifd.append_tree(content, own | moved | added)
+    return exif.append_tree(content, own | moved | added, note_place)
+
+
+def _behind(block: bytes, content: bytes) -> bytes:
+    """Put an EXIF block before the pixels of a little-endian TIFF file, in its own places."""
+    block += b"\0" * (len(block) % 2)
+    tree, shift = ifd.read_tree(content), len(block) - 8
+    places = tree[_STRIP_OFFSETS]
+    assert isinstance(places, Entry)
+    moved = np.array(ifd.numbers(places, "<"), "<u4") + np.uint32(shift)
+    tree[_STRIP_OFFSETS] = Entry(type=ifd.LONG, count=len(moved), value=moved.tobytes())
+    return ifd.append_tree(b"".join([content[:8], block[8:], memoryview(content)[8:]]), tree)
 
 
 def _unmovable(tags: Directory, order: str) -> list[int]:

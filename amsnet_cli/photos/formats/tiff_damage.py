@@ -21,6 +21,7 @@ from amsnet_cli.photos import ifd
 from amsnet_cli.photos.formats.jpeg_damage import damage_in
 from amsnet_cli.photos.formats.webp import has_more_than_its_picture
 from amsnet_cli.photos.ifd import Directory, Entry, MalformedError
+from amsnet_cli.photos.limits import HARMLESS, LARGEST_EXPANSION
 
 LZW, JPEG, WEBP, PACKBITS, DEFLATE = 5, 7, 50001, 32773, (8, 32946)
 _PLACES = ((273, 279), (324, 325))
@@ -128,6 +129,8 @@ def _segments(tags: Directory, order: str, end: int) -> list[_Segment]:
     if len(places) != count * planes:
         raise MalformedError(f"{len(places)} strips or tiles instead of {count * planes}")
     row_bytes = -(-across * samples * bits // 8)
+    if row_bytes * down > HARMLESS + LARGEST_EXPANSION * end:
+        raise MalformedError("impossible sizes")
     decoded = [row_bytes * down] * count
     if not tiled:
         decoded[-1] = row_bytes * (height - (rows - 1) * down)

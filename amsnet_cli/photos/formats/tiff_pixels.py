@@ -81,6 +81,8 @@ def decode(path: Path, content: bytes, page: Directory, *, alone: bool) -> Photo
     if compression not in _LIBTIFF | _IMAGECODECS.keys():
         name = _REFUSED.get(compression, f"compression {compression}")
         raise PhotoError(f"{path}: TIFF with {name}", "save it with LZW or deflate")
+    width, height = (ifd.first_number(tags.get(tag), order, 0) for tag in (256, 257))
+    check_size(path, content, (width, height), 1)
     check_segments(path, content, tags, order)
     is_float = ifd.first_number(tags.get(339), order, 1) == _FLOAT
     inverted = is_float and photometric == _WHITE_IS_ZERO
