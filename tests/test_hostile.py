@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import importlib.util
 import json
 import os
@@ -24,6 +25,7 @@ from amsnet_cli.photos.pixel_codec import with_depth
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import write_photo
 from tests.conftest import SHARED
+from tests.pictures import save_one_of_each
 from tests.test_raw import bayer_dng
 from tests.test_round_trip import CASES, png_chunk, smooth, write_heic
 
@@ -66,14 +68,15 @@ def samples(tmp_path) -> Path:
     return folder
 
 
-def fuzz(folder: Path, seed: int, count: int) -> dict[str, int]:
+def fuzz(folder: Path, seed: int, count: int, *options: str) -> dict[str, int]:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.hostile", str(folder), str(seed), str(count)],
+        [sys.executable, "-m", "tests.hostile", str(folder), str(seed), str(count), *options],
         capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1],
     )  # fmt: skip
     last = [p.name for p in (folder / "last").iterdir() if p.name != "number"]
     number = (folder / "last" / "number").read_text()
     assert done.returncode == 0, (done.returncode, last, number, done.stderr[-2000:])
+    print(*done.stdout.splitlines()[:-1], sep="\n")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -81,6 +84,21 @@ def test_hundreds_of_mutated_files(samples):
     found = fuzz(samples, 0, 300)
     print(found)
     assert found["read"] > 30 and found["refused"] > 75
+
+
+@pytest.mark.slow
+def test_other_decoders_see_the_same_in_ten_thousand_mutated_files(tmp_path):
+    """Prints the numbers of the files where they don't."""
+    for package in ("imagecodecs", "pylibjxl", "cv2"):
+        pytest.importorskip(package, reason="another decoder")
+    save_one_of_each(tmp_path)
+    totals: collections.Counter[str] = collections.Counter()
+    for seed in range(0, 10_000, 2_500):
+        totals += fuzz(tmp_path, seed, 2_500, "--compare")
+    print(totals)
+    assert totals["the other agrees"] > 1_500
+    assert totals["the other differs"] == 0
+    assert totals["the other refuses"] <= 10, "tags that tifffile stumbles over"
 
 
 @pytest.mark.realdata

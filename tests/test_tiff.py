@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos.read import read_photo
@@ -179,6 +180,12 @@ class TestDamage:
         pixels = scene()
         path = save(tmp_path / "x.tif", pixels, "deflate", extratags=tags)
         assert np.array_equal(read_photo(path).pixels, pixels)
+
+
+def test_lab_is_refused_by_name(tmp_path):
+    Image.fromarray(scene()).convert("LAB").save(tmp_path / "x.tif")
+    with pytest.raises(PhotoError, match="x.tif: LAB colours; convert it to RGB first"):
+        read_photo(tmp_path / "x.tif")
 
 
 class TestPages:

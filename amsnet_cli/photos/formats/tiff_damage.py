@@ -154,9 +154,9 @@ def _is_deflated(part: memoryview, expected: int, limit: int) -> bool:
 
 
 def _is_packed(part: memoryview, expected: int, limit: int) -> bool:
-    """Return whether data in PackBits (TIFF 6.0, section 9) has its length."""
+    """Return whether data in PackBits (TIFF 6.0, section 9) has its length; a byte may fill up."""
     at = length = 0
-    while at < len(part) and length < expected:
+    while at < len(part) - 1 and length <= limit:
         head = part[at]
         if head < 128:
             length += head + 1

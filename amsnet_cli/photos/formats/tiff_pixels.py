@@ -48,6 +48,7 @@ _LAYOUT = frozenset(
 )
 """Tags that the pixels depend on."""
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
+_OTHER_COLOURS = {**dict.fromkeys((8, 9, 10), "LAB"), **dict.fromkeys((32844, 32845), "LogLuv")}
 _FLOAT = 3
 _ASSOCIATED = 1
 _MALFORMED: tuple[type[Exception], ...] = (*MALFORMED, zlib.error, ImportError)
@@ -78,6 +79,10 @@ def decode(path: Path, content: bytes, page: Directory, *, alone: bool) -> Photo
     compression = ifd.first_number(tags.get(259), order, 1)
     if photometric == _YCBCR and compression not in (_OLD_JPEG, JPEG):
         raise PhotoError(f"{path}: YCbCr colours that are not JPEG", "convert it to RGB first")
+    if photometric in _OTHER_COLOURS:
+        raise PhotoError(
+            f"{path}: {_OTHER_COLOURS[photometric]} colours", "convert it to RGB first"
+        )
     if compression not in _LIBTIFF | _IMAGECODECS.keys():
         name = _REFUSED.get(compression, f"compression {compression}")
         raise PhotoError(f"{path}: TIFF with {name}", "save it with LZW or deflate")
