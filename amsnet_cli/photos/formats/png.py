@@ -123,8 +123,9 @@ def _without_damaged_metadata(path: Path, content: bytes) -> tuple[bytes, list[s
     Raises:
         PhotoError: pixels depend on one.
     """
-    at, kept, damaged = _SIGNATURE, [content[:_SIGNATURE]], []
+    at, damaged = _SIGNATURE, []
     view = memoryview(content)
+    kept = [view[:_SIGNATURE]]
     while at + 12 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, at)
         end = at + 12 + length

@@ -77,15 +77,7 @@ def decode(path: Path, content: bytes, page: Directory, *, alone: bool) -> Photo
     tags = {tag: item for tag, item in page.items() if tag in _LAYOUT}
     photometric = ifd.first_number(tags.get(262), order, _BLACK_IS_ZERO)
     compression = ifd.first_number(tags.get(259), order, 1)
-    if photometric == _YCBCR and compression not in (_OLD_JPEG, JPEG):
-        raise PhotoError(f"{path}: YCbCr colours that are not JPEG", "convert it to RGB first")
-    if photometric in _OTHER_COLOURS:
-        raise PhotoError(
-            f"{path}: {_OTHER_COLOURS[photometric]} colours", "convert it to RGB first"
-        )
-    if compression not in _LIBTIFF | _IMAGECODECS.keys():
-        name = _REFUSED.get(compression, f"compression {compression}")
-        raise PhotoError(f"{path}: TIFF with {name}", "save it with LZW or deflate")
+    _check_kind(path, photometric, compression)
     width, height = (ifd.first_number(tags.get(tag), order, 0) for tag in (256, 257))
     check_size(path, content, (width, height), 1)
     check_segments(path, content, tags, order)
@@ -119,6 +111,19 @@ def decode(path: Path, content: bytes, page: Directory, *, alone: bool) -> Photo
     if photo.alpha is None or kind >= len(FOURTH_CHANNELS):
         return photo
     return replace(photo, fourth_channel=FOURTH_CHANNELS[kind])
+
+
+def _check_kind(path: Path, photometric: int, compression: int) -> None:
+    """Raise `PhotoError` for colours and compressions that no decoder here reads."""
+    if photometric == _YCBCR and compression not in (_OLD_JPEG, JPEG):
+        raise PhotoError(f"{path}: YCbCr colours that are not JPEG", "convert it to RGB first")
+    if photometric in _OTHER_COLOURS:
+        raise PhotoError(
+            f"{path}: {_OTHER_COLOURS[photometric]} colours", "convert it to RGB first"
+        )
+    if compression not in _LIBTIFF | _IMAGECODECS.keys():
+        name = _REFUSED.get(compression, f"compression {compression}")
+        raise PhotoError(f"{path}: TIFF with {name}", "save it with LZW or deflate")
 
 
 def _with_one_directory(content: bytes, tags: Directory, order: str) -> bytes:
