@@ -168,3 +168,18 @@ class TestFiles:
         path.write_bytes(ifd.append_tree(b"II*\0\0\0\0\0" + cut[8:40_000], tree))
         with pytest.raises(PhotoError, match="cut short|LibRaw"):
             read_photo(path)
+
+
+def test_of_two_frames_the_first_is_read_and_that_is_said(tmp_path):
+    first, second = (bayer_dng(np.full((64, 96), value, np.uint16)) for value in (2000, 9000))
+    tree = ifd.read_tree(second)
+    place = len(first) + len(first) % 2
+    tree[273] = ifd.Entry(type=4, count=1, value=struct.pack("<I", place))
+    both = ifd.append_tree(first.ljust(place, b"\0") + second[8:][: 64 * 96 * 2], tree)
+    tree = ifd.read_tree(first)
+    tree[330] = ifd.Entry(type=4, count=1, value=both[4:8])
+    (tmp_path / "x.dng").write_bytes(ifd.append_tree(both, tree))
+    (tmp_path / "one.dng").write_bytes(first)
+    photo = read_photo(tmp_path / "x.dng")
+    assert photo.notes == ("only the first of 2 frames is kept",)
+    assert np.array_equal(photo.pixels, read_photo(tmp_path / "one.dng").pixels)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 from amsnet_cli.errors import PhotoError
+from amsnet_cli.photos import ifd
 from amsnet_cli.photos.formats import NAMES, format_of
 from amsnet_cli.photos.formats.raw import FORMAT as RAW
 from amsnet_cli.photos.formats.raw import RawOptions, read_undeveloped
@@ -14,6 +16,10 @@ from amsnet_cli.photos.formats.raw import read as read_raw
 from amsnet_cli.photos.limits import MAX_BYTES
 from amsnet_cli.photos.mosaic import MosaicPhoto, NotAMosaicError
 from amsnet_cli.photos.photo import Photo
+
+_SUBFILE, _PHOTOMETRIC = 254, 262
+_SENSOR = (32803, 34892)
+"""PhotometricInterpretation of mosaics and of linear RAW (DNG 1.4)."""
 
 
 def read_photo(path: str | Path, raw: RawOptions = RawOptions()) -> Photo:
@@ -37,7 +43,7 @@ def read_photo(path: str | Path, raw: RawOptions = RawOptions()) -> Photo:
         raise PhotoError(f"{path}: not a picture in a supported format", f"expected {NAMES}")
     try:
         if known is RAW:
-            return read_raw(path, content, raw)
+            return _with_note_of_frames(read_raw(path, content, raw), content)
         return known.read(path, content)
     except UnicodeDecodeError as error:  # pyvips takes all names and messages for text.
         raise PhotoError(f"{path}: damaged", "copy it again from its source") from error
@@ -56,6 +62,22 @@ def read_mosaic_photo(path: Path) -> MosaicPhoto:
     if format_of(path, content) is not RAW:
         raise NotAMosaicError(f"{path}: no RAW file", "write another format than DNG")
     return read_undeveloped(path, content)
+
+
+def _with_note_of_frames(photo: Photo, content: bytes) -> Photo:
+    """Say that a DNG holds more sensor frames than the first, which LibRaw takes."""
+    try:
+        order, pages = ifd.byte_order(content), ifd.read_directories(content)
+    except ifd.MalformedError:  # RAW formats that are no TIFF
+        return photo
+    count = sum(
+        ifd.first_number(page.get(_PHOTOMETRIC), order, 0) in _SENSOR
+        and ifd.first_number(page.get(_SUBFILE), order, 0) == 0
+        for page in pages
+    )
+    if count < 2:
+        return photo
+    return replace(photo, notes=(*photo.notes, f"only the first of {count} frames is kept"))
 
 
 def read_file(path: Path) -> bytes:
