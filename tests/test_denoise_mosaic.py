@@ -13,12 +13,8 @@ import torch
 from amsnet_cli.core.networks.compact import CompactUNetConfig
 from amsnet_cli.core.networks.mosaic import MosaicNetwork, MosaicNetworkConfig
 from amsnet_cli.errors import WeightsError
-from amsnet_cli.inference.denoise_mosaic import (
-    MosaicOptions,
-    SensorNoiseFound,
-    denoise_mosaic,
-    find_noise,
-)
+from amsnet_cli.inference.denoise_mosaic import MosaicOptions, denoise_mosaic
+from amsnet_cli.inference.mosaic_noise import SensorNoiseFound, find_noise
 from amsnet_cli.model import load_model
 from amsnet_cli.mosaic_model import MosaicModel, load_mosaic_model, save_mosaic_model
 from amsnet_cli.noise.sensor import SensorNoise

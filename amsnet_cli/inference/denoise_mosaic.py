@@ -11,12 +11,10 @@ from torch import Tensor
 
 from amsnet_cli.core.networks.mosaic import denoise_stabilised
 from amsnet_cli.device import fast_precision
-from amsnet_cli.errors import PhotoError
+from amsnet_cli.inference.mosaic_noise import SensorNoiseFound
 from amsnet_cli.inference.tiles import Tile, plan_tiles, run_in_bands
 from amsnet_cli.mosaic_model import MosaicModel
 from amsnet_cli.noise.sensor import SensorNoise
-from amsnet_cli.noise.sensor_estimate import estimate_sensor_noise
-from amsnet_cli.photos.geometry import window_starts
 from amsnet_cli.photos.mosaic import Mosaic
 
 LEAST_SIDE = 32
@@ -31,46 +29,11 @@ class MosaicOptions:
         strength: how much, 0 to 1: 0 keeps the mosaic bit for bit, 1 is the network's output.
         tile: longest side of the parts that are denoised at once, in photosites.
         overlap: photosites by which parts overlap at least.
-        windows: windows to a side of the mosaic in which its noise is measured.
-        window: side of such a window, in photosites; a multiple of 6 and of the blocks measured.
     """
 
     strength: float = 1.0
     tile: int = 1024
     overlap: int = 64
-    windows: int = 4
-    window: int = 480
-
-
-@dataclass(frozen=True, kw_only=True)
-class SensorNoiseFound:
-    """The noise of a mosaic, and how it is known.
-
-    Attributes:
-        laws: one for all colours, or for red, green and blue.
-        source: "NoiseProfile" of the file, or "estimate" from the mosaic.
-    """
-
-    laws: tuple[SensorNoise, ...]
-    source: str
-
-
-def find_noise(mosaic: Mosaic, options: MosaicOptions = MosaicOptions()) -> SensorNoiseFound:
-    """Return the noise that the file states, else an estimate from the mosaic.
-
-    Raises:
-        PhotoError: too little of the picture is free of clipping.
-    """
-    if mosaic.noise_profile:
-        # A law without a slope has no stabilising transform: give it a small one.
-        laws = [SensorNoise(a=max(s, o / 100), b=o) for s, o in mosaic.noise_profile]
-        return SensorNoiseFound(laws=tuple(laws), source="NoiseProfile")
-    light, planes = torch.from_numpy(mosaic.light()), torch.from_numpy(mosaic.planes())
-    parts = [_sampled(plane, options) for plane in (light[None], planes)]
-    found = estimate_sensor_noise(parts[0][0], parts[1], iso=mosaic.iso)
-    if found is None:
-        raise PhotoError("too little of the picture is neither black nor white to see its noise")
-    return SensorNoiseFound(laws=(found,), source="estimate")
 
 
 def denoise_mosaic(
@@ -144,17 +107,3 @@ def _law_of(noise: SensorNoiseFound, colours: Tensor) -> SensorNoise:
     )
     assert isinstance(a, Tensor) and isinstance(b, Tensor)
     return SensorNoise(a=a, b=b)
-
-
-def _sampled(planes: Tensor, options: MosaicOptions) -> Tensor:
-    """Put windows of (C, H, W) side by side, in the same phase of the mosaic."""
-    size = options.window
-    if min(planes.shape[1:]) < options.windows * size:
-        return planes
-    rows, columns = (
-        [start // 12 * 12 for start in window_starts(length, size, options.windows)]
-        for length in planes.shape[1:]
-    )
-    return torch.cat(
-        [torch.cat([planes[:, y : y + size, x : x + size] for x in columns], 2) for y in rows], 1
-    )
