@@ -11,10 +11,9 @@ from torch import Tensor
 
 from amsnet_cli.core.networks.mosaic import denoise_stabilised
 from amsnet_cli.device import fast_precision
-from amsnet_cli.inference.mosaic_noise import SensorNoiseFound
+from amsnet_cli.inference.mosaic_noise import SensorNoiseFound, find_flaws
 from amsnet_cli.inference.tiles import Tile, plan_tiles, run_in_bands
 from amsnet_cli.mosaic_model import MosaicModel
-from amsnet_cli.noise.sensor import SensorNoise
 from amsnet_cli.photos.mosaic import Mosaic
 
 LEAST_SIDE = 32
@@ -47,7 +46,8 @@ def denoise_mosaic(
 ) -> Mosaic:
     """Denoise a mosaic whose noise is known.
 
-    Photosites at which the sensor clips keep their values, so that highlights stay white.
+    Noise of rows and columns is subtracted first, and defects are replaced by what is around them.
+    Other photosites at which the sensor clips keep their values, so that highlights stay white.
 
     Args:
         mosaic: of any size.
@@ -66,6 +66,8 @@ def denoise_mosaic(
     height, width = values.shape
     planes = mosaic.planes()
     light = mosaic.light()
+    flaws = find_flaws(mosaic, light, planes, noise)
+    seen, defects = flaws.without_lines(light), flaws.defects
     network = model.network.to(device)
     align = network.multiple * 3  # of the six photosites of X-Trans, too
     tiles = plan_tiles((height, width), options.tile, options.overlap, align)
@@ -73,11 +75,10 @@ def denoise_mosaic(
 
     def denoised(tile: Tile) -> Tensor:
         nonlocal done
-        y = torch.from_numpy(light)[None, None]
-        noisy = tile.of(y).to(device)
+        noisy = tile.of(torch.from_numpy(seen)[None, None]).to(device)
         colours = tile.of(torch.from_numpy(planes)[None]).to(device)
-        law = _law_of(noise, colours)
-        hidden = torch.zeros_like(noisy, dtype=torch.bool)
+        law = noise.at(colours)
+        hidden = tile.of(torch.from_numpy(defects)[None, None]).to(device)
         sigma = law.sigma.to(noisy).reshape(1, 1, 1, 1) if law.sigma.dim() == 0 else law.sigma
         with torch.no_grad(), fast_precision(device, network.runs_in_bfloat16):
             stabilised = denoise_stabilised(network, law.stabilise(noisy), sigma, colours, hidden)
@@ -90,20 +91,8 @@ def denoise_mosaic(
         part = result[top : top + band.shape[2]]
         part += options.strength * (band[0, 0].numpy() - part)
     changed = mosaic.with_light(result)
-    clipped = values >= mosaic.saturation
+    clipped = (values >= mosaic.saturation) & ~defects
     kept = mosaic.with_values(np.where(clipped, values, changed.values))
     left = (1 - options.strength) ** 2
     profile = tuple((left * s, left * o) for s, o in mosaic.noise_profile) if left else ()
     return replace(kept, noise_profile=profile)
-
-
-def _law_of(noise: SensorNoiseFound, colours: Tensor) -> SensorNoise:
-    """Return one law, or one for each photosite of a (1, 3, H, W) tile."""
-    if len(noise.laws) == 1:
-        return noise.laws[0]
-    a, b = (
-        sum(float(value) * colours[:, c : c + 1] for c, value in enumerate(values))
-        for values in zip(*((law.a, law.b) for law in noise.laws), strict=True)
-    )
-    assert isinstance(a, Tensor) and isinstance(b, Tensor)
-    return SensorNoise(a=a, b=b)

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from amsnet_cli.errors import PhotoError
+from amsnet_cli.noise.defects import find_defects
+from amsnet_cli.noise.row_noise import row_noise
 from amsnet_cli.noise.sensor import SensorNoise
 from amsnet_cli.noise.sensor_estimate import estimate_sensor_noise
 from amsnet_cli.photos.geometry import window_starts
 from amsnet_cli.photos.mosaic import Mosaic
+
+_BAND = 1020
+"""Rows in which defects are looked for at once; a multiple of 6, as is what bands overlap by."""
+_MARGIN = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +46,69 @@ class SensorNoiseFound:
 
     laws: tuple[SensorNoise, ...]
     source: str
+
+    def at(self, colours: Tensor) -> SensorNoise:
+        """Return one law, or one for each photosite of (..., 3, H, W), shaped (..., 1, H, W)."""
+        if len(self.laws) == 1:
+            return self.laws[0]
+        a, b = (
+            sum(float(value) * plane for value, plane in zip(values, planes, strict=True))
+            for planes in [colours.split(1, -3)]
+            for values in zip(*((law.a, law.b) for law in self.laws), strict=True)
+        )
+        assert isinstance(a, Tensor) and isinstance(b, Tensor)
+        return SensorNoise(a=a, b=b)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flaws:
+    """What is wrong with a mosaic beside the noise of each photosite.
+
+    Attributes:
+        defects: (H, W) bool, hot and dead photosites.
+        rows: (H,) float32, what is added to each row; None for nothing.
+        columns: (W,), likewise.
+    """
+
+    defects: NDArray[np.bool_]
+    rows: NDArray[np.float32] | None
+    columns: NDArray[np.float32] | None
+
+    def without_lines(self, light: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return light, (H, W), less what is added to rows and columns."""
+        if self.rows is not None:
+            light = light - self.rows[:, None]
+        return light if self.columns is None else light - self.columns
+
+
+def find_flaws(
+    mosaic: Mosaic,
+    light: NDArray[np.float32],
+    planes: NDArray[np.float32],
+    noise: SensorNoiseFound,
+) -> Flaws:
+    """Find defects, and the noise of rows and columns.
+
+    Args:
+        mosaic: of any size.
+        light: of the mosaic.
+        planes: of the mosaic.
+        noise: as from `find_noise`.
+    """
+    law = noise.laws[len(noise.laws) // 2]  # Green is most of a mosaic.
+    values, colours = torch.from_numpy(light), torch.from_numpy(planes)
+    rows = row_noise(values, colours, law)
+    columns = row_noise(values.T, colours.transpose(1, 2), law)
+    defects = np.zeros(light.shape, np.bool_)
+    for top in range(0, len(light), _BAND):
+        first = max(0, top - _MARGIN)
+        band = slice(first, top + _BAND + _MARGIN)
+        part = colours[:, band]
+        law = noise.at(part)
+        found = find_defects(values[band], part, law, neutral=mosaic.neutral or (1.0, 1.0, 1.0))
+        defects[top : top + _BAND] = found[top - first : top - first + _BAND].numpy()
+    lines = (None if line is None else line.numpy() for line in (rows, columns))
+    return Flaws(defects=defects, rows=next(lines), columns=next(lines))
 
 
 def find_noise(mosaic: Mosaic, options: NoiseOptions = NoiseOptions()) -> SensorNoiseFound:

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from amsnet_cli.noise.colour_pattern import pattern_period
 from amsnet_cli.noise.sensor import SensorNoise
 
 _WINDOWS = (1, 2, 3)
@@ -126,7 +127,7 @@ def block_variances(
     mosaic: Tensor, colours: Tensor, config: EstimateConfig = EstimateConfig()
 ) -> BlockVariances:
     """Measure the variance of residuals in the blocks of a mosaic, shaped as above."""
-    period = _period(colours)
+    period = pattern_period(colours)
     side = period * round(config.block / period)
     freedom = _freedom(colours, period, side)
     least = float(mosaic.min())
@@ -232,15 +233,6 @@ def _measure(
 
 def _log_normal(x: Tensor, median: float, spread: float) -> Tensor:
     return -0.5 * ((x / median).log() / spread) ** 2
-
-
-def _period(colours: Tensor) -> int:
-    """Smallest side of a tile of which the colours are made, of those that sensors have."""
-    for period in (1, 2, 6):
-        same_down = torch.equal(colours[:, period:], colours[:, :-period])
-        if same_down and torch.equal(colours[..., period:], colours[..., :-period]):
-            return period
-    raise ValueError("the colours of this mosaic do not repeat every one, two or six photosites")
 
 
 def _residuals(mosaic: Tensor, colours: Tensor, period: int) -> Tensor:
