@@ -72,7 +72,7 @@ class TestNoise:
         noisy = clean + rng.normal(size=clean.shape) * np.sqrt(a * unit + b) * (WHITE - BLACK)
         mosaic = read_mosaic(X, dng(noisy.round().clip(0, WHITE).astype(np.uint16)))
         found = find_noise(mosaic)
-        assert found.source == "estimate"
+        assert found.source == "estimate with ISO"
         assert float(found.laws[0].a) == pytest.approx(a, rel=0.3)
         large = replace(
             mosaic, frame=np.tile(mosaic.frame, (4, 4)), area=(0, 2048, 0, 2048),

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from amsnet_cli.errors import WeightsError
+from amsnet_cli.inference.camera_noise import remembered_gain
 from amsnet_cli.inference.denoise_mosaic import MosaicOptions, denoise_mosaic
 from amsnet_cli.inference.mosaic_noise import find_noise
 from amsnet_cli.mosaic_model import MosaicModel, is_for_mosaics, load_mosaic_model
@@ -55,7 +56,7 @@ class MosaicDenoiser:
             self._model = load_mosaic_model(path, "" if self._weights else WEIGHTS)
         if self._options.strength == 0:
             return photo, self._model.name, "strength 0"
-        noise = find_noise(photo.mosaic)
+        noise = find_noise(photo.mosaic, camera=remembered_gain(photo))
         mosaic = denoise_mosaic(
             photo.mosaic, self._model, noise, self._options,
             device=self._device, progress=progress,

@@ -11,9 +11,14 @@ from torch import Tensor
 
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.noise.defects import find_defects
+from amsnet_cli.noise.masked import DarkNoise, masked_noise
 from amsnet_cli.noise.row_noise import row_noise
 from amsnet_cli.noise.sensor import SensorNoise
-from amsnet_cli.noise.sensor_estimate import estimate_sensor_noise
+from amsnet_cli.noise.sensor_estimate import (
+    GainPrior,
+    estimate_sensor_noise,
+    gain_by_pitch,
+)
 from amsnet_cli.photos.geometry import window_starts
 from amsnet_cli.photos.mosaic import Mosaic
 
@@ -41,7 +46,8 @@ class SensorNoiseFound:
 
     Attributes:
         laws: one for all colours, or for red, green and blue.
-        source: "NoiseProfile" of the file, or "estimate" from the mosaic.
+        source: "NoiseProfile" of the file, "estimate" from the pixels alone, or "estimate with"
+            what is named.
     """
 
     laws: tuple[SensorNoise, ...]
@@ -111,8 +117,18 @@ def find_flaws(
     return Flaws(defects=defects, rows=next(lines), columns=next(lines))
 
 
-def find_noise(mosaic: Mosaic, options: NoiseOptions = NoiseOptions()) -> SensorNoiseFound:
+def find_noise(
+    mosaic: Mosaic, options: NoiseOptions = NoiseOptions(), *, camera: GainPrior | None = None
+) -> SensorNoiseFound:
     """Return the noise that the file states, else an estimate from the mosaic.
+
+    The estimate rests on the pixels, and on what tells noise from fine texture: the ISO speed with
+    the size of a photosite, masked borders, and what other photos of the camera have said.
+
+    Args:
+        mosaic: of any size.
+        options: see `NoiseOptions`.
+        camera: what is remembered of the camera at this ISO speed.
 
     Raises:
         PhotoError: too little of the picture is free of clipping.
@@ -123,10 +139,37 @@ def find_noise(mosaic: Mosaic, options: NoiseOptions = NoiseOptions()) -> Sensor
         return SensorNoiseFound(laws=tuple(laws), source="NoiseProfile")
     light, planes = torch.from_numpy(mosaic.light()), torch.from_numpy(mosaic.planes())
     parts = [_sampled(plane, options) for plane in (light[None], planes)]
-    found = estimate_sensor_noise(parts[0][0], parts[1], iso=mosaic.iso)
+    gain, dark, known = camera, dark_noise(mosaic), []
+    if camera:
+        known.append("other photos of the camera")
+    elif mosaic.iso:
+        known.append("ISO and pixel size" if mosaic.pitch else "ISO")
+        gain = gain_by_pitch(mosaic.iso, mosaic.pitch) if mosaic.pitch else None
+    if dark:
+        known.append("masked borders")
+    found = estimate_sensor_noise(
+        parts[0][0], parts[1], iso=mosaic.iso, gain=gain, dark=dark.variance if dark else None
+    )
     if found is None:
         raise PhotoError("too little of the picture is neither black nor white to see its noise")
-    return SensorNoiseFound(laws=(found,), source="estimate")
+    return SensorNoiseFound(
+        laws=(found,), source="estimate" + (f" with {' and '.join(known)}" if known else "")
+    )
+
+
+def dark_noise(mosaic: Mosaic) -> DarkNoise | None:
+    """Measure the noise of masked borders; None without any, or where they hold something else."""
+    top, _, left, _ = mosaic.area
+    rows, columns = mosaic.black.shape
+    areas = []
+    for first, end, start, stop in mosaic.masked:
+        values = mosaic.frame[first:end, start:stop].astype(np.float32)
+        black = mosaic.black[np.ix_(
+            (np.arange(first, end) - top) % rows, (np.arange(start, stop) - left) % columns
+        )]  # fmt: skip
+        areas.append(torch.from_numpy((values - black) / (mosaic.white - black)).float())
+    step = 1 / (mosaic.white - float(mosaic.black.mean()))
+    return masked_noise(areas, mosaic.colours.shape[1], step)
 
 
 def _sampled(planes: Tensor, options: NoiseOptions) -> Tensor:

@@ -81,6 +81,34 @@ class EstimateConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GainPrior:
+    """What is known of a before a mosaic is looked at: a log-normal distribution.
+
+    Attributes:
+        median: of a, > 0.
+        spread: standard deviation of its logarithm.
+    """
+
+    median: float
+    spread: float
+
+
+def gain_by_pitch(iso: float, pitch: float) -> GainPrior:
+    """Return what photosites of a size tell of a.
+
+    ISO 12232 has saturation at 78 / ISO lux seconds. A lux second of green light is 4100 photons to
+    a square micrometre (555 nm, 683 lm/W), of which filters and silicon leave about a half. So
+    white is 1.6e5 pitch^2 / ISO electrons, and a is the inverse. Cameras stray from it by the
+    headroom that they keep above white, their filters and their quantum efficiency.
+
+    Args:
+        iso: what the camera was set to.
+        pitch: from photosite to photosite, in micrometres.
+    """
+    return GainPrior(median=iso / (1.6e5 * pitch**2), spread=0.35)
+
+
+@dataclass(frozen=True, kw_only=True)
 class BlockVariances:
     """What was measured in N blocks of one colour each.
 
@@ -100,6 +128,8 @@ def estimate_sensor_noise(
     colours: Tensor,
     *,
     iso: float | None = None,
+    gain: GainPrior | None = None,
+    dark: float | None = None,
     config: EstimateConfig = EstimateConfig(),
 ) -> SensorNoise | None:
     """Estimate a and b.
@@ -109,6 +139,8 @@ def estimate_sensor_noise(
         colours: (3, H, W): 1 where a photosite records red, green, blue, else 0.
         iso: what the camera was set to, if the file says: it tells noise from fine texture where
             the picture cannot.
+        gain: what else is known of a, in place of what is usual at that ISO.
+        dark: b, where it is known.
         config: numbers that the estimate rests on.
 
     Returns:
@@ -120,7 +152,7 @@ def estimate_sensor_noise(
     blocks = block_variances(mosaic, colours, config)
     if len(blocks.light) < config.fewest_blocks:
         return None
-    return most_likely_noise(blocks, iso, config)
+    return most_likely_noise(blocks, iso, config, gain=gain, dark=dark)
 
 
 def block_variances(
@@ -142,7 +174,12 @@ def block_variances(
 
 
 def most_likely_noise(
-    blocks: BlockVariances, iso: float | None, config: EstimateConfig = EstimateConfig()
+    blocks: BlockVariances,
+    iso: float | None,
+    config: EstimateConfig = EstimateConfig(),
+    *,
+    gain: GainPrior | None = None,
+    dark: float | None = None,
 ) -> SensorNoise:
     """Rate a grid of (a, b) by the variances found in blocks, and take a cautious one.
 
@@ -150,7 +187,9 @@ def most_likely_noise(
     maximisation, under a Dirichlet prior.
     """
     a = torch.logspace(-6.2, -0.7, 67, dtype=torch.float64)
-    ratio = torch.logspace(-0.6, 2.2, 5, dtype=torch.float64)
+    darks = a[:, None].square() * torch.logspace(-0.6, 2.2, 5, dtype=torch.float64)  # (A, R)
+    if dark is not None:
+        darks = torch.full((len(a), 1), dark, dtype=torch.float64)
     texture = torch.cat([torch.zeros(1), torch.logspace(-3.4, -0.6, 15)]).double()  # (K,)
     prior = _log_normal(texture[1:], config.texture, config.texture_spread).exp()
     prior = torch.cat([prior[:1], prior])  # No texture is as rare as the faintest.
@@ -160,10 +199,10 @@ def most_likely_noise(
     found, freedom = blocks.variance[:, None], blocks.freedom[:, None]
     # In the stabilised scale, texture is as strong in the light as in the dark.
     from_texture = 4 * (light + 1e-4) * texture.square()  # (N, K)
-    rating = torch.empty(len(a), len(ratio), dtype=torch.float64)
-    for i, gain in enumerate(a):
-        for j, dark in enumerate(ratio * gain.square()):
-            share = freedom * found / (2 * (gain * light + dark + from_texture))
+    rating = torch.empty_like(darks)
+    for i, slope in enumerate(a):
+        for j, level in enumerate(darks[i]):
+            share = freedom * found / (2 * (slope * light + level + from_texture))
             logs = freedom / 2 * share.log() - share - torch.lgamma(freedom / 2)  # (N, K)
             top = logs.amax(1, keepdim=True)
             likelihood = (logs - top).exp()
@@ -175,15 +214,17 @@ def most_likely_noise(
                 mixture = mixture / mixture.sum()
             total = ((likelihood @ mixture).log() + top[:, 0]).sum()
             rating[i, j] = config.weight * total + prior @ mixture.log()
+    ratio = darks / a[:, None].square()
     rating += _log_normal(ratio, config.dark_ratio, config.dark_spread)
-    rating += _gain_prior(a, iso, config)[:, None]
+    prior_of_a = _log_normal(a, gain.median, gain.spread) if gain else _gain_prior(a, iso, config)
+    rating += prior_of_a[:, None]
     posterior = (rating - rating.max()).exp()
     cumulative = posterior.sum(1).cumsum(0) / posterior.sum()
     index = int((cumulative < config.quantile).sum())
-    log_ratio = posterior[index] @ ratio.log() / posterior[index].sum()
+    log_ratio = posterior[index] @ ratio[index].log() / posterior[index].sum()
     share = (cumulative[index] - config.quantile) / (posterior[index].sum() / posterior.sum())
     best = float(a[index] * (a[1] / a[0]) ** (0.5 - share))
-    return SensorNoise(a=best, b=math.exp(log_ratio) * best**2)
+    return SensorNoise(a=best, b=math.exp(log_ratio) * best**2 if dark is None else dark)
 
 
 def _gain_prior(a: Tensor, iso: float | None, config: EstimateConfig) -> Tensor:

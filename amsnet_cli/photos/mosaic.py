@@ -53,6 +53,7 @@ class Mosaic:
         colour_matrices: of the file, else LibRaw's for this camera; none for unknown cameras.
         orientation: the EXIF code, 1 to 8.
         iso: ISO speed.
+        pitch: from photosite to photosite, in micrometres, if the file tells.
         make: the camera's maker.
         model: the camera.
         noise_profile: DNG's NoiseProfile, (S, O) for all colours or for red, green and blue: the
@@ -74,6 +75,7 @@ class Mosaic:
     colour_matrices: tuple[ColourMatrix, ...] = ()
     orientation: int = 1
     iso: int | None = None
+    pitch: float | None = None
     make: str = ""
     model: str = ""
     noise_profile: tuple[tuple[float, float], ...] = ()

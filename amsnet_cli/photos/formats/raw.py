@@ -172,7 +172,13 @@ def read_mosaic(path: Path, content: bytes) -> Mosaic:
     )  # fmt: skip
     block = exif_of(content)
     make, model = exif.maker_and_model(block)
-    mosaic = replace(mosaic, make=make, model=model, iso=exif.camera_of(block)[1])
+    mosaic = replace(
+        mosaic,
+        make=make,
+        model=model,
+        iso=exif.camera_of(block)[1],
+        pitch=exif.pitch_of(block, mosaic.values.shape),
+    )
     if tags is None:
         return mosaic
     black = tags.black_from(area)
