@@ -72,12 +72,17 @@ def remembered_cameras() -> dict[str, list[RememberedPhoto]]:
 
 
 def remember(camera: str, photo: RememberedPhoto) -> None:
-    """Add a photo to what is remembered of its camera.
+    """Add a photo to what is remembered of its camera, once.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    _change(lambda cameras: cameras.setdefault(camera, []).append(photo))
+
+    def add(cameras: dict[str, list[RememberedPhoto]]) -> None:
+        others = [other for other in cameras.get(camera, []) if other.digest != photo.digest]
+        cameras[camera] = [*others, photo]
+
+    _change(add)
 
 
 def forget(camera: str) -> None:

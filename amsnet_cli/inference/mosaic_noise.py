@@ -15,7 +15,9 @@ from amsnet_cli.noise.masked import DarkNoise, masked_noise
 from amsnet_cli.noise.row_noise import row_noise
 from amsnet_cli.noise.sensor import SensorNoise
 from amsnet_cli.noise.sensor_estimate import (
+    BlockVariances,
     GainPrior,
+    block_variances,
     estimate_sensor_noise,
     gain_by_pitch,
 )
@@ -170,6 +172,13 @@ def dark_noise(mosaic: Mosaic) -> DarkNoise | None:
         areas.append(torch.from_numpy((values - black) / (mosaic.white - black)).float())
     step = 1 / (mosaic.white - float(mosaic.black.mean()))
     return masked_noise(areas, mosaic.colours.shape[1], step)
+
+
+def block_noise(mosaic: Mosaic, options: NoiseOptions = NoiseOptions()) -> BlockVariances:
+    """Measure the variances in blocks that `find_noise` estimates from: noise, and texture."""
+    planes = _sampled(torch.from_numpy(mosaic.planes()), options)
+    light = _sampled(torch.from_numpy(mosaic.light())[None], options)
+    return block_variances(light[0], planes)
 
 
 def _sampled(planes: Tensor, options: NoiseOptions) -> Tensor:
