@@ -52,19 +52,18 @@ def lines(summary: RawNoise | PhotoNoise) -> Iterator[str]:
             yield f"at brightness {255 * brightness:.0f}: {level:.1f}"
         return
     yield f"known from: {summary.found.source}"
-    yield "variance a x + b, with x from 0 at black to 1 at white"
+    steps = f"{summary.range:.0f} steps of the file"
+    yield f"variance a x + b, with x from 0 at black to 1 at white, {steps}"
     for colour, law in _laws(summary):
         units = _in_units(law, summary)
         yield (
             f"{colour}: a {float(law.a):.3g}, b {float(law.b):.3g}; white is "
             f"{units['electrons_at_white']:.0f} electrons, noise in the dark "
-            f"{units['dark_electrons']:.1f} electrons or {units['dark_steps']:.2f} steps of the file"
+            f"{units['dark_electrons']:.1f} electrons or {units['dark_steps']:.2f} steps"
         )
     if summary.dark:
         error = summary.dark.black * summary.range
-        yield (
-            f"masked borders: b {summary.dark.variance:.3g}, black level right to {error:+.2f} steps"
-        )
+        yield f"masked borders: b {summary.dark.variance:.3g}, {error:+.2f} steps from black"
     yield f"hot and dead photosites: {int(summary.flaws.defects.sum())}"
     for name, line in (("rows", summary.flaws.rows), ("columns", summary.flaws.columns)):
         spread = _spread(line, summary)

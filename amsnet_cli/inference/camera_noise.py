@@ -26,7 +26,7 @@ from amsnet_cli.weights.store import models_dir
 MOST_PHOTOS = 200
 """Photos of a camera that are remembered; the earliest make room."""
 _LOW_QUANTILE = 0.25
-"""Of a / ISO over the photos: texture makes some of them too high, and none too low."""
+"""Of a / ISO over the photos, weighted: texture makes some of them too high, and none too low."""
 _ONE_PHOTO, _MANY_PHOTOS = 0.4, 0.1
 """Spread of the logarithm of a that one photo leaves, and many: the law itself is not exact."""
 _PATIENCE = 10.0
@@ -108,10 +108,12 @@ def remembered_gain(photo: MosaicPhoto) -> GainPrior | None:
 
 def gain_from(photos: list[RememberedPhoto], iso: int) -> GainPrior:
     """Combine photos of one camera into what they say of a at an ISO speed, as a grows with it."""
-    gains = [math.log(photo.a / photo.iso) for photo in photos]
-    low = float(np.quantile(gains, _LOW_QUANTILE))
+    ranked = sorted(photos, key=lambda photo: photo.a / photo.iso)
+    # The stronger the noise, the better it is known.
+    weights = np.cumsum([math.sqrt(photo.a) for photo in ranked])
+    low = ranked[int((weights < _LOW_QUANTILE * weights[-1]).sum())]
     spread = max(_MANY_PHOTOS, _ONE_PHOTO / math.sqrt(len(photos)))
-    return GainPrior(median=math.exp(low) * iso, spread=spread)
+    return GainPrior(median=low.a / low.iso * iso, spread=spread)
 
 
 def _photo(digest: str, numbers: Any) -> RememberedPhoto:

@@ -232,7 +232,7 @@ def most_likely_noise(
     low, high = math.log(config.faint), math.log(config.strong)
     strength = ((a.log() - low) / (high - low)).clamp(0, 1)
     wanted = torch.lerp(*torch.tensor(config.quantile).double().flip(0), strength)
-    index = int((cumulative < wanted).sum())
+    index = int((cumulative >= wanted).int().argmax())
     log_ratio = posterior[index] @ ratio[index].log() / posterior[index].sum()
     share = (cumulative[index] - wanted[index]) / (posterior[index].sum() / posterior.sum())
     best = float(a[index] * (a[1] / a[0]) ** (0.5 - share))
