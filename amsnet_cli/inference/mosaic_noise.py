@@ -59,12 +59,11 @@ class SensorNoiseFound:
         """Return one law, or one for each photosite of (..., 3, H, W), shaped (..., 1, H, W)."""
         if len(self.laws) == 1:
             return self.laws[0]
+        shares = colours / colours.sum(-3, keepdim=True)
         a, b = (
-            sum(float(value) * plane for value, plane in zip(values, planes, strict=True))
-            for planes in [colours.split(1, -3)]
-            for values in zip(*((law.a, law.b) for law in self.laws), strict=True)
+            (torch.tensor(values).to(colours)[:, None, None] * shares).sum(-3, keepdim=True)
+            for values in zip(*((float(law.a), float(law.b)) for law in self.laws), strict=True)
         )
-        assert isinstance(a, Tensor) and isinstance(b, Tensor)
         return SensorNoise(a=a, b=b)
 
 

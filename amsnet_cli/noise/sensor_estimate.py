@@ -231,7 +231,8 @@ def most_likely_noise(
     cumulative = posterior.sum(1).cumsum(0) / posterior.sum()
     low, high = math.log(config.faint), math.log(config.strong)
     strength = ((a.log() - low) / (high - low)).clamp(0, 1)
-    wanted = torch.lerp(*torch.tensor(config.quantile).double().flip(0), strength)
+    usual, cautious = config.quantile
+    wanted = cautious + (usual - cautious) * strength
     index = int((cumulative >= wanted).int().argmax())
     log_ratio = posterior[index] @ ratio[index].log() / posterior[index].sum()
     share = (cumulative[index] - wanted[index]) / (posterior[index].sum() / posterior.sum())
