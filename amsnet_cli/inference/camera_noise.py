@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from amsnet_cli.atomic import write_whole
+from amsnet_cli.atomic import write_output
 from amsnet_cli.errors import OutputError, UsageError
 from amsnet_cli.noise.sensor_estimate import GainPrior
 from amsnet_cli.photos.exif import camera_of
@@ -29,6 +29,7 @@ _LOW_QUANTILE = 0.25
 """Of a / ISO over the photos, weighted: texture makes some of them too high, and none too low."""
 _ONE_PHOTO, _MANY_PHOTOS = 0.4, 0.1
 """Spread of the logarithm of a that one photo leaves, and many: the law itself is not exact."""
+_HINT = "set AMSNET_HOME to another folder"
 _PATIENCE = 10.0
 """Seconds to wait for another process that writes."""
 
@@ -136,10 +137,8 @@ def _change(change: Callable[[dict[str, list[RememberedPhoto]]], object]) -> Non
                 for camera, photos in sorted(cameras.items())
             }
             text = json.dumps({"cameras": content}, indent=1, ensure_ascii=False)
-            write_whole(path, f"{text}\n".encode())
+            write_output(path, f"{text}\n".encode(), hint=_HINT)
     except Timeout as error:
         raise OutputError(f"{path}: another process keeps it", "try again") from error
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror})", "set AMSNET_HOME to another folder"
-        ) from error
+    except OSError as error:  # its folder or its lock
+        raise OutputError(f"{path}: cannot be written ({error.strerror})", _HINT) from error
