@@ -22,7 +22,7 @@ from amsnet_cli.noise.sensor_estimate import (
     gain_by_pitch,
 )
 from amsnet_cli.photos.geometry import window_starts
-from amsnet_cli.photos.mosaic import Mosaic
+from amsnet_cli.photos.mosaic import Box, Mosaic
 
 _BAND = 1020
 """Rows in which defects are looked for at once; a multiple of 6, as is what bands overlap by."""
@@ -40,6 +40,10 @@ class NoiseOptions:
 
     windows: int = 4
     window: int = 480
+
+
+class UnknownNoiseError(PhotoError):
+    """The noise of a mosaic is neither stated nor to be measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,33 +85,27 @@ class Flaws:
     rows: NDArray[np.float32] | None
     columns: NDArray[np.float32] | None
 
-    def without_lines(self, light: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return light, (H, W), less what is added to rows and columns."""
+    def without_lines(self, light: NDArray[np.float32], part: Box) -> NDArray[np.float32]:
+        """Return the light of a part, (h, w), less what is added to rows and columns."""
+        top, bottom, left, right = part
         if self.rows is not None:
-            light = light - self.rows[:, None]
-        return light if self.columns is None else light - self.columns
+            light = light - self.rows[top:bottom, None]
+        return light if self.columns is None else light - self.columns[left:right]
 
 
-def find_flaws(
-    mosaic: Mosaic,
-    light: NDArray[np.float32],
-    planes: NDArray[np.float32],
-    noise: SensorNoiseFound,
-) -> Flaws:
+def find_flaws(mosaic: Mosaic, noise: SensorNoiseFound) -> Flaws:
     """Find defects, and the noise of rows and columns.
 
     Args:
         mosaic: of any size.
-        light: of the mosaic.
-        planes: of the mosaic.
         noise: as from `find_noise`.
     """
     law = noise.laws[len(noise.laws) // 2]  # Green is most of a mosaic.
-    values, colours = torch.from_numpy(light), torch.from_numpy(planes)
+    values, colours = torch.from_numpy(mosaic.light()), torch.from_numpy(mosaic.planes())
     rows = row_noise(values, colours, law)
     columns = row_noise(values.T, colours.transpose(1, 2), law)
-    defects = np.zeros(light.shape, np.bool_)
-    for top in range(0, len(light), _BAND):
+    defects = np.zeros(values.shape, np.bool_)
+    for top in range(0, len(values), _BAND):
         first = max(0, top - _MARGIN)
         band = slice(first, top + _BAND + _MARGIN)
         part = colours[:, band]
@@ -132,14 +130,13 @@ def find_noise(
         camera: what is remembered of the camera at this ISO speed.
 
     Raises:
-        PhotoError: too little of the picture is free of clipping.
+        UnknownNoiseError: too little of the picture is free of clipping.
     """
     if mosaic.noise_profile:
         # A law without a slope has no stabilising transform: give it a small one.
         laws = [SensorNoise(a=max(s, o / 100), b=o) for s, o in mosaic.noise_profile]
         return SensorNoiseFound(laws=tuple(laws), source="NoiseProfile")
-    light, planes = torch.from_numpy(mosaic.light()), torch.from_numpy(mosaic.planes())
-    parts = [_sampled(plane, options) for plane in (light[None], planes)]
+    light, colours = _sampled(mosaic, options)
     gain, dark, known = camera, dark_noise(mosaic), []
     if camera:
         known.append("other photos of the camera")
@@ -149,10 +146,13 @@ def find_noise(
     if dark:
         known.append("masked borders")
     found = estimate_sensor_noise(
-        parts[0][0], parts[1], iso=mosaic.iso, gain=gain, dark=dark.variance if dark else None
+        light, colours, iso=mosaic.iso, gain=gain, dark=dark.variance if dark else None
     )
     if found is None:
-        raise PhotoError("too little of the picture is neither black nor white to see its noise")
+        raise UnknownNoiseError(
+            "too little of the picture is neither black nor white to see its noise",
+            "give --raw developed, and another format than DNG",
+        )
     return SensorNoiseFound(
         laws=(found,), source="estimate" + (f" with {' and '.join(known)}" if known else "")
     )
@@ -180,15 +180,22 @@ def block_noise(mosaic: Mosaic, options: NoiseOptions = NoiseOptions()) -> Block
     return block_variances(light[0], planes)
 
 
-def _sampled(planes: Tensor, options: NoiseOptions) -> Tensor:
-    """Put windows of (C, H, W) side by side, in the same phase of the mosaic."""
-    size = options.window
-    if min(planes.shape[1:]) < options.windows * size:
-        return planes
+def _sampled(mosaic: Mosaic, options: NoiseOptions) -> tuple[Tensor, Tensor]:
+    """Put windows of a large mosaic side by side, in the same phase of its pattern.
+
+    Returns:
+        Light, (H, W), and colours, (3, H, W).
+    """
+    size, shape = options.window, mosaic.values.shape
+    if min(shape) < options.windows * size:
+        return torch.from_numpy(mosaic.light()), torch.from_numpy(mosaic.planes())
     rows, columns = (
         [start // 12 * 12 for start in window_starts(length, size, options.windows)]
-        for length in planes.shape[1:]
+        for length in shape
     )
-    return torch.cat(
-        [torch.cat([planes[:, y : y + size, x : x + size] for x in columns], 2) for y in rows], 1
+    parts = [[(y, y + size, x, x + size) for x in columns] for y in rows]
+    light, colours = (
+        np.concatenate([np.concatenate([of(p) for p in row], -1) for row in parts], -2)
+        for of in (mosaic.light, mosaic.planes)
     )
+    return torch.from_numpy(light), torch.from_numpy(colours)

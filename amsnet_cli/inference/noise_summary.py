@@ -105,7 +105,7 @@ def summarise_noise(
             found = find_noise(mosaic, camera=remembered_gain(photo) if use_memory else None)
             return RawNoise(
                 camera=camera, iso=iso, mosaic=mosaic, found=found, dark=dark_noise(mosaic),
-                flaws=find_flaws(mosaic, mosaic.light(), mosaic.planes(), found),
+                flaws=find_flaws(mosaic, found),
                 blocks=block_noise(mosaic) if with_blocks else None,
             )  # fmt: skip
     developed = read_photo(path)

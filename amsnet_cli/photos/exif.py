@@ -193,17 +193,21 @@ def with_software(exif: bytes | None, note: str) -> bytes | None:
         The block; a new one where there was none; a damaged one as it is, and so is one that would
         become too long for a JPEG file.
     """
-    before = ""
-    if exif is not None:
-        try:
-            item = ifd.read_tree(exif).get(SOFTWARE)
-        except MalformedError:
-            return exif
-        if isinstance(item, Entry):
-            before = item.value.rstrip(b"\0 ").decode("utf-8", "replace")
+    if exif is not None and not is_sound(exif):
+        return exif
+    before = software_of(exif)
     noted = _with_value(exif, SOFTWARE, f"{before}; {note}" if before else note, needed=True)
     too_long = exif is not None and noted is not None and len(exif) <= LONGEST < len(noted)
     return exif if too_long else noted
+
+
+def software_of(exif: bytes | None) -> str:
+    """Return the software tag; empty if it is missing or damaged."""
+    try:
+        item = ifd.read_tree(exif or b"").get(SOFTWARE)
+    except MalformedError:
+        return ""
+    return item.value.rstrip(b"\0 ").decode("utf-8", "replace") if isinstance(item, Entry) else ""
 
 
 def shortened(exif: bytes) -> bytes | None:

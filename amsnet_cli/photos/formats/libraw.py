@@ -280,7 +280,6 @@ def _main() -> None:
     asked = json.loads(sys.argv[1])
     content, rest = sys.stdin.buffer.read(asked["length"]), sys.stdin.buffer.read()
     _limit_memory(content)
-    pixels: NDArray[Any] | None = None
     try:
         with rawpy.imread(io.BytesIO(content)) as raw:
             sizes = raw.sizes
@@ -294,21 +293,24 @@ def _main() -> None:
                 )
             else:
                 answer, pixels = read_mosaic(raw, asked.get("colours"))
-            answer["shape"] = pixels.shape
-            pixels = np.array(pixels, order="C")  # LibRaw's memory goes with the file
+            # LibRaw's memory goes with the file.
+            _answer({**answer, "shape": pixels.shape}, pixels)
     except rawpy.LibRawError as error:
         reason = error.args[0] if error.args else "unknown reason"
-        answer = {"error": reason.decode() if isinstance(reason, bytes) else str(reason)}
+        _answer({"error": reason.decode() if isinstance(reason, bytes) else str(reason)})
     except NotAMosaicError as error:
-        answer = {"no_mosaic": str(error)}
+        _answer({"no_mosaic": str(error)})
     except MemoryError as error:
-        answer = {"error": f"it asks for too much memory {error}".strip()}
+        _answer({"error": f"it asks for too much memory {error}".strip()})
     except (ValueError, IndexError, TypeError) as error:
         # rawpy's own code stumbles over impossible sizes.
-        answer = {"error": f"impossible sizes: {error}"}
-    sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
+        _answer({"error": f"impossible sizes: {error}"})
+
+
+def _answer(facts: dict[str, Any], pixels: NDArray[Any] | None = None) -> None:
+    sys.stdout.buffer.write(json.dumps(facts).encode() + b"\n")
     if pixels is not None:
-        sys.stdout.buffer.write(pixels.data)
+        sys.stdout.buffer.write(np.ascontiguousarray(pixels).data)
 
 
 if __name__ == "__main__":
