@@ -175,9 +175,8 @@ def dark_noise(mosaic: Mosaic) -> DarkNoise | None:
 
 def block_noise(mosaic: Mosaic, options: NoiseOptions = NoiseOptions()) -> BlockVariances:
     """Measure the variances in blocks that `find_noise` estimates from: noise, and texture."""
-    planes = _sampled(torch.from_numpy(mosaic.planes()), options)
-    light = _sampled(torch.from_numpy(mosaic.light())[None], options)
-    return block_variances(light[0], planes)
+    light, colours = _sampled(mosaic, options)
+    return block_variances(light, colours)
 
 
 def _sampled(mosaic: Mosaic, options: NoiseOptions) -> tuple[Tensor, Tensor]:

@@ -109,14 +109,14 @@ class MosaicNetwork(nn.Module):
         values = torch.where(visible.bool(), mosaic, 0)
         moments = torch.cat([visible, values, values.square()], 1)  # (B, 3, H, W)
         sums = torch.cat(
-            [self._summed(m, c) for m, c in zip(moments.split(1), colours.split(1), strict=True)]
+            [self._summed(m[None], c[None]) for m, c in zip(moments, colours, strict=True)]
         )
         none = sums[:, :1] < _NOTHING
         if none.any():  # Where none is in reach, all of that colour count.
             everywhere = (moments[:, :, None] * colours[:, None]).mean((3, 4))  # (B, 3, colours)
             own = torch.einsum("bmc,bchw->bmhw", everywhere, colours)
             sums = torch.where(none, own, sums)
-        total, first, second = sums.split(1, 1)
+        total, first, second = (sums[:, i : i + 1] for i in range(3))
         total = total.clamp_min(1e-12)
         mean = first / total
         return mean, (second / total - mean.square()).clamp_min(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -51,7 +52,9 @@ def run_libraw(
     if colours is not None:
         task = {**task, "colours": colours.tolist()}
     task = {**task, "length": len(content)}
-    parts = [content] if values is None else [content, np.ascontiguousarray(values).data]
+    parts: list[bytes | memoryview] = [content]
+    if values is not None:
+        parts.append(np.ascontiguousarray(values).data)
     ran = _run(task, parts, seconds=120 + 4e-6 * len(content))
     if ran.timed_out:
         raise _refusal(path, "it takes too long")
@@ -89,7 +92,8 @@ def _run(task: dict[str, Any], parts: Sequence[bytes | memoryview], seconds: flo
     pipe = subprocess.PIPE
     ran = _Run()
     with subprocess.Popen(program, stdin=pipe, stdout=pipe, stderr=pipe) as process:
-        assert process.stdin and process.stdout and process.stderr
+        assert process.stdin and process.stderr
+        assert isinstance(process.stdout, io.BufferedReader)
         log: list[bytes] = []
         reader = threading.Thread(target=lambda f: log.append(f.read()), args=[process.stderr])
         watchdog = threading.Timer(seconds, process.kill)
@@ -106,7 +110,7 @@ def _run(task: dict[str, Any], parts: Sequence[bytes | memoryview], seconds: flo
                 ran.answer = json.loads(line)
             if "shape" in ran.answer:
                 ran.pixels = np.empty(ran.answer["shape"], np.uint16)
-                filled = process.stdout.readinto(memoryview(ran.pixels).cast("B"))  # type: ignore[attr-defined]
+                filled = process.stdout.readinto(ran.pixels.reshape(-1).view(np.uint8).data)
                 if filled < ran.pixels.nbytes:
                     process.kill()
             ran.returncode = process.wait()
