@@ -17,6 +17,13 @@ Box = tuple[int, int, int, int]
 """Rows [top, bottom) and columns [left, right): top, bottom, left, right."""
 
 
+XYZ_TO_SRGB = np.array(
+    [[3.2405, -1.5371, -0.4985], [-0.9693, 1.8760, 0.0416], [0.0556, -0.2040, 1.0572]]
+)
+"""Linear sRGB from XYZ, both for D65 (IEC 61966-2-1). LibRaw takes the colours of a camera that
+nobody has measured for those of sRGB."""
+
+
 class NotAMosaicError(PhotoError):
     """A RAW file that holds no mosaic: linear DNG, sRAW, a Foveon sensor."""
 

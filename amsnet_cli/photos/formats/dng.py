@@ -19,17 +19,12 @@ from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.formats.raw_exif import exif_of
 from amsnet_cli.photos.formats.tiff import XMP
 from amsnet_cli.photos.ifd import Directory, Entry
-from amsnet_cli.photos.mosaic import Mosaic, MosaicPhoto
+from amsnet_cli.photos.mosaic import XYZ_TO_SRGB, Mosaic, MosaicPhoto
 from amsnet_cli.photos.photo import Photo
 
 PREVIEW_SIDE = 1024
 """Longest side of the preview of a file that had none, in pixels."""
 PREVIEW_QUALITY = 90
-
-_XYZ_TO_SRGB = np.array(
-    [[3.2405, -1.5371, -0.4985], [-0.9693, 1.8760, 0.0416], [0.0556, -0.2040, 1.0572]]
-)
-"""For a camera whose colours nobody has measured: LibRaw takes them for sRGB's (IEC 61966-2-1)."""
 
 
 def dng_of(source: Path, content: bytes, mosaic: Mosaic, software: str = "") -> bytes:
@@ -115,7 +110,7 @@ def _new_file(
     }  # fmt: skip
     if not mosaic.monochrome:
         pattern = np.where(mosaic.colours == 3, 1, mosaic.colours)
-        matrix = mosaic.colour_matrices[0].matrix if mosaic.colour_matrices else _XYZ_TO_SRGB
+        matrix = mosaic.colour_matrices[0].matrix if mosaic.colour_matrices else XYZ_TO_SRGB
         tree |= {
             33421: shorts(*pattern.shape), 33422: octets(*pattern.ravel()),
             50710: octets(0, 1, 2), 50711: shorts(1), 50721: rationals(matrix, signed=True),

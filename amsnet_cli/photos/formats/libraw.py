@@ -63,7 +63,7 @@ def read_mosaic(
     sizes, tile = raw.sizes, colour_tile(raw, colours)
     black = np.array(raw.black_level_per_channel, np.float64)[tile]
     balance = np.array(raw.camera_whitebalance, np.float64)[:3]
-    matrix = np.array(raw.rgb_xyz_matrix)[:3]
+    matrix, pixels = np.array(raw.rgb_xyz_matrix)[:3], raw.raw_image
     facts = {
         "area": _area(raw),
         "crop": _camera_crop(raw),
@@ -75,7 +75,37 @@ def read_mosaic(
         "matrix": matrix.tolist() if matrix.any() else None,
         "orientation": _ORIENTATIONS.get(sizes.flip, 1),
     }
-    return facts, raw.raw_image
+    if not matrix.any() and raw.num_colors == 3:
+        pixels = pixels.copy()  # Developing may change it, and it does change the sizes.
+        facts["from_srgb"] = _camera_from_srgb(raw, balance if _known(balance) else np.ones(3))
+    return facts, pixels
+
+
+def _camera_from_srgb(raw: rawpy.RawPy, balance: NDArray[np.float64]) -> list[list[float]] | None:
+    """Return the matrix from linear sRGB to the camera's colours, (3, 3), by which LibRaw develops.
+
+    For some old cameras it has one that it does not give away, but developing with it and without
+    shows what it is. None where the picture has too few colours for that.
+
+    Args:
+        raw: the file.
+        balance: factors of red, green and blue.
+    """
+    camera, srgb = (
+        raw.postprocess(
+            output_color=space, output_bps=16, gamma=(1, 1), no_auto_bright=True, half_size=True,
+            use_camera_wb=True, adjust_maximum_thr=0,
+        ).reshape(-1, 3).astype(np.float64)
+        for space in (rawpy.ColorSpace.raw, rawpy.ColorSpace.sRGB)
+    )  # fmt: skip
+    inside = ((srgb > 0) & (srgb < 65535) & (camera < 65535)).all(1)
+    to_srgb, _, rank, _ = np.linalg.lstsq(camera[inside], srgb[inside], rcond=1e-3)
+    if rank < 3:
+        return None
+    matrix: list[list[float]] = (
+        np.linalg.inv(to_srgb.T) * (balance.min() / balance)[:, None]
+    ).tolist()
+    return matrix
 
 
 def develop(

@@ -18,6 +18,7 @@ from amsnet_cli.photos.formats.tiff import IPTC, XMP
 from amsnet_cli.photos.ifd import MalformedError
 from amsnet_cli.photos.metadata import marked_upright
 from amsnet_cli.photos.mosaic import (
+    XYZ_TO_SRGB,
     Box,
     ColourMatrix,
     Mosaic,
@@ -172,6 +173,8 @@ def _read_mosaic(path: Path, content: bytes) -> tuple[Mosaic, bool]:
     answer, frame, complaints = run_libraw(path, content, tags, {})
     area = _box(answer["area"])
     balance, matrix = answer["balance"], answer["matrix"]
+    if answer.get("from_srgb"):
+        matrix = np.array(answer["from_srgb"]) @ XYZ_TO_SRGB
     neutral = None if balance is None else min(balance) / np.array(balance)
     mosaic = Mosaic(
         frame=frame, area=area, crop=_box(answer["crop"]),
