@@ -101,14 +101,16 @@ def find_flaws(mosaic: Mosaic, noise: SensorNoiseFound) -> Flaws:
         noise: as from `find_noise`.
     """
     law = noise.laws[len(noise.laws) // 2]  # Green is most of a mosaic.
-    values, colours = torch.from_numpy(mosaic.light()), torch.from_numpy(mosaic.planes())
-    rows = row_noise(values, colours, law)
-    columns = row_noise(values.T, colours.transpose(1, 2), law)
+    values = torch.from_numpy(mosaic.light())
+    height, width = values.shape
+    corner = torch.from_numpy(mosaic.planes((0, min(height, 24), 0, min(width, 24))))
+    rows = row_noise(values, corner, law)
+    columns = row_noise(values.T, corner.transpose(1, 2), law)
     defects = np.zeros(values.shape, np.bool_)
     for top in range(0, len(values), _BAND):
         first = max(0, top - _MARGIN)
         band = slice(first, top + _BAND + _MARGIN)
-        part = colours[:, band]
+        part = torch.from_numpy(mosaic.planes((first, min(height, band.stop), 0, width)))
         law = noise.at(part)
         found = find_defects(values[band], part, law, neutral=mosaic.neutral or (1.0, 1.0, 1.0))
         defects[top : top + _BAND] = found[top - first : top - first + _BAND].numpy()

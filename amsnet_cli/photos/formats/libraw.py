@@ -46,13 +46,14 @@ class NotAMosaicError(Exception):
 
 
 def read_mosaic(
-    raw: rawpy.RawPy, colours: list[list[int]] | None
+    raw: rawpy.RawPy, colours: list[list[int]] | None, *, measure_matrix: bool
 ) -> tuple[dict[str, Any], NDArray[Any]]:
     """Read the mosaic of a RAW file.
 
     Args:
         raw: the file.
         colours: see `colour_tile`.
+        measure_matrix: find out the colour matrix, where LibRaw does not tell it.
 
     Returns:
         What LibRaw knows of it, see `Mosaic`; and the whole frame, (H, W) uint16.
@@ -75,7 +76,7 @@ def read_mosaic(
         "matrix": matrix.tolist() if matrix.any() else None,
         "orientation": _ORIENTATIONS.get(sizes.flip, 1),
     }
-    if not matrix.any() and raw.num_colors == 3:
+    if measure_matrix and not matrix.any() and raw.num_colors == 3:
         pixels = pixels.copy()  # Developing may change it, and it does change the sizes.
         facts["from_srgb"] = _camera_from_srgb(raw, balance if _known(balance) else np.ones(3))
     return facts, pixels
@@ -322,7 +323,9 @@ def _main() -> None:
                     raw, **asked["develop"], colours=asked.get("colours"), values=values
                 )
             else:
-                answer, pixels = read_mosaic(raw, asked.get("colours"))
+                answer, pixels = read_mosaic(
+                    raw, asked.get("colours"), measure_matrix=asked["measure_matrix"]
+                )
             # LibRaw's memory goes with the file.
             _answer({**answer, "shape": pixels.shape}, pixels)
     except rawpy.LibRawError as error:

@@ -37,7 +37,8 @@ def run_libraw(
         path: for messages.
         content: the file.
         tags: of a DNG file.
-        task: "develop" with the arguments of `libraw.develop`, or nothing to read the mosaic.
+        task: "develop" with the arguments of `libraw.develop`, or "measure_matrix" for
+            `libraw.read_mosaic`.
         values: (H, W), in place of the active area.
 
     Returns:

@@ -170,7 +170,7 @@ def read_mosaic(path: Path, content: bytes) -> Mosaic:
 def _read_mosaic(path: Path, content: bytes) -> tuple[Mosaic, bool]:
     """Read a mosaic, and whether LibRaw complains of damage."""
     tags = dng_tags.read(content)
-    answer, frame, complaints = run_libraw(path, content, tags, {})
+    answer, frame, complaints = run_libraw(path, content, tags, {"measure_matrix": tags is None})
     area = _box(answer["area"])
     balance, matrix = answer["balance"], answer["matrix"]
     if answer.get("from_srgb"):
