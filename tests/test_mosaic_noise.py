@@ -200,7 +200,7 @@ class TestFlaws:
         places = [(1018, 50), (1019, 20), (1020, 7), (1021, 60), (2111, 95)]
         for place in places:
             light[place] = 1
-        flaws = find_flaws(tall, light, tall.planes(), noise)
+        flaws = find_flaws(tall.with_light(light), noise)
         assert sorted(map(tuple, np.argwhere(flaws.defects))) == places
 
     def test_row_noise_is_subtracted(self):
@@ -209,9 +209,9 @@ class TestFlaws:
         )
         rows = 0.4 * np.sqrt(B) * np.random.default_rng(1).normal(size=(384, 1))
         light = (mosaic.light() + rows).astype(np.float32)
-        flaws = find_flaws(mosaic, light, mosaic.planes(), find_noise(mosaic))
+        flaws = find_flaws(mosaic.with_light(light), find_noise(mosaic))
         assert flaws.rows is not None and flaws.columns is None
-        left = flaws.without_lines(light) - mosaic.light()
+        left = flaws.without_lines(light, (0, 384, 0, 384)) - mosaic.light()
         assert left.mean(1).std() < 0.7 * rows.std()
 
 
