@@ -182,9 +182,7 @@ def load_model(weights: str | Path | None = None, name: str = "") -> Model:
         header = json.loads(metadata["amsnet"])
         check_format(header, path)
         if header.get("mosaic") is True:
-            raise WeightsError(
-                f"{path} is for mosaics of RAW files", "use it with --raw mosaic, or to write DNG"
-            )
+            raise WeightsError(f"{path} is for mosaics of RAW files", "use it for RAW files")
         config = _parse(header)
         _check_shapes(config, tensors)
         network = build_network(config)

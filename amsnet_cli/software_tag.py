@@ -14,11 +14,15 @@ from amsnet_cli.weights.manifest import SUFFIX
 
 def tag_software(denoised: Denoised, options: DenoiseOptions) -> Photo:
     """Return the photo with the version, the model's name and the strengths in its Software tag."""
+    note = software_note(denoised.model.name, options)
+    return replace(denoised.photo, exif=with_software(denoised.photo.exif, note))
+
+
+def software_note(model: str, options: DenoiseOptions) -> str:
+    """Return the version, the model's name and the strengths, as they stand in a Software tag."""
     strengths = {
         "strength": options.strength, "luma": options.luma, "chroma": options.chroma,
         "detail": options.detail or None,
     }  # fmt: skip
     settings = [f"{name} {value:g}" for name, value in strengths.items() if value is not None]
-    model = Path(denoised.model.name).name.removesuffix(SUFFIX)
-    tag = f"amsnet {__version__} ({', '.join([model, *settings])})"
-    return replace(denoised.photo, exif=with_software(denoised.photo.exif, tag))
+    return f"amsnet {__version__} ({', '.join([Path(model).name.removesuffix(SUFFIX), *settings])})"

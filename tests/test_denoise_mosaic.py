@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,20 +11,31 @@ import pytest
 import tifffile
 import torch
 
+from amsnet_cli import __version__
 from amsnet_cli.core.networks.compact import CompactUNetConfig
 from amsnet_cli.core.networks.mosaic import MosaicNetwork, MosaicNetworkConfig
-from amsnet_cli.errors import WeightsError
-from amsnet_cli.inference.denoise_mosaic import (
-    MosaicOptions,
-    SensorNoiseFound,
-    denoise_mosaic,
-    find_noise,
-)
+from amsnet_cli.errors import DeviceError, WeightsError
+from amsnet_cli.inference.denoise_mosaic import MosaicOptions, denoise_mosaic
+from amsnet_cli.inference.mosaic_noise import SensorNoiseFound, find_noise
 from amsnet_cli.model import load_model
 from amsnet_cli.mosaic_model import MosaicModel, load_mosaic_model, save_mosaic_model
 from amsnet_cli.noise.sensor import SensorNoise
+from amsnet_cli.photos import ifd
 from amsnet_cli.photos.formats.raw import read_mosaic
-from tests.dng_files import BLACK, RGGB, WHITE, dng, doubles, exposed
+from amsnet_cli.postprocess.mosaic_blend import MosaicBlend, kept_noise, likely_detail
+from tests.dng_files import (
+    BLACK,
+    RGGB,
+    WHITE,
+    XTRANS,
+    XYZ_TO_SRGB,
+    dng,
+    doubles,
+    exposed,
+    longs,
+    rationals,
+    shorts,
+)
 from tests.test_mosaic import PATTERNS
 
 X = Path("x.dng")
@@ -56,6 +68,11 @@ def mosaic_of(pattern=RGGB, size=(150, 170), **tags):
     return read_mosaic(X, dng(exposed(light, pattern, noise=60), pattern=pattern, **tags))
 
 
+def blended(mosaic, model, **blend):
+    options = MosaicOptions(blend=MosaicBlend(**blend))
+    return denoise_mosaic(mosaic, model, NOISE, options, device=CPU)
+
+
 class TestNoise:
     def test_what_the_file_says_comes_first(self):
         mosaic = mosaic_of(tags={51041: doubles(1e-4, 2e-7)})
@@ -76,7 +93,7 @@ class TestNoise:
         noisy = clean + rng.normal(size=clean.shape) * np.sqrt(a * unit + b) * (WHITE - BLACK)
         mosaic = read_mosaic(X, dng(noisy.round().clip(0, WHITE).astype(np.uint16)))
         found = find_noise(mosaic)
-        assert found.source == "estimate"
+        assert found.source == "estimate with ISO"
         assert float(found.laws[0].a) == pytest.approx(a, rel=0.3)
         large = replace(
             mosaic, frame=np.tile(mosaic.frame, (4, 4)), area=(0, 2048, 0, 2048),
@@ -100,16 +117,43 @@ class TestDenoising:
 
     def test_strength(self, model):
         mosaic = mosaic_of(tags={51041: doubles(1e-3, 1e-5)})
-        none, half, full = (
-            denoise_mosaic(mosaic, model, NOISE, MosaicOptions(strength=s), device=CPU)
-            for s in (0, 0.5, 1)
-        )
+        none, half, full = (blended(mosaic, model, luma=s, chroma=s) for s in (0, 0.5, 1))
         assert np.array_equal(none.frame, mosaic.frame)
         assert none.noise_profile == mosaic.noise_profile
         between = (mosaic.values.astype(float) + full.values) / 2
         assert np.abs(half.values - between).max() <= 1
         assert half.noise_profile == ((pytest.approx(2.5e-4), pytest.approx(2.5e-6)),)
         assert full.noise_profile == ()
+
+    @pytest.mark.parametrize("name", PATTERNS)
+    def test_luma_and_chroma_share_what_is_removed(self, model, name):
+        mosaic = mosaic_of(PATTERNS[name], tags={51041: doubles(1e-3, 1e-5)})
+        full, luma, chroma = (
+            blended(mosaic, model, luma=x, chroma=y) for x, y in ((1, 1), (1, 0), (0, 1))
+        )
+        before = mosaic.values.astype(float)
+        parts = [x.values - before for x in (luma, chroma)]
+        assert np.abs(sum(parts) - (full.values - before)).max() <= 2
+        if name == "monochrome":
+            assert not parts[1].any()
+        else:
+            assert all(np.abs(part).mean() > 1 for part in parts)
+            assert 0 < luma.noise_profile[0][0] < 1e-3
+
+    def test_a_region(self, model):
+        mosaic = mosaic_of(size=(300, 310))
+        whole = denoise_mosaic(mosaic, model, NOISE, device=CPU).values
+        options = MosaicOptions(region=(51, 120, 40, 201))
+        part = denoise_mosaic(mosaic, model, NOISE, options, device=CPU).values
+        inside = np.zeros(whole.shape, bool)
+        inside[51:120, 40:201] = True
+        assert np.array_equal(part[~inside], mosaic.values[~inside])
+        assert np.abs(part.astype(int) - whole)[inside].max() <= 2
+
+    def test_too_little_memory(self, model):
+        with pytest.raises(DeviceError, match="too little memory"):
+            options = MosaicOptions(max_memory=10_000_000)
+            denoise_mosaic(mosaic_of(), model, NOISE, options, device=CPU)
 
     def test_saturated_photosites_stay(self, model):
         mosaic = mosaic_of()
@@ -127,6 +171,44 @@ class TestDenoising:
     def test_the_smallest_mosaics_are_kept(self, model):
         mosaic = mosaic_of(size=(30, 60))
         assert denoise_mosaic(mosaic, model, NOISE, device=CPU) is mosaic
+
+
+class TestBlend:
+    """Noise that all colours share is luma; what differs between smooth colours is chroma."""
+
+    @pytest.mark.parametrize("pattern", [RGGB, XTRANS])
+    def test_luma_and_chroma(self, pattern):
+        colours = torch.stack([tiled(torch.from_numpy(pattern == c)) for c in range(3)])[None]
+        colours, gains = colours.float(), torch.tensor([2.0, 1.0, 1.6])
+        gain = (colours * gains[:, None, None]).sum(1, keepdim=True)
+        grain = torch.randn(1, 1, 96, 96, generator=torch.Generator().manual_seed(0))
+        grey = torch.linspace(-1, 1, 96)[:, None].expand(1, 1, 96, 96) / gain
+        red = colours[:, :1] / gain
+        no_luma, no_chroma = MosaicBlend(luma=0), MosaicBlend(chroma=0)
+
+        def stays(removed, blend):
+            return kept_noise(removed, colours, gains, blend)[..., 12:-12, 12:-12]
+
+        inner = grey[..., 12:-12, 12:-12]
+        assert (stays(grey, no_luma) - inner).abs().max() < 0.1
+        assert stays(grey, no_chroma).abs().max() < 0.1
+        green = colours[:, 1:2, 12:-12, 12:-12] > 0
+        share = float(colours[:, :1].mean())
+        assert stays(red, no_luma)[green] == pytest.approx(share, abs=1e-4), "luma of red"
+        assert stays(red, no_chroma)[green] == pytest.approx(-share, abs=1e-4)
+        both = kept_noise(grain, colours, gains, MosaicBlend(luma=0.3, chroma=0.3))
+        assert torch.allclose(both, 0.7 * grain)
+
+    def test_detail_is_what_exceeds_the_noise(self):
+        noise = torch.randn(1, 1, 256, 256, generator=torch.Generator().manual_seed(0))
+        blend = MosaicBlend(detail=1)
+        assert likely_detail(noise, blend).mean() < 0.01
+        found = likely_detail(3 * noise, blend)
+        assert 0.7 < found.mean() < 8 / 9
+
+
+def tiled(tile: torch.Tensor) -> torch.Tensor:
+    return tile.repeat(-(-96 // tile.shape[0]), -(-96 // tile.shape[1]))[:96, :96]
 
 
 class TestFiles:
@@ -150,50 +232,138 @@ class TestCommand:
     @pytest.fixture
     def source(self, tmp_path) -> Path:
         path = tmp_path / "x.dng"
-        light = np.repeat(np.linspace(0.05, 0.6, 160)[None], 128, 0)
-        path.write_bytes(dng(exposed(light, noise=60), tags={51041: doubles(1e-3, 1e-5)}))
+        path.write_bytes(self.content())
         return path
 
-    def test_dng_to_dng(self, amsnet, source, model_file, tmp_path):
+    @staticmethod
+    def content(**tags) -> bytes:
+        light = np.repeat(np.linspace(0.05, 0.6, 160)[None], 128, 0)
+        profile = {51041: doubles(1e-3, 1e-5)}
+        return dng(exposed(light, noise=60), tags=profile | tags.get("tags", {}))
+
+    @pytest.fixture
+    def denoised(self, amsnet, source, model_file, tmp_path):
+        """Denoise the source into a file."""
+
+        def run(name, *more, weights=model_file):
+            out = tmp_path / name
+            chosen = ["-w", weights] if weights else []
+            result = amsnet("denoise", source, "-o", out, "-f", *chosen, *more)
+            assert result.exit_code == 0, result.stderr
+            return out, result.stderr
+
+        return run
+
+    def test_dng_to_dng(self, denoised, source):
         before = read_mosaic(source, source.read_bytes())
         for strength, same in (("0", True), ("1", False)):
-            out = tmp_path / f"out{strength}.dng"
-            result = amsnet("denoise", source, "-o", out, "-w", model_file, "--strength", strength)
-            assert result.exit_code == 0, result.stderr
+            out, said = denoised("y.dng", "--strength", strength)
             after = read_mosaic(out, out.read_bytes())
             assert np.array_equal(before.frame, after.frame) == same
             assert bool(after.noise_profile) == same
-        assert "160x128, 16 bit, mosaics (noise by NoiseProfile)" in result.stderr
+        assert "160x128, 16 bit," in said and "(noise by NoiseProfile)" in said
+        with tifffile.TiffFile(out) as file:
+            software = file.pages[0].tags[305].value
+        assert software == f"amsnet {__version__} (mosaics, strength 1)"
 
-    def test_developed_after_denoising(self, amsnet, source, model_file, tmp_path):
-        calls = {"mosaic": ["--raw", "mosaic"], "kept": ["--raw", "mosaic", "--strength", 0]}
-        pixels = {}
-        for name, more in calls.items():
-            out = tmp_path / f"{name}.tif"
-            result = amsnet("denoise", source, "-o", out, "-w", model_file, *more)
-            assert result.exit_code == 0, result.stderr
-            pixels[name] = tifffile.imread(out).astype(int)
-        assert pixels["mosaic"].shape == (128, 160, 3)
-        assert np.abs(pixels["mosaic"] - pixels["kept"]).mean() > 10
-        plain = tmp_path / "plain.tif"
-        photo = amsnet("denoise", source, "-o", plain, "--strength", 0)
-        assert photo.exit_code == 0, photo.stderr
+    def test_every_format_is_denoised_before_development(self, denoised, amsnet, source, tmp_path):
+        pixels = {
+            name: tifffile.imread(denoised("y.tif", *more)[0]).astype(int)
+            for name, more in {"denoised": (), "kept": ("--strength", 0)}.items()
+        }
+        assert pixels["denoised"].shape == (128, 160, 3)
+        assert np.abs(pixels["denoised"] - pixels["kept"]).mean() > 10
+        plain, said = denoised("y.tif", "--raw", "developed", "--strength", 0, weights=None)
+        assert "photo" in said
         assert np.abs(tifffile.imread(plain).astype(int) - pixels["kept"]).max() <= 1
+        linear, _ = denoised("y.tif", "--develop", "linear", "--strength", 0)
+        assert np.abs(tifffile.imread(linear).astype(int) - pixels["kept"]).mean() > 1000
 
-    def test_folders_and_formats(self, amsnet, source, model_file, tmp_path):
-        call = ["denoise", source, "-o", tmp_path / "out", "-w", model_file, "--format", "dng"]
-        result = amsnet(*call)
+    @pytest.mark.parametrize("orientation", [1, 6])
+    def test_a_crop_is_that_of_the_whole_picture(self, denoised, source, orientation):
+        crop = {50719: longs(10, 6), 50720: longs(140, 110), 274: shorts(orientation)}
+        source.write_bytes(self.content(tags=crop))
+        whole = tifffile.imread(denoised("y.tif")[0]).astype(int)
+        part = tifffile.imread(denoised("y.tif", "--crop", "20,8,50,60")[0]).astype(int)
+        assert part.shape == (60, 50, 3)
+        assert np.abs(part - whole[8:68, 20:70]).max() <= 0.01 * 65535
+
+    def test_options_of_other_photos_work_as_well(self, denoised, tmp_path):
+        page = tmp_path / "page.html"
+        out, _ = denoised("y.tif", "--report", page, "--tile", 64, "--max-memory", "6G")
+        assert "noise" in page.read_text() and "NoiseProfile" in page.read_text()
+        full = tifffile.imread(out).astype(int)
+        tile = tifffile.imread(
+            denoised("y.tif", "--luma", 0.5, "--chroma", 0.7, "--detail", 0.2)[0]
+        )
+        assert np.abs(full - tile).mean() > 10
+
+    def test_json(self, amsnet, source, model_file, tmp_path):
+        for name in ("y.dng", "y.tif"):
+            result = amsnet("denoise", source, "-o", tmp_path / name, "-w", model_file, "--json")
+            told = json.loads(result.stdout)
+            assert told["status"] == "done" and told["weights"] == str(model_file)
+            assert told["noise_after"] is not None or told["noise_before"] is None
+
+    def test_what_holds_no_mosaic_is_denoised_developed(self, amsnet, tiny_model, tmp_path):
+        linear, out = tmp_path / "linear.dng", tmp_path / "y.tif"
+        linear.write_bytes(linear_dng())
+        result = amsnet("denoise", linear, "-o", out, "-w", tiny_model)
         assert result.exit_code == 0, result.stderr
-        assert (tmp_path / "out" / "x.dng").is_file()
+        assert "denoised after development (it holds no mosaic" in result.stderr
+        assert tifffile.imread(out).shape == (64, 80, 3)
+        result = amsnet("denoise", linear, "-o", tmp_path / "y.dng")
+        assert result.exit_code == 1 and "no mosaic" in result.stderr
 
-    def test_what_cannot_be(self, amsnet, source, model_file, tmp_path):
-        tifffile.imwrite(tmp_path / "x.tif", np.zeros((40, 40, 3), np.uint8))
-        result = amsnet("denoise", tmp_path / "x.tif", "-o", tmp_path / "y.dng", "-w", model_file)
+    def test_a_photo_whose_noise_nobody_knows(self, amsnet, tiny_model, tmp_path):
+        black = tmp_path / "black.dng"
+        black.write_bytes(dng(np.full((96, 96), 60000, np.uint16)))
+        result = amsnet("denoise", black, "-o", tmp_path / "y.tif")
+        assert result.exit_code == 0 and "denoised after development (too little" in result.stderr
+        result = amsnet("denoise", black, "-o", tmp_path / "y.dng")
+        assert result.exit_code == 1 and "too little of the picture" in result.stderr
+
+    def test_sidecars(self, denoised, source, tmp_path):
+        sidecars = {"x.xmp": b"<adobe/>", "x.dng.xmp": b"<darktable/>"}
+        for name, content in sidecars.items():
+            (tmp_path / name).write_bytes(content)
+        denoised("y.dng")
+        assert not (tmp_path / "y.xmp").exists()
+        denoised("y.dng", "--sidecar")
+        assert (tmp_path / "y.xmp").read_bytes() == b"<adobe/>"
+        assert (tmp_path / "y.dng.xmp").read_bytes() == b"<darktable/>"
+        _, said = denoised("z.tif", "--sidecar")
+        assert "x.xmp: not copied" in said and not (tmp_path / "z.xmp").exists()
+
+    def test_what_cannot_be(self, amsnet, source, model_file, tiny_model, tmp_path):
+        out, photo = tmp_path / "y.dng", tmp_path / "x.tif"
+        tifffile.imwrite(photo, np.zeros((40, 40, 3), np.uint8))
+        result = amsnet("denoise", photo, "-o", out, "-w", model_file)
         assert result.exit_code == 1 and "no RAW file" in result.stderr
-        result = amsnet("denoise", source, "-o", tmp_path / "y.dng", "--detail", 0.5)
-        assert result.exit_code == 2 and "--detail" in result.stderr
-        for option in (("--tile", 64), ("--max-memory", "2G"), ("--crop", "0,0,32,32")):
-            result = amsnet("denoise", source, "-o", tmp_path / "y.dng", *option)
-            assert result.exit_code == 2 and option[0] in result.stderr
-        result = amsnet("denoise", tmp_path / "x.tif", "-o", tmp_path / "y.tif", "-w", model_file)
-        assert result.exit_code == 4 and "mosaics" in result.stderr
+        result = amsnet("denoise", photo, "-o", tmp_path / "y.tif", "-w", model_file)
+        assert result.exit_code == 4 and "for mosaics of RAW files" in result.stderr
+        for target in (out, tmp_path / "y.tif"):
+            result = amsnet("denoise", source, "-o", target, "-w", tiny_model)
+            assert result.exit_code == 4 and "--raw developed" in result.stderr
+        for option in (("--crop", "0,0,32,32"), ("--masks", 2), ("--strip-metadata",)):
+            result = amsnet("denoise", source, "-o", out, *option)
+            assert result.exit_code == 2 and option[0] in result.stderr.replace("whole", "--crop")
+        result = amsnet("denoise", source, "-o", out, "--max-memory", "50M", "-w", model_file)
+        assert result.exit_code == 5 and "too little memory" in result.stderr
+        (tmp_path / "x.xmp").write_bytes(b"1")
+        (tmp_path / "y.xmp").write_bytes(b"2")
+        result = amsnet("denoise", source, "-o", out, "--sidecar")
+        assert result.exit_code == 1 and "y.xmp: exists already" in result.stderr
+        assert not out.exists()
+
+
+def linear_dng() -> bytes:
+    """Three samples a pixel, as after demosaicking."""
+    content = dng(np.full((64, 80 * 3), 8000, np.uint16), pattern=None)
+    tree = ifd.read_tree(content)
+    tree |= {
+        256: longs(80), 258: shorts(16, 16, 16), 277: shorts(3), 50714: shorts(BLACK, BLACK, BLACK),
+        50713: shorts(1, 1), 50717: shorts(WHITE, WHITE, WHITE),
+        50721: rationals(XYZ_TO_SRGB, signed=True), 50728: rationals((1, 1, 1)),
+    }  # fmt: skip
+    return ifd.append_tree(b"II*\0\0\0\0\0" + content[8 : 8 + 64 * 80 * 6], tree)

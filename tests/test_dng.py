@@ -158,6 +158,8 @@ class TestOtherRawToDng:
         mosaic = read_mosaic(source, content)
         made = dng_of(source, content, mosaic)
         assert np.array_equal(read_mosaic(X, made).frame, mosaic.frame)
+        difference = np.abs(read(X, made).pixels - read(source, content).pixels)
+        assert np.percentile(difference, 99) < 0.002, "LibRaw keeps its colour matrix to itself"
 
 
 CONVERTERS = {

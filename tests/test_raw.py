@@ -123,7 +123,16 @@ class TestFiles:
         for development in ("auto", "linear"):
             out = tmp_path / f"{development}.tif"
             result = amsnet(
-                "denoise", tmp_path / "x.dng", "-o", out, "-w", tiny_model, "--raw", development
+                "denoise",
+                tmp_path / "x.dng",
+                "-o",
+                out,
+                "-w",
+                tiny_model,
+                "--raw",
+                "developed",
+                "--develop",
+                development,
             )
             assert result.exit_code == 0, result.stderr
             assert "64x64, 16 bit" in result.stderr
@@ -142,7 +151,8 @@ class TestFiles:
         light = []
         for development in ("camera", "linear"):
             out = tmp_path / f"{development}.tif"
-            call = ["denoise", tmp_path / "x.dng", "-o", out, "--raw", development]
+            call = ["denoise", tmp_path / "x.dng", "-o", out, "--raw", "developed"]
+            call += ["--develop", development]
             assert amsnet(*call).exit_code == 0
             pixels = tifffile.imread(out) / np.float32(65535)
             light.append(pixels if development == "linear" else colour.decode(pixels))

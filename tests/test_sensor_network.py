@@ -55,6 +55,30 @@ def test_a_hidden_photosite_is_filled_from_its_own_colour(network):
     assert float(variance.max()) < 1e-5
 
 
+@pytest.mark.parametrize("tile", [BAYER, X_TRANS, MONOCHROME])
+@torch.inference_mode()
+def test_neighbours_are_weighted_by_their_distance(network, tile):
+    """Against the definition, photosite by photosite."""
+    height, width, half = 22, 17, len(network.kernel) // 2
+    colours, mosaic = colours_of(tile, 96)[None, :, :height, :width], mosaic_of()[..., :22, :17]
+    visible = (~hidden_of()[..., :height, :width]).float()
+    mean, variance = network._neighbours(mosaic, colours, visible)
+    for y, x in [(0, 0), (3, 16), (11, 8), (12, 9), (21, 2)]:
+        rows = slice(max(0, y - half), y + half + 1)
+        columns = slice(max(0, x - half), x + half + 1)
+        down = network.kernel[rows.start - y + half :][: min(rows.stop, height) - rows.start]
+        across = network.kernel[columns.start - x + half :][
+            : min(columns.stop, width) - columns.start
+        ]
+        same = (colours[0, :, rows, columns] == colours[0, :, y : y + 1, x : x + 1]).all(0)
+        weights = down[:, None] * across * same * visible[0, 0, rows, columns]
+        around = mosaic[0, 0, rows, columns]
+        expected = (weights * around).sum() / weights.sum()
+        spread = (weights * (around - expected) ** 2).sum() / weights.sum()
+        assert float(mean[0, 0, y, x]) == pytest.approx(float(expected), abs=1e-5)
+        assert float(variance[0, 0, y, x]) == pytest.approx(float(spread), abs=1e-5)
+
+
 @torch.inference_mode()
 def test_large_holes_are_filled(network):
     colours, hidden = colours_of(BAYER, 96)[None], torch.zeros(1, 1, 96, 96, dtype=torch.bool)

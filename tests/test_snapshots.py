@@ -212,7 +212,7 @@ def light_of(picture: np.ndarray) -> np.ndarray:
 
 
 TO_BT2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
-"""From linear sRGB to linear BT.2020, in which `--raw linear` develops (BT.2087)."""
+"""From linear sRGB to linear BT.2020, in which `--develop linear` develops (BT.2087)."""
 
 
 def write_dng(path: Path, picture: np.ndarray) -> None:
@@ -240,6 +240,7 @@ def write_dng(path: Path, picture: np.ndarray) -> None:
             (50714, 3, 1, black, True), (50717, 3, 1, white, True),
             (50721, 10, 9, rationals(neutral[:, None] * to_srgb), True),
             (50728, 5, 3, rationals(neutral), True), (50778, 3, 1, 21, True),
+            (51041, 12, 2, (1e-3, 1e-5), True),
         ],
     )  # fmt: skip
 
@@ -354,9 +355,12 @@ CASES = {
         clean=lambda: 2 * chelsea(), source=".tif", result=".tif",
     ),
     "RAW": Case(make=raw, clean=coffee, source=".dng", result=".tif"),
+    "RAW, developed": Case(
+        make=raw, clean=coffee, source=".dng", result=".tif", args="--raw developed"
+    ),
     "RAW, linear, fine": Case(
         make=raw, clean=lambda: light_of(coffee()) @ TO_BT2020.T,
-        source=".dng", result=".tif", args="--raw linear -w fine",
+        source=".dng", result=".tif", args="--raw developed --develop linear -w fine",
     ),
 }  # fmt: skip
 

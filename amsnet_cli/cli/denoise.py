@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -62,20 +62,9 @@ def denoise(
             help="Keep hot pixels: single bright pixels that noise does not explain.",
         ),
     ] = False,
-    raw: Annotated[
-        Literal["auto", "camera", "linear", "mosaic"],
-        typer.Option(
-            help="RAW files: camera uses the camera's white balance; auto estimates one where the "
-            "file has none; linear keeps linear light, for further editing; mosaic is auto, "
-            "denoised before development."
-        ),
-    ] = "auto",
-    highlights: Annotated[
-        Literal["clip", "blend", "rebuild"],
-        typer.Option(
-            help="RAW files: clip overexposed highlights to white, blend or rebuild them."
-        ),
-    ] = "clip",
+    raw: options.RawStage = "mosaic",
+    develop: options.Development = "auto",
+    highlights: options.Highlights = "clip",
     crop: Annotated[
         options.Region | None,
         typer.Option(
@@ -119,6 +108,7 @@ def denoise(
             "--strip-metadata", help="Write no EXIF, XMP and IPTC; the colour profile is kept."
         ),
     ] = False,
+    sidecar: options.Sidecar = False,
     keep_time: Annotated[
         bool, typer.Option("--keep-time", help="Keep the photo's time of modification.")
     ] = False,
@@ -178,6 +168,8 @@ def denoise(
         raise UsageError("--force and --skip-existing exclude each other", "give one of them")
     if quiet and verbose:
         raise UsageError("--quiet and --verbose exclude each other", "give one of them")
+    if sidecar and strip_metadata:
+        raise UsageError("--sidecar and --strip-metadata exclude each other", "give one of them")
     if output == PIPE and (as_json or dry_run):
         raise UsageError("--json and --dry-run cannot be used with '-o -'", "choose a file with -o")
 
@@ -212,40 +204,29 @@ def denoise(
 
         with imports_whole():
             from amsnet_cli.cli.model_choice import ModelChooser
-            from amsnet_cli.cli.mosaic_denoiser import MosaicDenoiser, mosaic_weights
+            from amsnet_cli.cli.mosaic_denoiser import MosaicDenoiser
             from amsnet_cli.cli.photo_steps import PhotoSteps
             from amsnet_cli.device import choose_device
             from amsnet_cli.inference.denoise import DenoiseOptions
-            from amsnet_cli.inference.denoise_mosaic import MosaicOptions
             from amsnet_cli.photos.formats.raw import RawOptions
             from amsnet_cli.report.html import write_report
             from amsnet_cli.report.settings import settings_section
 
         where = choose_device(device)
-        before_development = raw == "mosaic"
-        if before_development or any(job.target.suffix.lower() == ".dng" for job in plan.jobs):
-            _check_mosaic_options(
-                luma=luma, chroma=chroma, detail=detail, crop=crop, tile=tile, max_memory=max_memory
-            )
-        own = mosaic_weights(weights)
-        models = ModelChooser(None if own else weights)
+        denoising = DenoiseOptions(
+            n_masks=masks, stride=pd_stride, repeats=repeats, refine=refine,
+            strength=strength, luma=luma, chroma=chroma, detail=detail,
+            keep_hot_pixels=keep_hot_pixels,
+            tile=tile or 0, max_memory=max_memory, crop=crop, seed=seed,
+        )  # fmt: skip
+        raw_options = RawOptions(development=develop, highlights=highlights)
+        mosaics = MosaicDenoiser(weights, denoising, raw_options, device=where)
+        models = ModelChooser(mosaics.for_developed)
         steps = PhotoSteps(
-            models=models,
-            options=DenoiseOptions(
-                n_masks=masks, stride=pd_stride, repeats=repeats, refine=refine,
-                strength=strength, luma=luma, chroma=chroma, detail=detail,
-                keep_hot_pixels=keep_hot_pixels,
-                tile=tile or 0, max_memory=max_memory, crop=crop, seed=seed,
-            ),
-            device=where,
-            raw=RawOptions(
-                development="auto" if raw == "mosaic" else raw, highlights=highlights
-            ),
-            mosaics=MosaicDenoiser(
-                own, MosaicOptions(strength=1.0 if strength is None else strength), device=where
-            ),
-            before_development=before_development,
+            models=models, options=denoising, device=where, raw=raw_options,
+            mosaics=mosaics, before_development=raw == "mosaic",
             destination=destination, depth=depth, strip_metadata=strip_metadata,
+            sidecar=sidecar,
             keep_time=keep_time, force=force, report=report is not None,
             measure_noise=as_json or verbose, label=printer.label, quiet=quiet, verbose=verbose,
         )  # fmt: skip
@@ -284,16 +265,6 @@ def _naming(name: str | None, suffix: str | None, file_format: str | None) -> Na
         name = f"{{stem}}{suffix.replace('{', '{{').replace('}', '}}')}{{ext}}"
     file_format = file_format and file_format.lower().removeprefix(".")
     return Naming(template=name or Naming.template, format=file_format)
-
-
-def _check_mosaic_options(**given: object) -> None:
-    """Refuse options that only work on developed photos."""
-    for name, value in given.items():
-        if value:
-            raise UsageError(
-                f"--{name.replace('_', '-')} only works on developed photos",
-                "leave it out, or --raw mosaic, and write another format than DNG",
-            )
 
 
 def _check_report(report: Path, jobs: list[Job], *, force: bool) -> None:

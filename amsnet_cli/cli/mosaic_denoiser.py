@@ -3,63 +3,201 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from amsnet_cli.errors import WeightsError
-from amsnet_cli.inference.denoise_mosaic import MosaicOptions, denoise_mosaic, find_noise
+from amsnet_cli.errors import PhotoError, UsageError, WeightsError
+from amsnet_cli.inference.camera_noise import remembered_gain
+from amsnet_cli.inference.denoise import DenoiseOptions
+from amsnet_cli.inference.denoise_mosaic import (
+    LEAST_SIDE,
+    MosaicOptions,
+    denoise_mosaic,
+)
+from amsnet_cli.inference.mosaic_noise import find_flaws, find_noise
 from amsnet_cli.mosaic_model import MosaicModel, is_for_mosaics, load_mosaic_model
-from amsnet_cli.photos.formats.raw import with_mosaic
-from amsnet_cli.photos.mosaic import MosaicPhoto
+from amsnet_cli.noise.sensor import SensorNoise
+from amsnet_cli.photos.formats.raw import RawOptions, develop, shown_part, with_mosaic
+from amsnet_cli.photos.geometry import cropped, stored_box
+from amsnet_cli.photos.mosaic import Box, MosaicPhoto
+from amsnet_cli.photos.photo import Photo
+from amsnet_cli.postprocess.mosaic_blend import MosaicBlend
 from amsnet_cli.weights.store import AUTO, find_weights
 
 WEIGHTS = "raw"
 """Name of the weights for mosaics."""
+MARGIN = 16
+"""Photosites around a region that are denoised as well, as its development depends on them."""
+BYTES_TO_WRITE = {"dng": 12, "developed": 64}
+"""Bytes of RAM a photosite that are needed once a mosaic is denoised: to write it as DNG, or to
+develop it, with what LibRaw takes in its own process; measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoisedMosaic:
+    """A mosaic after denoising.
+
+    Attributes:
+        photo: the mosaic.
+        weights: name of the model.
+        reason: how its noise is known, or why it was left as it is.
+        laws: of its noise; none where nobody asked.
+        hot_pixels: photosites that were taken for defects and mended.
+        region: that was denoised; None for all.
+    """
+
+    photo: MosaicPhoto
+    weights: str
+    reason: str
+    laws: tuple[SensorNoise, ...] = ()
+    hot_pixels: int = 0
+    region: Box | None = None
 
 
 class MosaicDenoiser:
     """Denoises mosaics.
 
     Args:
-        weights: a model file for mosaics; None for the weights named `WEIGHTS`.
-        options: see `MosaicOptions`.
+        weights: as asked for; `WEIGHTS` for None and auto.
+        options: see `DenoiseOptions`; those of the post-processing have no meaning here.
+        raw: how mosaics are developed.
         device: where to compute.
+
+    Raises:
+        WeightsError: there are no such weights, or they are damaged.
     """
 
     def __init__(
-        self, weights: Path | None, options: MosaicOptions, *, device: torch.device
+        self,
+        weights: str | None,
+        options: DenoiseOptions,
+        raw: RawOptions,
+        *,
+        device: torch.device,
     ) -> None:
-        self._weights, self._options, self._device = weights, options, device
+        self._weights, self._options, self._raw, self._device = weights, options, raw, device
+        self._named = None if weights in (None, AUTO) else find_weights(weights)
+        self._for_mosaics = self._named is None or is_for_mosaics(self._named)
         self._model: MosaicModel | None = None
 
+    @property
+    def for_developed(self) -> str | None:
+        """The weights for developed photos as asked for; None where those are for mosaics."""
+        return self._weights if self._named is None or not self._for_mosaics else None
+
+    def check(self, source: Path) -> None:
+        """Refuse options that do not suit a photo that is denoised before it is developed.
+
+        Raises:
+            WeightsError: the weights are for developed photos.
+            UsageError: masks are asked for.
+        """
+        if not self._for_mosaics:
+            raise WeightsError(
+                f"{source}: RAW, and the weights {self._weights} are for developed photos",
+                "leave out -w, or denoise it after development with --raw developed",
+            )
+        o = self._options
+        if any(v is not None for v in (o.n_masks, o.stride, o.repeats, o.refine)):
+            raise UsageError(
+                "--masks, --pd-stride, --repeats and --refine do not work on the mosaic of a RAW "
+                "file",
+                "leave them out, or denoise it after development with --raw developed",
+            )
+
     def denoise(
-        self, photo: MosaicPhoto, progress: Callable[[float], None]
-    ) -> tuple[MosaicPhoto, str, str]:
-        """Denoise a photo.
+        self, photo: MosaicPhoto, progress: Callable[[float], None], *, to_dng: bool
+    ) -> DenoisedMosaic:
+        """Denoise a mosaic.
 
         Args:
             photo: not developed.
             progress: called with the fraction done.
-
-        Returns:
-            The photo, the name of the weights, and how its noise is known.
+            to_dng: whether it is to be written as it is, or developed.
 
         Raises:
-            WeightsError: there are no weights for mosaics.
-            PhotoError: see `find_noise`.
+            WeightsError: the weights are missing or damaged.
+            UnknownNoiseError: see `find_noise`.
+            PhotoError: the crop is not within the picture.
+            DeviceError: out of memory, or the memory budget is too small.
         """
         if self._model is None:
-            path = self._weights or find_weights(WEIGHTS)
-            self._model = load_mosaic_model(path, "" if self._weights else WEIGHTS)
-        if self._options.strength == 0:
-            return photo, self._model.name, "strength 0"
-        noise = find_noise(photo.mosaic, self._options)
-        mosaic = denoise_mosaic(
-            photo.mosaic, self._model, noise, self._options,
-            device=self._device, progress=progress,
+            path = self._named or find_weights(WEIGHTS)
+            self._model = load_mosaic_model(path, str(self._weights) if self._named else WEIGHTS)
+        name, values = self._model.name, photo.mosaic.values
+        blend = self._blend()
+        region = self._region(photo) if self._options.crop else None
+        if blend.luma == blend.chroma == 0:
+            return DenoisedMosaic(photo=photo, weights=name, reason="strength 0", region=region)
+        if min(values.shape) < LEAST_SIDE:
+            return DenoisedMosaic(photo=photo, weights=name, reason="too small, left as it is")
+        options = MosaicOptions(
+            blend=blend, region=region, tile=self._options.tile,
+            max_memory=self._options.max_memory,
+            afterwards=BYTES_TO_WRITE["dng" if to_dng else "developed"] * values.size,
         )  # fmt: skip
-        return with_mosaic(photo, mosaic), self._model.name, f"noise by {noise.source}"
+        noise = find_noise(photo.mosaic, camera=remembered_gain(photo))
+        flaws = find_flaws(photo.mosaic, noise)
+        if self._options.keep_hot_pixels:
+            flaws = replace(flaws, defects=np.zeros_like(flaws.defects))
+        mosaic = denoise_mosaic(
+            photo.mosaic, self._model, noise, options,
+            flaws=flaws, device=self._device, progress=progress,
+        )  # fmt: skip
+        return DenoisedMosaic(
+            photo=with_mosaic(photo, mosaic), weights=name, reason=f"noise by {noise.source}",
+            laws=noise.laws, hot_pixels=int(flaws.defects.sum()), region=region,
+        )  # fmt: skip
+
+    def develop(self, source: Path, photo: MosaicPhoto) -> Photo:
+        """Develop a mosaic, and cut out the region that was asked for.
+
+        Args:
+            source: its file, for messages.
+            photo: not developed.
+
+        Raises:
+            PhotoError: it cannot be developed, or its picture has another size than its mosaic.
+        """
+        developed = develop(source, photo.content, photo.mosaic, self._raw)
+        if not self._options.crop:
+            return developed
+        top, bottom, left, right = shown_part(photo)
+        sides = bottom - top, right - left
+        turned = photo.mosaic.orientation >= 5
+        if developed.pixels.shape[:2] != (sides[::-1] if turned else sides):
+            raise PhotoError(
+                f"{source}: its picture has another shape than its mosaic, which cannot be cropped",
+                "leave out --crop, or use --raw developed",
+            )
+        return cropped(developed, stored_box(developed, self._options.crop))
+
+    def _blend(self) -> MosaicBlend:
+        o = self._options
+        strength = 1.0 if o.strength is None else o.strength
+        return MosaicBlend(
+            luma=strength if o.luma is None else o.luma,
+            chroma=strength if o.chroma is None else o.chroma,
+            detail=o.detail,
+        )
+
+    def _region(self, photo: MosaicPhoto) -> Box:
+        """Find the cropped region in the active area, with a margin."""
+        assert self._options.crop
+        first, last, left, right = shown_part(photo)
+        shown = replace(
+            photo, pixels=photo.pixels[first:last, left:right],
+            orientation=photo.mosaic.orientation,
+        )  # fmt: skip
+        box = stored_box(shown, self._options.crop)
+        height, width = photo.mosaic.values.shape
+        return (
+            max(0, first + box[0] - MARGIN), min(height, first + box[1] + MARGIN),
+            max(0, left + box[2] - MARGIN), min(width, left + box[3] + MARGIN),
+        )  # fmt: skip
 
     def refuse_developed(self, source: Path) -> None:
         """Raise an error if weights for mosaics were asked for, and a photo is none.
@@ -67,20 +205,9 @@ class MosaicDenoiser:
         Raises:
             WeightsError: they were.
         """
-        if self._weights:
+        if self._named and self._for_mosaics:
             raise WeightsError(
-                f"{source}: developed, and {self._weights.stem} is for mosaics of RAW files",
-                "leave out -w, or give --raw mosaic for RAW files",
+                f"{source}: the weights {self._weights} are for mosaics of RAW files, and this is "
+                "a developed photo",
+                "leave out -w",
             )
-
-
-def mosaic_weights(weights: str | None) -> Path | None:
-    """Return the file of weights that are for mosaics; None for others, and for automatic ones.
-
-    Raises:
-        WeightsError: there are no such weights, or they are damaged.
-    """
-    if weights in (None, AUTO):
-        return None
-    path = find_weights(weights)
-    return path if is_for_mosaics(path) else None

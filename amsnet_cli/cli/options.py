@@ -159,3 +159,30 @@ Jobs = Annotated[
         "--max-memory)",
     ),
 ]  # fmt: skip
+RawStage = Annotated[
+    Literal["mosaic", "developed"],
+    typer.Option(
+        "--raw",
+        help="RAW files: denoise what the sensor recorded, the mosaic, and develop it then; or the "
+        "developed photo. What holds no mosaic is denoised developed.",
+    ),
+]
+Development = Annotated[
+    Literal["auto", "camera", "linear"],
+    typer.Option(
+        "--develop",
+        help="RAW files: camera uses the camera's white balance; auto estimates one where the file "
+        "has none; linear keeps linear light, for further editing.",
+    ),
+]
+Highlights = Annotated[
+    Literal["clip", "blend", "rebuild"],
+    typer.Option(help="RAW files: clip overexposed highlights to white, blend or rebuild them."),
+]
+Sidecar = Annotated[
+    bool,
+    typer.Option(
+        "--sidecar",
+        help="Copy XMP sidecars beside the results, where they suit: RAW to DNG, photo to photo.",
+    ),
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -10,17 +11,23 @@ import torch
 from torch import Tensor
 
 from amsnet_cli.core.networks.mosaic import denoise_stabilised
-from amsnet_cli.device import fast_precision
-from amsnet_cli.errors import PhotoError
-from amsnet_cli.inference.tiles import Tile, plan_tiles, run_in_bands
+from amsnet_cli.inference.memory import memory_errors, release_memory, reuse_memory
+from amsnet_cli.inference.mosaic_noise import Flaws, SensorNoiseFound, find_flaws
+from amsnet_cli.inference.run import in_fastest_precision
+from amsnet_cli.inference.tile_size import TileNeeds, TileRunner
+from amsnet_cli.inference.tiles import Tile
 from amsnet_cli.mosaic_model import MosaicModel
-from amsnet_cli.noise.sensor import SensorNoise
-from amsnet_cli.noise.sensor_estimate import estimate_sensor_noise
-from amsnet_cli.photos.geometry import window_starts
-from amsnet_cli.photos.mosaic import Mosaic
+from amsnet_cli.photos.mosaic import Box, Mosaic
+from amsnet_cli.postprocess.mosaic_blend import MosaicBlend, kept_noise, likely_detail
 
 LEAST_SIDE = 32
 """Photosites to the side of the smallest mosaic that is denoised."""
+
+_LARGE = 1 << 20
+"""Photosites from which freed memory is worth the time to return it to the system."""
+
+FULL = MosaicBlend()
+"""All that the network removes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,49 +35,22 @@ class MosaicOptions:
     """How a mosaic is denoised.
 
     Attributes:
-        strength: how much, 0 to 1: 0 keeps the mosaic bit for bit, 1 is the network's output.
-        tile: longest side of the parts that are denoised at once, in photosites.
-        overlap: photosites by which parts overlap at least.
-        windows: windows to a side of the mosaic in which its noise is measured.
-        window: side of such a window, in photosites; a multiple of 6 and of the blocks measured.
+        blend: how much; all of it is the network's output, nothing keeps the mosaic bit for bit.
+        region: the only part that is denoised: top, bottom, left, right, in photosites of the
+            active area; None for all.
+        tile: longest side of the parts that are denoised at once, in photosites; 0 chooses by the
+            free memory.
+        max_memory: memory budget of this process on the device, in bytes; None for no limit.
+        afterwards: bytes of RAM that the caller needs once the mosaic is denoised.
+        overlap: photosites by which parts overlap, unless the network's reach is less.
     """
 
-    strength: float = 1.0
-    tile: int = 1024
+    blend: MosaicBlend = FULL
+    region: Box | None = None
+    tile: int = 0
+    max_memory: int | None = None
+    afterwards: int = 0
     overlap: int = 64
-    windows: int = 4
-    window: int = 480
-
-
-@dataclass(frozen=True, kw_only=True)
-class SensorNoiseFound:
-    """The noise of a mosaic, and how it is known.
-
-    Attributes:
-        laws: one for all colours, or for red, green and blue.
-        source: "NoiseProfile" of the file, or "estimate" from the mosaic.
-    """
-
-    laws: tuple[SensorNoise, ...]
-    source: str
-
-
-def find_noise(mosaic: Mosaic, options: MosaicOptions = MosaicOptions()) -> SensorNoiseFound:
-    """Return the noise that the file states, else an estimate from the mosaic.
-
-    Raises:
-        PhotoError: too little of the picture is free of clipping.
-    """
-    if mosaic.noise_profile:
-        # A law without a slope has no stabilising transform: give it a small one.
-        laws = [SensorNoise(a=max(s, o / 100), b=o) for s, o in mosaic.noise_profile]
-        return SensorNoiseFound(laws=tuple(laws), source="NoiseProfile")
-    light, planes = torch.from_numpy(mosaic.light()), torch.from_numpy(mosaic.planes())
-    parts = [_sampled(plane, options) for plane in (light[None], planes)]
-    found = estimate_sensor_noise(parts[0][0], parts[1], iso=mosaic.iso)
-    if found is None:
-        raise PhotoError("too little of the picture is neither black nor white to see its noise")
-    return SensorNoiseFound(laws=(found,), source="estimate")
 
 
 def denoise_mosaic(
@@ -79,82 +59,102 @@ def denoise_mosaic(
     noise: SensorNoiseFound,
     options: MosaicOptions = MosaicOptions(),
     *,
+    flaws: Flaws | None = None,
     device: torch.device,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Mosaic:
     """Denoise a mosaic whose noise is known.
 
-    Photosites at which the sensor clips keep their values, so that highlights stay white.
+    Noise of rows and columns is subtracted first, and defects are replaced by what is around them.
+    Other photosites at which the sensor clips keep their values, so that highlights stay white. The
+    mosaic is only held as it is stored; in float32 there is one row of tiles at a time.
 
     Args:
-        mosaic: of any size.
+        mosaic: of any size; one smaller than `LEAST_SIDE` is returned as it is.
         model: for mosaics.
         noise: as from `find_noise`.
         options: see `MosaicOptions`.
+        flaws: as from `find_flaws`; None to look for them.
         device: where to compute.
         progress: called with the fraction done.
 
     Returns:
         The mosaic with other values, and the NoiseProfile that is left: none at full strength.
+
+    Raises:
+        WeightsError: the network gives NaN.
+        DeviceError: out of memory, or the memory budget is too small for any tile.
     """
-    values = mosaic.values
-    if options.strength == 0 or min(values.shape) < LEAST_SIDE:
+    values, blend = mosaic.values, options.blend
+    if blend.luma == blend.chroma == 0 or min(values.shape) < LEAST_SIDE:
         return mosaic
-    height, width = values.shape
-    planes = mosaic.planes()
-    light = mosaic.light()
+    if options.max_memory is None:
+        reuse_memory()
+    flaws = flaws or find_flaws(mosaic, noise)
     network = model.network.to(device)
-    align = network.multiple * 3  # of the six photosites of X-Trans, too
-    tiles = plan_tiles((height, width), options.tile, options.overlap, align)
-    done = 0
+    top, bottom, left, right = options.region or (0, values.shape[0], 0, values.shape[1])
+    region = Tile(top=top, bottom=bottom, left=left, right=right)
+    removed_power, left_power = 0.0, 0.0
 
     def denoised(tile: Tile) -> Tensor:
-        nonlocal done
-        y = torch.from_numpy(light)[None, None]
-        noisy = tile.of(y).to(device)
-        colours = tile.of(torch.from_numpy(planes)[None]).to(device)
-        law = _law_of(noise, colours)
-        hidden = torch.zeros_like(noisy, dtype=torch.bool)
-        sigma = law.sigma.to(noisy).reshape(1, 1, 1, 1) if law.sigma.dim() == 0 else law.sigma
-        with torch.no_grad(), fast_precision(device, network.runs_in_bfloat16):
-            stabilised = denoise_stabilised(network, law.stabilise(noisy), sigma, colours, hidden)
-        done += 1
-        progress(done / len(tiles))
-        return law.unstabilise(stabilised).float()
+        """Return the light of a tile, (1, 1, h, w)."""
+        nonlocal removed_power, left_power
+        part = tile.top, tile.bottom, tile.left, tile.right
+        stored = mosaic.light(part)
+        light, seen, hidden = (
+            torch.from_numpy(x)[None, None].to(device)
+            for x in (
+                stored,
+                flaws.without_lines(stored, part),
+                flaws.defects[tile.top : tile.bottom, tile.left : tile.right],
+            )
+        )
+        colours = torch.from_numpy(mosaic.planes(part))[None].to(device)
+        law = noise.at(colours)
+        sigma = law.sigma.to(light).reshape(1, 1, 1, 1) if law.sigma.dim() == 0 else law.sigma
+        y = law.stabilise(seen)
+        cleaned = denoise_stabilised(network, y, sigma, colours, hidden)
+        clean = law.unstabilise(cleaned).float()
+        if blend == FULL:
+            return clean
+        removed = light - clean
+        gains = 1 / torch.tensor(mosaic.neutral or (1.0, 1.0, 1.0))
+        stays = kept_noise(removed, colours, gains, blend)
+        removed_power += float(removed.double().square().sum())
+        left_power += float(stays.double().square().sum())
+        if blend.detail:
+            share = blend.detail * likely_detail((y - cleaned) / sigma, blend)
+            stays = stays + share * (removed - stays)
+        return clean + stays
 
-    result = light.copy()
-    for top, band in run_in_bands(denoised, tiles):
-        part = result[top : top + band.shape[2]]
-        part += options.strength * (band[0, 0].numpy() - part)
-    changed = mosaic.with_light(result)
-    clipped = values >= mosaic.saturation
-    kept = mosaic.with_values(np.where(clipped, values, changed.values))
-    left = (1 - options.strength) ** 2
-    profile = tuple((left * s, left * o) for s, o in mosaic.noise_profile) if left else ()
-    return replace(kept, noise_profile=profile)
-
-
-def _law_of(noise: SensorNoiseFound, colours: Tensor) -> SensorNoise:
-    """Return one law, or one for each photosite of a (1, 3, H, W) tile."""
-    if len(noise.laws) == 1:
-        return noise.laws[0]
-    a, b = (
-        sum(float(value) * colours[:, c : c + 1] for c, value in enumerate(values))
-        for values in zip(*((law.a, law.b) for law in noise.laws), strict=True)
-    )
-    assert isinstance(a, Tensor) and isinstance(b, Tensor)
-    return SensorNoise(a=a, b=b)
-
-
-def _sampled(planes: Tensor, options: MosaicOptions) -> Tensor:
-    """Put windows of (C, H, W) side by side, in the same phase of the mosaic."""
-    size = options.window
-    if min(planes.shape[1:]) < options.windows * size:
-        return planes
-    rows, columns = (
-        [start // 12 * 12 for start in window_starts(length, size, options.windows)]
-        for length in planes.shape[1:]
-    )
-    return torch.cat(
-        [torch.cat([planes[:, y : y + size, x : x + size] for x in columns], 2) for y in rows], 1
-    )
+    # Bayer mosaics are aligned to two photosites, X-Trans to six.
+    align = math.lcm(network.multiple, *mosaic.colours.shape)
+    overlap = -(-min(options.overlap, network.reach) // align) * align
+    runner = TileRunner(
+        network, "mosaic", values.shape, region, TileNeeds(align=align, overlap=overlap),
+        device=device, rounds=1, progress=progress,
+    )  # fmt: skip
+    with memory_errors(device):
+        compute = in_fastest_precision(
+            denoised, model.name, device, allowed=network.runs_in_bfloat16
+        )
+        runner.plan(
+            compute, options.tile,
+            max_memory=options.max_memory, reserve=mosaic.frame.nbytes,
+            afterwards=options.afterwards,
+        )  # fmt: skip
+        removed_power = left_power = 0.0  # without the probe's
+        frame = mosaic.frame.copy()
+        result = replace(mosaic, frame=frame)
+        for start, band in runner.bands(compute):
+            rows = top + start, top + start + band.shape[2], left, right
+            area = np.s_[rows[0] : rows[1], left:right]
+            before = values[area]
+            clipped = (before >= mosaic.saturation) & ~flaws.defects[area]
+            after = mosaic.stored(band[0, 0].numpy(), rows)
+            result.values[area] = np.where(clipped, before, after)
+    if values.size > _LARGE:
+        release_memory(torch.device("cpu"))
+    share = left_power / removed_power if removed_power else 0.0
+    profile = tuple((share * s, share * o) for s, o in mosaic.noise_profile) if share else ()
+    return replace(result, noise_profile=profile)

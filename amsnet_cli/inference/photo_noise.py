@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
 
 from amsnet_cli.noise.level import noise_level
+from amsnet_cli.noise.model import LEVELS
 from amsnet_cli.noise.whiteness import WHITENESS_BLOCK, is_white
 from amsnet_cli.photos.geometry import window_starts
 from amsnet_cli.photos.photo import Photo
@@ -18,6 +20,12 @@ MAX_WINDOWS = 8
 """Windows along each side of a large photo."""
 LEVEL_QUANTILE = 0.25
 """Quantile of the windows' levels that is the photo's: some windows may be full of texture."""
+SMALL_WINDOW = 64
+"""Side in pixels of the windows that the level by brightness is measured in."""
+MAX_SMALL_WINDOWS = 24
+"""Small windows along each side of a large photo."""
+FEWEST_WINDOWS = 3
+"""Small windows of a brightness without which nothing is said of it."""
 WHITENESS_PIXELS = 1 << 17
 """About how many pixels are used to detect white noise."""
 
@@ -44,6 +52,41 @@ def photo_noise_level(photo: Photo, scale: Photo | None = None) -> float:
             window = codec.decode(photo.pixels[top : top + WINDOW, left : left + WINDOW])
             levels.append(noise_level(torch.from_numpy(window).permute(2, 0, 1)).mean())
     return 255 * float(torch.stack(levels).nanquantile(LEVEL_QUANTILE))
+
+
+def noise_by_brightness(photo: Photo) -> list[tuple[float, float]]:
+    """Estimate the noise of a photo at different brightnesses.
+
+    It is measured in small windows, evenly spread. Of those about as bright, the lower quartile is
+    returned, as texture only adds.
+
+    Args:
+        photo: any depth, grey or RGB; measured as stored.
+
+    Returns:
+        Brightness in [0, 1] and standard deviation on a scale of 255, from dark to bright, where
+        there are windows enough.
+    """
+    codec = PixelCodec.of(replace(photo, icc=None))
+    height, width = photo.pixels.shape[:2]
+    found = []
+    for top in window_starts(height, SMALL_WINDOW, MAX_SMALL_WINDOWS):
+        for left in window_starts(width, SMALL_WINDOW, MAX_SMALL_WINDOWS):
+            window = codec.decode(
+                photo.pixels[top : top + SMALL_WINDOW, left : left + SMALL_WINDOW]
+            )
+            level = float(noise_level(torch.from_numpy(window).permute(2, 0, 1)).mean())
+            found.append((float(window.mean()), 255 * level))
+    measured = torch.tensor([pair for pair in found if math.isfinite(pair[1])])
+    if not len(measured):
+        return []
+    nearest = (measured[:, 0] * (LEVELS - 1)).round().clamp(0, LEVELS - 1)
+    groups = [measured[nearest == i] for i in range(LEVELS)]
+    return [
+        (float(group[:, 0].mean()), float(group[:, 1].quantile(LEVEL_QUANTILE)))
+        for group in groups
+        if len(group) >= FEWEST_WINDOWS
+    ]
 
 
 def has_white_noise(photo: Photo) -> bool:

@@ -109,7 +109,9 @@ def run_network(
     reserve = memory.reserve
     if rounds:
         reserve += _REFINEMENT_COPIES * 3 * 4 * math.prod(tiles.around.size)
-    first_pass = _in_fastest_precision(denoised, model, device)
+    first_pass = in_fastest_precision(
+        denoised, model.name, device, allowed=model.network.network.runs_in_bfloat16
+    )
     tiles.plan(
         first_pass, memory.tile,
         max_memory=memory.max_memory, reserve=reserve, afterwards=memory.afterwards,
@@ -129,7 +131,11 @@ def run_network(
             x = here.of(mixed).to(device)
             return multi_mask_pass(network, x, here.of(mask).to(device), inference.n_masks)
 
-        refined += tiles.whole(_in_fastest_precision(again, model, device))
+        refined += tiles.whole(
+            in_fastest_precision(
+                again, model.name, device, allowed=model.network.network.runs_in_bfloat16
+            )
+        )
     inner = wanted.relative_to(around)
     yield 0, inner.of(refined / rounds)
 
@@ -142,9 +148,17 @@ def _tile_needs(model: Model, inference: Inference) -> TileNeeds:
     return TileNeeds(align=align, overlap=-(-overlap // align) * align)
 
 
-def _in_fastest_precision(compute: Compute, model: Model, device: torch.device) -> Compute:
-    """Compute a tile in bfloat16 where that is faster, and again in float32 if it gives NaN."""
-    allowed = model.network.network.runs_in_bfloat16
+def in_fastest_precision(
+    compute: Compute, name: str, device: torch.device, *, allowed: bool
+) -> Compute:
+    """Compute a tile in bfloat16 where that is faster, and again in float32 if it gives NaN.
+
+    Args:
+        compute: returns the result of a tile.
+        name: of the model, for messages.
+        device: where it computes.
+        allowed: whether bfloat16 may be used.
+    """
 
     def computed(part: Tile) -> Tensor:
         with torch.no_grad(), fast_precision(device, allowed) as fast:
@@ -154,7 +168,7 @@ def _in_fastest_precision(compute: Compute, model: Model, device: torch.device) 
                 result = compute(part)  # in float32
         if not result.isfinite().all():
             raise WeightsError(
-                f"model {model.name} gives NaN for this photo", "use other weights with -w"
+                f"model {name} gives NaN for this photo", "use other weights with -w"
             )
         return result
 

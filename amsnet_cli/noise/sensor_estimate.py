@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from amsnet_cli.noise.colour_pattern import pattern_period
 from amsnet_cli.noise.sensor import SensorNoise
 
 _WINDOWS = (1, 2, 3)
@@ -33,10 +34,13 @@ _ENOUGH = 9
 class EstimateConfig:
     """Numbers that the estimate rests on.
 
-    The priors of sensors (gain by ISO, read noise) are assumptions about cameras with large
-    sensors, not measurements. The other numbers were chosen on simulated mosaics of clean photos,
-    for the least loss of a network that is told the estimate: twice the noise costs it four times
-    what half the noise costs.
+    The gain by ISO is that of 6 micrometres by `gain_by_pitch`: full frame with 24 megapixels.
+    Photosites of 3.8 to 8.4, of full frame, have 2.5 to .5 times as much, and those of 2.4, of one
+    inch, 6 times, which is why a larger gain becomes rare only slowly. Read noise of one to five
+    photons is what data sheets of sensors state. The other numbers were chosen on simulated mosaics
+    of Kodak's pictures (Bayer, X-Trans, monochrome), for the least loss of a network that is told
+    the estimate, none being worse than noisy: twice the noise costs it four times what half the
+    noise costs.
 
     Attributes:
         block: photosites to the side of a block, about.
@@ -56,7 +60,11 @@ class EstimateConfig:
         texture_spread: standard deviation of its logarithm.
         texture_weight: blocks that this prior of texture counts for.
         weight: what each block counts, as blocks of one picture are correlated.
-        quantile: of the posterior of a: below 1/2 is cautious.
+        quantile: of the posterior of a that is taken where noise is strong, and where it is faint:
+            below 1/2 is cautious. Denoising faint noise gains little, and texture taken for noise
+            costs much. In between the quantile is linear in the logarithm of a.
+        strong: a from which noise is strong.
+        faint: a below which it is faint.
     """
 
     block: int = 16
@@ -67,7 +75,7 @@ class EstimateConfig:
     fewest_blocks: int = 30
     gain_per_iso: float = 1.8e-7
     gain_spread: float = 0.5
-    gain_tail: float = 1.5
+    gain_tail: float = 1.0
     usual_iso: float = 800.0
     iso_spread: float = 1.7
     dark_ratio: float = 5.0
@@ -76,7 +84,37 @@ class EstimateConfig:
     texture_spread: float = 1.5
     texture_weight: float = 10.0
     weight: float = 0.02
-    quantile: float = 0.2
+    quantile: tuple[float, float] = (0.2, 0.02)
+    strong: float = 1e-3
+    faint: float = 2e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class GainPrior:
+    """What is known of a before a mosaic is looked at: a log-normal distribution.
+
+    Attributes:
+        median: of a, > 0.
+        spread: standard deviation of its logarithm.
+    """
+
+    median: float
+    spread: float
+
+
+def gain_by_pitch(iso: float, pitch: float) -> GainPrior:
+    """Return what photosites of a size tell of a.
+
+    ISO 12232 has saturation at 78 / ISO lux seconds. A lux second of green light is 4100 photons to
+    a square micrometre (555 nm, 683 lm/W), of which filters and silicon leave about a half. So
+    white is 1.6e5 pitch^2 / ISO electrons, and a is the inverse. Cameras stray from it by the
+    headroom that they keep above white, their filters and their quantum efficiency.
+
+    Args:
+        iso: what the camera was set to.
+        pitch: from photosite to photosite, in micrometres.
+    """
+    return GainPrior(median=iso / (1.6e5 * pitch**2), spread=0.35)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +137,8 @@ def estimate_sensor_noise(
     colours: Tensor,
     *,
     iso: float | None = None,
+    gain: GainPrior | None = None,
+    dark: float | None = None,
     config: EstimateConfig = EstimateConfig(),
 ) -> SensorNoise | None:
     """Estimate a and b.
@@ -108,6 +148,8 @@ def estimate_sensor_noise(
         colours: (3, H, W): 1 where a photosite records red, green, blue, else 0.
         iso: what the camera was set to, if the file says: it tells noise from fine texture where
             the picture cannot.
+        gain: what else is known of a, in place of what is usual at that ISO.
+        dark: b, where it is known.
         config: numbers that the estimate rests on.
 
     Returns:
@@ -119,14 +161,14 @@ def estimate_sensor_noise(
     blocks = block_variances(mosaic, colours, config)
     if len(blocks.light) < config.fewest_blocks:
         return None
-    return most_likely_noise(blocks, iso, config)
+    return most_likely_noise(blocks, iso, config, gain=gain, dark=dark)
 
 
 def block_variances(
     mosaic: Tensor, colours: Tensor, config: EstimateConfig = EstimateConfig()
 ) -> BlockVariances:
     """Measure the variance of residuals in the blocks of a mosaic, shaped as above."""
-    period = _period(colours)
+    period = pattern_period(colours)
     side = period * round(config.block / period)
     freedom = _freedom(colours, period, side)
     least = float(mosaic.min())
@@ -141,7 +183,12 @@ def block_variances(
 
 
 def most_likely_noise(
-    blocks: BlockVariances, iso: float | None, config: EstimateConfig = EstimateConfig()
+    blocks: BlockVariances,
+    iso: float | None,
+    config: EstimateConfig = EstimateConfig(),
+    *,
+    gain: GainPrior | None = None,
+    dark: float | None = None,
 ) -> SensorNoise:
     """Rate a grid of (a, b) by the variances found in blocks, and take a cautious one.
 
@@ -149,7 +196,9 @@ def most_likely_noise(
     maximisation, under a Dirichlet prior.
     """
     a = torch.logspace(-6.2, -0.7, 67, dtype=torch.float64)
-    ratio = torch.logspace(-0.6, 2.2, 5, dtype=torch.float64)
+    darks = a[:, None].square() * torch.logspace(-0.6, 2.2, 5, dtype=torch.float64)  # (A, R)
+    if dark is not None:
+        darks = torch.full((len(a), 1), dark, dtype=torch.float64)
     texture = torch.cat([torch.zeros(1), torch.logspace(-3.4, -0.6, 15)]).double()  # (K,)
     prior = _log_normal(texture[1:], config.texture, config.texture_spread).exp()
     prior = torch.cat([prior[:1], prior])  # No texture is as rare as the faintest.
@@ -159,10 +208,10 @@ def most_likely_noise(
     found, freedom = blocks.variance[:, None], blocks.freedom[:, None]
     # In the stabilised scale, texture is as strong in the light as in the dark.
     from_texture = 4 * (light + 1e-4) * texture.square()  # (N, K)
-    rating = torch.empty(len(a), len(ratio), dtype=torch.float64)
-    for i, gain in enumerate(a):
-        for j, dark in enumerate(ratio * gain.square()):
-            share = freedom * found / (2 * (gain * light + dark + from_texture))
+    rating = torch.empty_like(darks)
+    for i, slope in enumerate(a):
+        for j, level in enumerate(darks[i]):
+            share = freedom * found / (2 * (slope * light + level + from_texture))
             logs = freedom / 2 * share.log() - share - torch.lgamma(freedom / 2)  # (N, K)
             top = logs.amax(1, keepdim=True)
             likelihood = (logs - top).exp()
@@ -174,15 +223,21 @@ def most_likely_noise(
                 mixture = mixture / mixture.sum()
             total = ((likelihood @ mixture).log() + top[:, 0]).sum()
             rating[i, j] = config.weight * total + prior @ mixture.log()
+    ratio = darks / a[:, None].square()
     rating += _log_normal(ratio, config.dark_ratio, config.dark_spread)
-    rating += _gain_prior(a, iso, config)[:, None]
+    prior_of_a = _log_normal(a, gain.median, gain.spread) if gain else _gain_prior(a, iso, config)
+    rating += prior_of_a[:, None]
     posterior = (rating - rating.max()).exp()
     cumulative = posterior.sum(1).cumsum(0) / posterior.sum()
-    index = int((cumulative < config.quantile).sum())
-    log_ratio = posterior[index] @ ratio.log() / posterior[index].sum()
-    share = (cumulative[index] - config.quantile) / (posterior[index].sum() / posterior.sum())
+    low, high = math.log(config.faint), math.log(config.strong)
+    strength = ((a.log() - low) / (high - low)).clamp(0, 1)
+    usual, cautious = config.quantile
+    wanted = cautious + (usual - cautious) * strength
+    index = int((cumulative >= wanted).int().argmax())
+    log_ratio = posterior[index] @ ratio[index].log() / posterior[index].sum()
+    share = (cumulative[index] - wanted[index]) / (posterior[index].sum() / posterior.sum())
     best = float(a[index] * (a[1] / a[0]) ** (0.5 - share))
-    return SensorNoise(a=best, b=math.exp(log_ratio) * best**2)
+    return SensorNoise(a=best, b=math.exp(log_ratio) * best**2 if dark is None else dark)
 
 
 def _gain_prior(a: Tensor, iso: float | None, config: EstimateConfig) -> Tensor:
@@ -232,15 +287,6 @@ def _measure(
 
 def _log_normal(x: Tensor, median: float, spread: float) -> Tensor:
     return -0.5 * ((x / median).log() / spread) ** 2
-
-
-def _period(colours: Tensor) -> int:
-    """Smallest side of a tile of which the colours are made, of those that sensors have."""
-    for period in (1, 2, 6):
-        same_down = torch.equal(colours[:, period:], colours[:, :-period])
-        if same_down and torch.equal(colours[..., period:], colours[..., :-period]):
-            return period
-    raise ValueError("the colours of this mosaic do not repeat every one, two or six photosites")
 
 
 def _residuals(mosaic: Tensor, colours: Tensor, period: int) -> Tensor:

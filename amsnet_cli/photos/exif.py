@@ -6,6 +6,7 @@ the block that only their camera's maker knows.
 
 from __future__ import annotations
 
+import math
 import struct
 
 from amsnet_cli.photos import ifd, ifd_edit
@@ -20,6 +21,12 @@ LONGEST = 65527
 """Bytes of a block that fit into a segment of a JPEG file."""
 _SENSITIVITIES = (0x8827, 0x8832, 0x8833, 0x8831)
 """Photographic sensitivity, and the 32-bit tags for values beyond its 16 bits (EXIF 2.3)."""
+_FOCAL_LENGTH, _EQUIVALENT_FOCAL_LENGTH = 0x920A, 0xA405
+_RESOLUTION, _RESOLUTION_UNIT = 0xA20E, 0xA210
+"""Photosites to a unit of the focal plane."""
+_MICROMETRES = {2: 25400.0, 3: 10000.0, 4: 1000.0, 5: 1.0}
+"""In an inch, a centimetre, a millimetre, a micrometre."""
+_RATIONAL = 5
 _UNKNOWN_SPEED = 0xFFFF
 _NO_SPEED = 0xFFFFFFFF
 """The first number that EXIF cannot hold."""
@@ -114,6 +121,38 @@ def camera_of(exif: bytes | None) -> tuple[str | None, int | None]:
     return model or None, next((iso for iso in speeds if _is_speed(iso)), None)
 
 
+def pitch_of(exif: bytes | None, shape: tuple[int, ...]) -> float | None:
+    """Return the distance between photosites in micrometres.
+
+    It is told by FocalPlaneXResolution, else by the focal length and its equivalent for the
+    diagonal of a film frame, 43.27 mm.
+
+    Args:
+        exif: an EXIF block, or None.
+        shape: height and width of the sensor's picture, in photosites.
+
+    Returns:
+        None if it is not told, or the sensor would be less than 3 or more than 80 mm wide.
+    """
+    try:
+        tree = ifd.read_tree(exif or b"")
+        order = ifd.byte_order(exif or b"")
+    except MalformedError:
+        return None
+    below = tree.get(ifd.EXIF_IFD)
+    if not isinstance(below, dict):
+        return None
+    resolution, focal = (_fraction(below.get(tag), order) for tag in (_RESOLUTION, _FOCAL_LENGTH))
+    unit = _MICROMETRES.get(ifd.first_number(below.get(_RESOLUTION_UNIT), order, 2))
+    equivalent = ifd.first_number(below.get(_EQUIVALENT_FOCAL_LENGTH), order, 0)
+    pitches = []
+    if resolution and unit:
+        pitches.append(unit / resolution)
+    if focal and equivalent:
+        pitches.append(43270 * focal / equivalent / math.hypot(*shape[:2]))
+    return next((pitch for pitch in pitches if 3e3 <= pitch * shape[1] <= 8e4), None)
+
+
 def maker_and_model(exif: bytes | None) -> tuple[str, str]:
     """Return the maker and the model of a camera as the block has them; empty if missing."""
     try:
@@ -193,17 +232,21 @@ def with_software(exif: bytes | None, note: str) -> bytes | None:
         The block; a new one where there was none; a damaged one as it is, and so is one that would
         become too long for a JPEG file.
     """
-    before = ""
-    if exif is not None:
-        try:
-            item = ifd.read_tree(exif).get(SOFTWARE)
-        except MalformedError:
-            return exif
-        if isinstance(item, Entry):
-            before = item.value.rstrip(b"\0 ").decode("utf-8", "replace")
+    if exif is not None and not is_sound(exif):
+        return exif
+    before = software_of(exif)
     noted = _with_value(exif, SOFTWARE, f"{before}; {note}" if before else note, needed=True)
     too_long = exif is not None and noted is not None and len(exif) <= LONGEST < len(noted)
     return exif if too_long else noted
+
+
+def software_of(exif: bytes | None) -> str:
+    """Return the software tag; empty if it is missing or damaged."""
+    try:
+        item = ifd.read_tree(exif or b"").get(SOFTWARE)
+    except MalformedError:
+        return ""
+    return item.value.rstrip(b"\0 ").decode("utf-8", "replace") if isinstance(item, Entry) else ""
 
 
 def shortened(exif: bytes) -> bytes | None:
@@ -248,6 +291,14 @@ def _words(item: Entry | Directory | None) -> str:
         return ""
     text = item.value[:_LONGEST_NAME].strip(b"\0 ").partition(b"\0")[0].decode("utf-8", "replace")
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _fraction(item: Entry | Directory | None, order: str) -> float:
+    """Read a fraction; 0 if it is missing, or none."""
+    if not isinstance(item, Entry) or item.type != _RATIONAL or len(item.value) < 8:
+        return 0.0
+    over, under = struct.unpack(f"{order}II", item.value[:8])
+    return over / under if under else 0.0
 
 
 def _is_speed(iso: int) -> bool:

@@ -17,6 +17,13 @@ Box = tuple[int, int, int, int]
 """Rows [top, bottom) and columns [left, right): top, bottom, left, right."""
 
 
+XYZ_TO_SRGB = np.array(
+    [[3.2405, -1.5371, -0.4985], [-0.9693, 1.8760, 0.0416], [0.0556, -0.2040, 1.0572]]
+)
+"""Linear sRGB from XYZ, both for D65 (IEC 61966-2-1). LibRaw takes the colours of a camera that
+nobody has measured for those of sRGB."""
+
+
 class NotAMosaicError(PhotoError):
     """A RAW file that holds no mosaic: linear DNG, sRAW, a Foveon sensor."""
 
@@ -53,6 +60,7 @@ class Mosaic:
         colour_matrices: of the file, else LibRaw's for this camera; none for unknown cameras.
         orientation: the EXIF code, 1 to 8.
         iso: ISO speed.
+        pitch: from photosite to photosite, in micrometres, if the file tells.
         make: the camera's maker.
         model: the camera.
         noise_profile: DNG's NoiseProfile, (S, O) for all colours or for red, green and blue: the
@@ -74,6 +82,7 @@ class Mosaic:
     colour_matrices: tuple[ColourMatrix, ...] = ()
     orientation: int = 1
     iso: int | None = None
+    pitch: float | None = None
     make: str = ""
     model: str = ""
     noise_profile: tuple[tuple[float, float], ...] = ()
@@ -99,26 +108,41 @@ class Mosaic:
         frame[top:bottom, left:right] = values
         return replace(self, frame=frame)
 
-    def light(self) -> NDArray[np.float32]:
-        """Return the active area as (H, W) float32, 0 at black and 1 at white."""
-        black = tiled(self.black.astype(np.float32), self.values.shape)
-        light = self.values.astype(np.float32)
+    def light(self, part: Box | None = None) -> NDArray[np.float32]:
+        """Return the active area or a part of it as (H, W) float32, 0 at black and 1 at white."""
+        top, bottom, left, right = part or self._whole
+        light = self.values[top:bottom, left:right].astype(np.float32)
+        black = _tiled_part(self.black.astype(np.float32), (top, bottom, left, right))
         light -= black
         light /= np.float32(self.white) - black
         return light
 
-    def with_light(self, light: NDArray[np.float32]) -> Mosaic:
-        """Undo `light`: values are rounded, and clipped to what 16 bits hold."""
-        black = tiled(self.black.astype(np.float32), self.values.shape)
-        values = np.rint(light * (np.float32(self.white) - black) + black)
-        return self.with_values(values.clip(0, 65535).astype(np.uint16))
+    def stored(self, light: NDArray[np.float32], part: Box) -> NDArray[np.uint16]:
+        """Undo `light` for a part: values are rounded, and clipped to what 16 bits hold."""
+        black = _tiled_part(self.black.astype(np.float32), part)
+        values = light * (np.float32(self.white) - black)
+        values += black
+        np.rint(values, out=values)
+        return values.clip(0, 65535, out=values).astype(np.uint16)
 
-    def planes(self) -> NDArray[np.float32]:
-        """Return (3, H, W): 1 where a photosite records red, green, blue; all 1 if monochrome."""
+    def with_light(self, light: NDArray[np.float32]) -> Mosaic:
+        """Return a mosaic with other values for the whole active area; see `stored`."""
+        return self.with_values(self.stored(light, self._whole))
+
+    def planes(self, part: Box | None = None) -> NDArray[np.float32]:
+        """Return (3, H, W) of the active area or a part of it.
+
+        1 where a photosite records red, green, blue; all 1 if monochrome.
+        """
         tile = np.stack([np.isin(self.colours, kinds) for kinds in ((0,), (1, 3), (2,))])
         if self.monochrome:
             tile[:] = True
-        return np.stack([tiled(t.astype(np.float32), self.values.shape) for t in tile])
+        return np.stack([_tiled_part(t.astype(np.float32), part or self._whole) for t in tile])
+
+    @property
+    def _whole(self) -> Box:
+        height, width = self.values.shape
+        return 0, height, 0, width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +162,13 @@ def tiled(tile: NDArray[_Number], shape: tuple[int, ...]) -> NDArray[_Number]:
     """Repeat (P, Q) until it fills (H, W)."""
     repeats = [-(-length // part) for length, part in zip(shape, tile.shape, strict=True)]
     return np.tile(tile, repeats)[: shape[0], : shape[1]]
+
+
+def _tiled_part(tile: NDArray[_Number], part: Box) -> NDArray[_Number]:
+    """Repeat (P, Q) over a whole picture, and return a part of that."""
+    top, bottom, left, right = part
+    rolled = np.roll(tile, (-(top % tile.shape[0]), -(left % tile.shape[1])), (0, 1))
+    return tiled(rolled, (bottom - top, right - left))
 
 
 def within(box: Box, area: Box) -> Box:

@@ -37,7 +37,33 @@ def read_photo(path: str | Path, raw: RawOptions = RawOptions()) -> Photo:
             be denoised faithfully (CMYK without a profile, several pages, HDR, ...).
     """
     path = Path(path)
+    return _decoded(path, read_file(path), raw)
+
+
+def read_mosaic_or_photo(path: Path, raw: RawOptions = RawOptions()) -> Photo:
+    """Read a RAW file without developing it, and any other photo as `read_photo` does.
+
+    A RAW file without a mosaic is developed, and its notes say so.
+
+    Raises:
+        PhotoError: see `read_photo`.
+    """
     content = read_file(path)
+    if format_of(path, content) is not RAW:
+        return _decoded(path, content, raw)
+    try:
+        return read_undeveloped(path, content)
+    except NotAMosaicError as error:
+        return after_development(path, _decoded(path, content, raw), error)
+
+
+def after_development(path: Path, photo: Photo, reason: PhotoError) -> Photo:
+    """Note of a developed RAW photo why it is not denoised before."""
+    note = f"denoised after development ({reason.what.removeprefix(f'{path}: ')})"
+    return replace(photo, notes=(*photo.notes, note))
+
+
+def _decoded(path: Path, content: bytes, raw: RawOptions) -> Photo:
     known = format_of(path, content)
     if known is None:
         raise PhotoError(f"{path}: not a picture in a supported format", f"expected {NAMES}")

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from amsnet_cli.core.networks.compact import CompactUNet, CompactUNetConfig
 from amsnet_cli.core.pixel_shuffle import Padding
 
+_NOTHING = 1e-7
+"""Least sum of weights, rounding aside, that a neighbour in reach gives."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MosaicNetworkConfig:
@@ -104,26 +107,42 @@ class MosaicNetwork(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Weighted mean and variance of visible photosites of the same colour, (B, 1, H, W)."""
         values = torch.where(visible.bool(), mosaic, 0)
-        weights = colours * visible
-        moments = torch.cat([weights, weights * values, weights * values.square()], 1)
-        moments = self._smoothed(moments)
-        moments = moments.reshape(-1, 3, 3, *moments.shape[2:])  # (B, 3 moments, 3 colours, H, W)
-        # Where none is in reach, all of that colour count.
-        everywhere = moments.mean((3, 4), keepdim=True)
-        moments = torch.where(moments[:, :1] > 0, moments, everywhere)
-        total, first, second = (moments * colours[:, None]).sum(2, keepdim=True).unbind(1)
+        moments = torch.cat([visible, values, values.square()], 1)  # (B, 3, H, W)
+        sums = torch.cat(
+            [self._summed(m[None], c[None]) for m, c in zip(moments, colours, strict=True)]
+        )
+        none = sums[:, :1] < _NOTHING
+        if none.any():  # Where none is in reach, all of that colour count.
+            everywhere = (moments[:, :, None] * colours[:, None]).mean((3, 4))  # (B, 3, colours)
+            own = torch.einsum("bmc,bchw->bmhw", everywhere, colours)
+            sums = torch.where(none, own, sums)
+        total, first, second = (sums[:, i : i + 1] for i in range(3))
         total = total.clamp_min(1e-12)
         mean = first / total
         return mean, (second / total - mean.square()).clamp_min(0)
 
-    def _smoothed(self, planes: Tensor) -> Tensor:
-        """Convolve each plane with the Gaussian; outside the mosaic there is nothing."""
-        channels, half = planes.shape[1], len(self.kernel) // 2
+    def _summed(self, planes: Tensor, colours: Tensor) -> Tensor:
+        """Sum (1, C, H, W) over neighbours of the same colour, weighted by the Gaussian.
+
+        The weights repeat with the colours. So it is a convolution of whole tiles of the pattern,
+        with their photosites as channels: many times as fast as one of a plane for each colour.
+        """
+        period = colour_period(colours)
+        half = len(self.kernel) // 2
+        reach = -(-half // period)
+        places = torch.arange(period, device=planes.device)
+        steps = torch.arange(-reach, reach + 1, device=planes.device) * period
+        away = steps + places[None, :, None] - places[:, None, None]  # (P, P, tiles)
+        taps = F.pad(self.kernel, (1, 1))[(away + half + 1).clamp(0, 2 * half + 2)]
+        tile = colours[0, :, :period, :period]
+        same = torch.einsum("cab,cde->abde", tile, tile).clamp_max(1)
+        weights = torch.einsum("adi,bej,abde->abdeij", taps, taps, same)
+        weights = weights.reshape(period**2, period**2, len(steps), len(steps))
+        height, width = planes.shape[2:]
+        planes = F.pad(planes, (0, -width % period, 0, -height % period)).transpose(0, 1)
         with torch.autocast(planes.device.type, enabled=False):
-            down = self.kernel[:, None].expand(channels, 1, -1, 1)
-            across = self.kernel[None].expand(channels, 1, 1, -1)
-            planes = F.conv2d(planes, down, padding=(half, 0), groups=channels)
-            return F.conv2d(planes, across, padding=(0, half), groups=channels)
+            sums = F.conv2d(F.pixel_unshuffle(planes, period), weights, padding=reach)
+        return F.pixel_shuffle(sums, period)[..., :height, :width].transpose(0, 1)
 
 
 @torch.inference_mode()
@@ -132,8 +151,8 @@ def denoise_stabilised(
 ) -> Tensor:
     """Denoise a whole mosaic of any size, Bayer in any phase.
 
-    It is padded by reflection, which keeps the pattern of Bayer mosaics, until it begins with a red
-    photosite beside a green one and its sides are multiples of `network.multiple`.
+    It is padded, in keeping with its pattern, until its sides are multiples of `network.multiple`
+    and a Bayer mosaic begins with a red photosite beside a green one.
 
     Args:
         network: in which precision it runs is the caller's choice.
@@ -148,11 +167,14 @@ def denoise_stabilised(
     height, width = mosaic.shape[2:]
     top, left = red_corner(colours[0])
     pad = (left, -(left + width) % network.multiple, top, -(top + height) % network.multiple)
-    sigma = sigma.expand_as(mosaic)
-    mosaic, sigma, colours, seen = (
-        F.pad(x, pad, mode="reflect") for x in (mosaic, sigma, colours, hidden.float())
-    )
-    denoised: Tensor = network(mosaic, sigma, colours, seen > 0.5)
+    if any(pad):
+        sigma = sigma.expand_as(mosaic)
+        mosaic, sigma, colours, seen = (
+            _padded(x, pad, colour_period(colours))
+            for x in (mosaic, sigma, colours, hidden.float())
+        )
+        hidden = seen > 0.5
+    denoised: Tensor = network(mosaic, sigma, colours, hidden)
     return denoised[..., top : top + height, left : left + width]
 
 
@@ -164,12 +186,36 @@ def red_corner(colours: Tensor) -> tuple[int, int]:
     """
     red, green, blue = colours[:, :2, :2]
     bayer = bool(red.sum() == 1 and green.sum() == 2 and blue.sum() == 1)
-    period = min(colours.shape[1] // 2, 6), min(colours.shape[2] // 2, 6)
-    repeats = all(
-        torch.equal(colours[:, : 2 * h, : 2 * w], colours[:, :2, :2].repeat(1, h, w))
-        for h, w in [period]
-    )
-    if not (bayer and repeats):
+    if not bayer or colour_period(colours[None]) != 2:
         return 0, 0
     row, column = divmod(int(red.flatten().argmax()), 2)
     return row, column
+
+
+def _padded(x: Tensor, pad: tuple[int, int, int, int], period: int) -> Tensor:
+    """Pad by reflection, or where that breaks the pattern by repeating its last tiles."""
+    if period <= 2:
+        return F.pad(x, pad, mode="reflect")
+    left, right, top, bottom = pad
+    assert not (left or top)
+    rows, columns = (
+        torch.cat([torch.arange(n), n - period + torch.arange(more) % period]).to(x.device)
+        for n, more in ((x.shape[2], bottom), (x.shape[3], right))
+    )
+    return x[:, :, rows][..., columns]
+
+
+def colour_period(colours: Tensor) -> int:
+    """Return the side of the square of photosites that the colours repeat: 2 for Bayer mosaics.
+
+    Args:
+        colours: (1, 3, H, W): 1 where a photosite records red, green, blue, else 0.
+
+    Raises:
+        ValueError: they repeat none of up to eight photosites.
+    """
+    for period in (1, 2, 6, 4, 8):  # monochrome, Bayer, X-Trans, and rarities
+        down = torch.equal(colours[:, :, period:], colours[:, :, :-period])
+        if down and torch.equal(colours[..., period:], colours[..., :-period]):
+            return period
+    raise ValueError("the colours of this mosaic do not repeat every one to eight photosites")

@@ -19,25 +19,26 @@ from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.formats.raw_exif import exif_of
 from amsnet_cli.photos.formats.tiff import XMP
 from amsnet_cli.photos.ifd import Directory, Entry
-from amsnet_cli.photos.mosaic import Mosaic, MosaicPhoto
+from amsnet_cli.photos.mosaic import XYZ_TO_SRGB, Mosaic, MosaicPhoto
 from amsnet_cli.photos.photo import Photo
 
 PREVIEW_SIDE = 1024
 """Longest side of the preview of a file that had none, in pixels."""
 PREVIEW_QUALITY = 90
 
-_XYZ_TO_SRGB = np.array(
-    [[3.2405, -1.5371, -0.4985], [-0.9693, 1.8760, 0.0416], [0.0556, -0.2040, 1.0572]]
-)
-"""For a camera whose colours nobody has measured: LibRaw takes them for sRGB's (IEC 61966-2-1)."""
 
-
-def dng_of(source: Path, content: bytes, mosaic: Mosaic) -> bytes:
+def dng_of(source: Path, content: bytes, mosaic: Mosaic, software: str = "") -> bytes:
     """Return a mosaic as a DNG file.
 
     Of a DNG file everything is kept but the mosaic, its NoiseProfile and digests, and the previews,
     which are made anew; nothing that is kept moves, as maker notes count on it. Of other files
     there is a new one of what LibRaw and EXIF say. The mosaic is stored uncompressed.
+
+    Args:
+        source: the file that `mosaic` was read from, for messages.
+        content: that file.
+        mosaic: as from `raw.read_mosaic`, with other values.
+        software: for the Software tag; empty to keep what was there.
 
     Raises:
         PhotoError: the preview cannot be developed.
@@ -46,14 +47,14 @@ def dng_of(source: Path, content: bytes, mosaic: Mosaic) -> bytes:
     preview = raw.develop_preview(source, content, mosaic)
     tags = dng_tags.read(content)
     if tags is None:
-        return _new_file(content, mosaic, preview)
+        return _new_file(content, mosaic, preview, software)
     if tags.size != mosaic.frame.shape:
         raise OutputError(f"{source}: its mosaic has another size than it says", "write a TIFF")
 
     def preview_of(size: tuple[int, int], as_jpeg: bool) -> tuple[dict[int, Entry], bytes]:
         return _preview(preview, size, tags.order, as_jpeg=as_jpeg)
 
-    return replace_pictures(content, tags, mosaic, preview_of)
+    return replace_pictures(content, tags, mosaic, preview_of, software)
 
 
 def write(photo: Photo) -> bytes:
@@ -64,7 +65,7 @@ def write(photo: Photo) -> bytes:
     """
     if not isinstance(photo, MosaicPhoto):
         raise ValueError("only mosaics of RAW files can become DNG")
-    return dng_of(Path("DNG"), photo.content, photo.mosaic)
+    return dng_of(Path("DNG"), photo.content, photo.mosaic, exif.software_of(photo.exif))
 
 
 FORMAT = Format(
@@ -78,7 +79,9 @@ FORMAT = Format(
 )
 
 
-def _new_file(content: bytes, mosaic: Mosaic, preview: NDArray[np.uint8]) -> bytes:
+def _new_file(
+    content: bytes, mosaic: Mosaic, preview: NDArray[np.uint8], software: str = ""
+) -> bytes:
     order = "<"
     height, width = mosaic.frame.shape
     top, bottom, left, right = mosaic.crop
@@ -107,12 +110,14 @@ def _new_file(content: bytes, mosaic: Mosaic, preview: NDArray[np.uint8]) -> byt
     }  # fmt: skip
     if not mosaic.monochrome:
         pattern = np.where(mosaic.colours == 3, 1, mosaic.colours)
-        matrix = mosaic.colour_matrices[0].matrix if mosaic.colour_matrices else _XYZ_TO_SRGB
+        matrix = mosaic.colour_matrices[0].matrix if mosaic.colour_matrices else XYZ_TO_SRGB
         tree |= {
             33421: shorts(*pattern.shape), 33422: octets(*pattern.ravel()),
             50710: octets(0, 1, 2), 50711: shorts(1), 50721: rationals(matrix, signed=True),
             50728: rationals(neutral), 50778: shorts(dng_tags.D65),
         }  # fmt: skip
+    if software:
+        tree[exif.SOFTWARE] = text(software)
     if mosaic.noise_profile:
         tree[dng_tags.NOISE_PROFILE] = doubles(np.ravel(mosaic.noise_profile))
     padding = b"\0" * (len(picture) % 2)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from amsnet_cli.photos import dng_tags, ifd, ifd_edit
 from amsnet_cli.photos.dng_tags import DngTags
+from amsnet_cli.photos.exif import SOFTWARE
 from amsnet_cli.photos.ifd import Directory, Entry, MalformedError
 from amsnet_cli.photos.mosaic import Mosaic
 
@@ -31,7 +32,9 @@ Changes = dict[int, Entry | None]
 """New entries of a directory; None to remove one."""
 
 
-def replace_pictures(content: bytes, tags: DngTags, mosaic: Mosaic, preview_of: PreviewOf) -> bytes:
+def replace_pictures(
+    content: bytes, tags: DngTags, mosaic: Mosaic, preview_of: PreviewOf, software: str = ""
+) -> bytes:
     """Make a DNG file with another mosaic.
 
     New pictures go where old ones were, if there is room, else behind the end. Old ones at the end
@@ -42,6 +45,7 @@ def replace_pictures(content: bytes, tags: DngTags, mosaic: Mosaic, preview_of: 
         tags: its tags.
         mosaic: with values for the whole frame, and the NoiseProfile that is left.
         preview_of: makes the previews.
+        software: for the Software tag; empty to keep what was there.
     """
     order = tags.order
     found = dict(dng_tags.directories(content))
@@ -67,6 +71,9 @@ def replace_pictures(content: bytes, tags: DngTags, mosaic: Mosaic, preview_of: 
         changes[place][_STRIPS] = _numbers(ifd.LONG, file.place(data), order)
     first = next(iter(found))
     changes[first] |= dict.fromkeys(_DIGESTS)
+    if software:
+        packed = software.encode() + b"\0"
+        changes[first][SOFTWARE] = Entry(type=ifd.ASCII, count=len(packed), value=packed)
     if _UNIQUE_ID in found[first]:
         digest = hashlib.md5(pixels, usedforsecurity=False).digest()
         changes[first][_UNIQUE_ID] = Entry(type=1, count=16, value=digest)

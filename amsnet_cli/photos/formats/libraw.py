@@ -46,13 +46,14 @@ class NotAMosaicError(Exception):
 
 
 def read_mosaic(
-    raw: rawpy.RawPy, colours: list[list[int]] | None
+    raw: rawpy.RawPy, colours: list[list[int]] | None, *, measure_matrix: bool
 ) -> tuple[dict[str, Any], NDArray[Any]]:
     """Read the mosaic of a RAW file.
 
     Args:
         raw: the file.
         colours: see `colour_tile`.
+        measure_matrix: find out the colour matrix, where LibRaw does not tell it.
 
     Returns:
         What LibRaw knows of it, see `Mosaic`; and the whole frame, (H, W) uint16.
@@ -63,7 +64,7 @@ def read_mosaic(
     sizes, tile = raw.sizes, colour_tile(raw, colours)
     black = np.array(raw.black_level_per_channel, np.float64)[tile]
     balance = np.array(raw.camera_whitebalance, np.float64)[:3]
-    matrix = np.array(raw.rgb_xyz_matrix)[:3]
+    matrix, pixels = np.array(raw.rgb_xyz_matrix)[:3], raw.raw_image
     facts = {
         "area": _area(raw),
         "crop": _camera_crop(raw),
@@ -75,7 +76,37 @@ def read_mosaic(
         "matrix": matrix.tolist() if matrix.any() else None,
         "orientation": _ORIENTATIONS.get(sizes.flip, 1),
     }
-    return facts, raw.raw_image
+    if measure_matrix and not matrix.any() and raw.num_colors == 3:
+        pixels = pixels.copy()  # Developing may change it, and it does change the sizes.
+        facts["from_srgb"] = _camera_from_srgb(raw, balance if _known(balance) else np.ones(3))
+    return facts, pixels
+
+
+def _camera_from_srgb(raw: rawpy.RawPy, balance: NDArray[np.float64]) -> list[list[float]] | None:
+    """Return the matrix from linear sRGB to the camera's colours, (3, 3), by which LibRaw develops.
+
+    For some old cameras it has one that it does not give away, but developing with it and without
+    shows what it is. None where the picture has too few colours for that.
+
+    Args:
+        raw: the file.
+        balance: factors of red, green and blue.
+    """
+    camera, srgb = (
+        raw.postprocess(
+            output_color=space, output_bps=16, gamma=(1, 1), no_auto_bright=True, half_size=True,
+            use_camera_wb=True, adjust_maximum_thr=0,
+        ).reshape(-1, 3).astype(np.float64)
+        for space in (rawpy.ColorSpace.raw, rawpy.ColorSpace.sRGB)
+    )  # fmt: skip
+    inside = ((srgb > 0) & (srgb < 65535) & (camera < 65535)).all(1)
+    to_srgb, _, rank, _ = np.linalg.lstsq(camera[inside], srgb[inside], rcond=1e-3)
+    if rank < 3:
+        return None
+    matrix: list[list[float]] = (
+        np.linalg.inv(to_srgb.T) * (balance.min() / balance)[:, None]
+    ).tolist()
+    return matrix
 
 
 def develop(
@@ -280,7 +311,6 @@ def _main() -> None:
     asked = json.loads(sys.argv[1])
     content, rest = sys.stdin.buffer.read(asked["length"]), sys.stdin.buffer.read()
     _limit_memory(content)
-    pixels: NDArray[Any] | None = None
     try:
         with rawpy.imread(io.BytesIO(content)) as raw:
             sizes = raw.sizes
@@ -293,22 +323,27 @@ def _main() -> None:
                     raw, **asked["develop"], colours=asked.get("colours"), values=values
                 )
             else:
-                answer, pixels = read_mosaic(raw, asked.get("colours"))
-            answer["shape"] = pixels.shape
-            pixels = np.array(pixels, order="C")  # LibRaw's memory goes with the file
+                answer, pixels = read_mosaic(
+                    raw, asked.get("colours"), measure_matrix=asked["measure_matrix"]
+                )
+            # LibRaw's memory goes with the file.
+            _answer({**answer, "shape": pixels.shape}, pixels)
     except rawpy.LibRawError as error:
         reason = error.args[0] if error.args else "unknown reason"
-        answer = {"error": reason.decode() if isinstance(reason, bytes) else str(reason)}
+        _answer({"error": reason.decode() if isinstance(reason, bytes) else str(reason)})
     except NotAMosaicError as error:
-        answer = {"no_mosaic": str(error)}
+        _answer({"no_mosaic": str(error)})
     except MemoryError as error:
-        answer = {"error": f"it asks for too much memory {error}".strip()}
+        _answer({"error": f"it asks for too much memory {error}".strip()})
     except (ValueError, IndexError, TypeError) as error:
         # rawpy's own code stumbles over impossible sizes.
-        answer = {"error": f"impossible sizes: {error}"}
-    sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
+        _answer({"error": f"impossible sizes: {error}"})
+
+
+def _answer(facts: dict[str, Any], pixels: NDArray[Any] | None = None) -> None:
+    sys.stdout.buffer.write(json.dumps(facts).encode() + b"\n")
     if pixels is not None:
-        sys.stdout.buffer.write(pixels.data)
+        sys.stdout.buffer.write(np.ascontiguousarray(pixels).data)
 
 
 if __name__ == "__main__":

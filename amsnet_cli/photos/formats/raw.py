@@ -1,10 +1,7 @@
-"""Camera RAW files, read and developed by LibRaw in a process of its own (`libraw.py`)."""
+"""Camera RAW files, read and developed by LibRaw in a process of its own (`libraw_process.py`)."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,18 +11,18 @@ from numpy.typing import NDArray
 
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import colour, dng_tags, exif, ifd, xmp
-from amsnet_cli.photos.dng_tags import DngTags
 from amsnet_cli.photos.formats.format import Format
+from amsnet_cli.photos.formats.libraw_process import run_libraw
 from amsnet_cli.photos.formats.raw_exif import exif_of
 from amsnet_cli.photos.formats.tiff import IPTC, XMP
 from amsnet_cli.photos.ifd import MalformedError
 from amsnet_cli.photos.metadata import marked_upright
 from amsnet_cli.photos.mosaic import (
+    XYZ_TO_SRGB,
     Box,
     ColourMatrix,
     Mosaic,
     MosaicPhoto,
-    NotAMosaicError,
     within,
 )
 from amsnet_cli.photos.photo import Photo
@@ -39,7 +36,7 @@ _SIGNATURES = (
 _PHOTOMETRIC = 262
 _SENSOR_VALUES = (32803, 34892)
 """Photometric interpretations of a colour filter array, and of linear RAW."""
-_CUT_SHORT = ("Unexpected end of file", "remature end")
+_DAMAGED = "parts of the file are damaged"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,15 +108,28 @@ def read_undeveloped(path: Path, content: bytes) -> MosaicPhoto:
         NotAMosaicError: see `read_mosaic`.
         PhotoError: see `read`.
     """
-    mosaic = read_mosaic(path, content)
+    mosaic, damaged = _read_mosaic(path, content)
     return MosaicPhoto(
-        pixels=mosaic.values[..., None], exif=exif_of(content), mosaic=mosaic, content=content
-    )
+        pixels=mosaic.values[..., None], exif=exif_of(content), mosaic=mosaic, content=content,
+        notes=(_DAMAGED,) if damaged else (),
+    )  # fmt: skip
 
 
 def with_mosaic(photo: MosaicPhoto, mosaic: Mosaic) -> MosaicPhoto:
     """Return a photo with another mosaic."""
     return replace(photo, mosaic=mosaic, pixels=mosaic.values[..., None])
+
+
+def shown_part(photo: MosaicPhoto) -> Box:
+    """Return which part of the active area a developed photo shows: the DefaultCrop of DNG."""
+    if dng_tags.read(photo.content) is not None:
+        return photo.mosaic.crop
+    return (0, photo.mosaic.values.shape[0], 0, photo.mosaic.values.shape[1])
+
+
+def profile_of(mosaic: Mosaic, options: RawOptions) -> bytes:
+    """Return the colour profile of the photo into which a mosaic is developed."""
+    return _profile(1 if mosaic.monochrome else 3, linear=options.development == "linear")
 
 
 def develop_preview(path: Path, content: bytes, mosaic: Mosaic) -> NDArray[np.uint8]:
@@ -151,13 +161,20 @@ def read_mosaic(path: Path, content: bytes) -> Mosaic:
         NotAMosaicError: it holds none, or one with other colours than red, green and blue.
         PhotoError: see `read`.
     """
+    mosaic, damaged = _read_mosaic(path, content)
+    if damaged:
+        raise PhotoError(f"{path}: {_DAMAGED}", "copy it again from the card")
+    return mosaic
+
+
+def _read_mosaic(path: Path, content: bytes) -> tuple[Mosaic, bool]:
+    """Read a mosaic, and whether LibRaw complains of damage."""
     tags = dng_tags.read(content)
-    answer, pixels, complaints = _run_libraw(path, content, tags, {})
-    if complaints:
-        raise PhotoError(f"{path}: parts of the file are damaged", "copy it again from the card")
-    frame = pixels.reshape(answer["shape"])
+    answer, frame, complaints = run_libraw(path, content, tags, {"measure_matrix": tags is None})
     area = _box(answer["area"])
     balance, matrix = answer["balance"], answer["matrix"]
+    if answer.get("from_srgb"):
+        matrix = np.array(answer["from_srgb"]) @ XYZ_TO_SRGB
     neutral = None if balance is None else min(balance) / np.array(balance)
     mosaic = Mosaic(
         frame=frame, area=area, crop=_box(answer["crop"]),
@@ -172,11 +189,17 @@ def read_mosaic(path: Path, content: bytes) -> Mosaic:
     )  # fmt: skip
     block = exif_of(content)
     make, model = exif.maker_and_model(block)
-    mosaic = replace(mosaic, make=make, model=model, iso=exif.camera_of(block)[1])
+    mosaic = replace(
+        mosaic,
+        make=make,
+        model=model,
+        iso=exif.camera_of(block)[1],
+        pitch=exif.pitch_of(block, mosaic.values.shape),
+    )
     if tags is None:
-        return mosaic
+        return mosaic, bool(complaints)
     black = tags.black_from(area)
-    return replace(
+    mosaic = replace(
         mosaic,
         black=mosaic.black if black is None else black,
         masked=tags.masked_areas or mosaic.masked,
@@ -187,6 +210,7 @@ def read_mosaic(path: Path, content: bytes) -> Mosaic:
         crop=within(tags.crop, area),
         opcodes=tags.opcodes,
     )
+    return mosaic, bool(complaints)
 
 
 def _photo(
@@ -209,15 +233,16 @@ def _photo(
         settings["crop"] = tags.crop
         if tags.neutral and tags.told_as_white_xy:
             settings["balance"] = [1 / value for value in tags.neutral]
-    answer, pixels, complaints = _run_libraw(path, content, tags, {"develop": settings}, values)
-    light = pixels.reshape(answer["shape"]).astype(np.float32)
+    answer, pixels, complaints = run_libraw(path, content, tags, {"develop": settings}, values)
+    light = pixels.astype(np.float32)
+    del pixels
     light *= answer["scale"]
     light += answer["offset"]
     if tags is not None and tags.baseline_exposure:
         light = _exposed(light, tags.baseline_exposure, linear=linear)
     notes = ["no white balance in the file, estimated"] if answer["estimated"] else []
     if complaints:
-        notes.append("parts of the file are damaged")
+        notes.append(_DAMAGED)
     packet = ifd.value_of(content, XMP)
     photo = Photo(
         pixels=light if linear else colour.encode(light),
@@ -230,41 +255,6 @@ def _photo(
         notes=tuple(notes),
     )
     return marked_upright(photo)
-
-
-def _run_libraw(
-    path: Path,
-    content: bytes,
-    tags: DngTags | None,
-    task: dict[str, Any],
-    values: NDArray[np.uint16] | None = None,
-) -> tuple[dict[str, Any], NDArray[np.uint16], str]:
-    """Run `libraw.py`: its answer, the pixels in a row, and what LibRaw complains of."""
-    colours = None if tags is None else tags.colours
-    if colours is not None:
-        task = {**task, "colours": colours.tolist()}
-    task = {**task, "length": len(content)}
-    program = [sys.executable, str(Path(__file__).with_name("libraw.py")), json.dumps(task)]
-    given = content if values is None else b"".join([content, np.ascontiguousarray(values).data])
-    try:
-        done = subprocess.run(
-            program, input=given, capture_output=True, check=False,
-            timeout=120 + 4e-6 * len(content),
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise _refusal(path, "it takes too long") from error
-    complaints = done.stderr.decode(errors="replace")
-    if done.returncode:
-        raise _refusal(path, "it crashes on it")
-    start = done.stdout.find(b"\n") + 1
-    answer = json.loads(done.stdout[:start])
-    if "no_mosaic" in answer:
-        raise NotAMosaicError(f"{path}: {answer['no_mosaic']}", "denoise it after development")
-    if "error" in answer:
-        raise _refusal(path, answer["error"])
-    if any(words in complaints for words in _CUT_SHORT):
-        raise PhotoError(f"{path}: damaged or cut short", "copy it again from the camera's card")
-    return answer, np.frombuffer(done.stdout, np.uint16, offset=start), complaints
 
 
 def _exposed(light: NDArray[np.float32], stops: float, *, linear: bool) -> NDArray[np.float32]:
@@ -333,7 +323,3 @@ def _profile(channels: int, *, linear: bool) -> bytes:
         curve = (1.0,) if linear else colour.SRGB_CURVE
         return colour.grey_profile("Linear grey" if linear else "Grey of sRGB", curve)
     return colour.linear_rec2020_profile() if linear else colour.srgb_profile()
-
-
-def _refusal(path: Path, reason: str) -> PhotoError:
-    return PhotoError(f"{path}: LibRaw cannot develop it ({reason})", "convert it to DNG or TIFF")

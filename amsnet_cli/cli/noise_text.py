@@ -1,0 +1,137 @@
+"""What `amsnet noise` says about noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from amsnet_cli.inference.noise_summary import PhotoNoise, RawNoise
+from amsnet_cli.noise.sensor import SensorNoise
+
+_WIDTH, _HEIGHT = 64, 16
+"""Characters of a plot."""
+_COLOURS = {1: ("all colours",), 3: ("red", "green", "blue")}
+
+
+def as_json(summary: RawNoise | PhotoNoise) -> dict[str, Any]:
+    """Fields for `--json`; null for what is not known."""
+    camera = {"camera": summary.camera, "iso": summary.iso}
+    if isinstance(summary, PhotoNoise):
+        return {
+            "kind": "developed", **camera,
+            "level": None if math.isnan(summary.level) else summary.level,
+            "white": summary.white, "by_brightness": summary.by_brightness,
+        }  # fmt: skip
+    dark, flaws = summary.dark, summary.flaws
+    return {
+        "kind": "mosaic", **camera, "source": summary.found.source,
+        "laws": [
+            {"colour": colour, "a": float(law.a), "b": float(law.b), **_in_units(law, summary)}
+            for colour, law in _laws(summary)
+        ],
+        "masked_borders": dark
+        and {"b": dark.variance, "black_error_steps": dark.black * summary.range},
+        "defects": int(flaws.defects.sum()),
+        "row_noise_steps": _spread(flaws.rows, summary),
+        "column_noise_steps": _spread(flaws.columns, summary),
+    }  # fmt: skip
+
+
+def lines(summary: RawNoise | PhotoNoise) -> Iterator[str]:
+    """Lines for people."""
+    yield f"{summary.camera or 'unknown camera'}, ISO {summary.iso or 'unknown'}"
+    if isinstance(summary, PhotoNoise):
+        if math.isnan(summary.level):
+            yield "its noise cannot be measured"
+            return
+        yield f"noise {summary.level:.1f} on a scale of 255{', white' if summary.white else ''}"
+        for brightness, level in summary.by_brightness:
+            yield f"at brightness {255 * brightness:.0f}: {level:.1f}"
+        return
+    yield f"known from: {summary.found.source}"
+    steps = f"{summary.range:.0f} steps of the file"
+    yield f"variance a x + b, with x from 0 at black to 1 at white, {steps}"
+    for colour, law in _laws(summary):
+        units = _in_units(law, summary)
+        yield (
+            f"{colour}: a {float(law.a):.3g}, b {float(law.b):.3g}; white is "
+            f"{units['electrons_at_white']:.0f} electrons, noise in the dark "
+            f"{units['dark_electrons']:.1f} electrons or {units['dark_steps']:.2f} steps"
+        )
+    if summary.dark:
+        error = summary.dark.black * summary.range
+        yield f"masked borders: b {summary.dark.variance:.3g}, {error:+.2f} steps from black"
+    yield f"hot and dead photosites: {int(summary.flaws.defects.sum())}"
+    for name, line in (("rows", summary.flaws.rows), ("columns", summary.flaws.columns)):
+        spread = _spread(line, summary)
+        yield f"noise of {name}: {'none' if spread is None else f'{spread:.2f} steps'}"
+
+
+def plot_of(summary: RawNoise | PhotoNoise) -> str:
+    """Return a plot of variance against brightness; empty if nothing was measured."""
+    if isinstance(summary, PhotoNoise):
+        points = [(x, (level / 255) ** 2) for x, level in summary.by_brightness]
+        return plot(points, [])
+    blocks = summary.blocks
+    if blocks is None or not len(blocks.light):
+        return ""
+    points = list(zip(blocks.light.tolist(), blocks.variance.tolist(), strict=True))
+    light = torch.linspace(0, 1, _WIDTH)
+    curves = [
+        list(zip(light.tolist(), law.variance(light).tolist(), strict=True))
+        for _, law in _laws(summary)
+    ]
+    legend = "· blocks of the picture, texture included   # the noise"
+    return f"{plot(points, curves)}\n{legend}"
+
+
+def plot(
+    points: Sequence[tuple[float, float]], curves: Sequence[Sequence[tuple[float, float]]]
+) -> str:
+    """Draw variances against brightness with characters: brightness 0 to 1, variance by powers.
+
+    Args:
+        points: brightness and variance, drawn as dots.
+        curves: likewise, drawn as a line above them.
+    """
+    drawn = [(x, v, "#") for curve in curves for x, v in curve]
+    drawn = [(x, v, "·") for x, v in points] + drawn
+    drawn = [(x, v, mark) for x, v, mark in drawn if 0 <= x <= 1 and v > 0]
+    if not drawn:
+        return ""
+    logs = [math.log10(v) for _, v, _ in drawn]
+    low, high = math.floor(min(logs)), math.ceil(max(logs))
+    high = max(high, low + 1)
+    grid = [[" "] * _WIDTH for _ in range(_HEIGHT)]
+    for (x, _, mark), log in zip(drawn, logs, strict=True):
+        row = round((high - log) / (high - low) * (_HEIGHT - 1))
+        grid[row][min(int(x * _WIDTH), _WIDTH - 1)] = mark
+    labels = {round(k / (high - low) * (_HEIGHT - 1)): high - k for k in range(high - low + 1)}
+    rows = [
+        f"{f'1e{labels[i]}' if i in labels else '':>6} |{''.join(row).rstrip()}"
+        for i, row in enumerate(grid)
+    ]
+    axis = f"{'':>6} +{'-' * _WIDTH}\n{'':>8}0{'brightness':^{_WIDTH - 2}}1"
+    return "variance\n" + "\n".join([*rows, axis])
+
+
+def _laws(summary: RawNoise) -> list[tuple[str, SensorNoise]]:
+    laws = summary.found.laws
+    return list(zip(_COLOURS[len(laws)], laws, strict=True))
+
+
+def _in_units(law: SensorNoise, summary: RawNoise) -> dict[str, float]:
+    a, b = float(law.a), float(law.b)
+    return {
+        "electrons_at_white": 1 / a,
+        "electrons_per_step": 1 / (a * summary.range),
+        "dark_electrons": math.sqrt(b) / a,
+        "dark_steps": math.sqrt(b) * summary.range,
+    }
+
+
+def _spread(line: Any, summary: RawNoise) -> float | None:
+    return None if line is None else float(line.std()) * summary.range
