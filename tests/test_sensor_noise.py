@@ -73,7 +73,7 @@ def test_the_noise_of_a_plain_picture_is_estimated(tile, iso):
 def test_the_dark_shows_b():
     dark = SensorNoise(a=1e-3, b=6e-5)
     clean = torch.linspace(0, 0.2, 384).expand(384, 384)
-    estimate = estimate_sensor_noise(photographed(clean, dark), colours_of(BAYER))
+    estimate = estimate_sensor_noise(photographed(clean, dark), colours_of(BAYER), iso=6400)
     assert 0.5 < float(estimate.b) / dark.b < 1.5
 
 
@@ -105,3 +105,12 @@ def test_colours_without_a_pattern_are_refused():
     colours = torch.stack([index == c for c in range(3)]).float()
     with pytest.raises(ValueError, match="do not repeat"):
         estimate_sensor_noise(torch.rand(96, 96), colours)
+
+
+def test_without_an_iso_texture_is_not_taken_for_noise_either():
+    texture = 0.02 * torch.rand(384, 384, generator=torch.Generator().manual_seed(1))
+    base = SensorNoise(a=1.6e-5, b=5e-9)
+    noisy, colours = photographed(0.2 + texture, base), colours_of(BAYER)
+    estimate = estimate_sensor_noise(noisy, colours)
+    less_cautious = EstimateConfig(caution_without_iso=EstimateConfig().caution)
+    assert float(estimate.a) < float(estimate_sensor_noise(noisy, colours, config=less_cautious).a)

@@ -31,6 +31,32 @@ _ENOUGH = 9
 
 
 @dataclass(frozen=True, kw_only=True)
+class Caution:
+    """Which quantile of the posterior of a is taken: below 1/2, less noise is believed.
+
+    Denoising faint noise gains little, and texture taken for noise costs much. So it depends on a,
+    linearly in its logarithm.
+
+    Attributes:
+        strong: a from which noise is strong.
+        quantile: taken there.
+        faint: a below which noise is faint.
+        faint_quantile: taken there.
+    """
+
+    strong: float = 1e-3
+    quantile: float = 0.2
+    faint: float = 2e-5
+    faint_quantile: float = 0.02
+
+    def quantiles(self, a: Tensor) -> Tensor:
+        """Return the quantile that is taken at each a."""
+        low, high = math.log(self.faint), math.log(self.strong)
+        strength = ((a.log() - low) / (high - low)).clamp(0, 1)
+        return self.faint_quantile + (self.quantile - self.faint_quantile) * strength
+
+
+@dataclass(frozen=True, kw_only=True)
 class EstimateConfig:
     """Numbers that the estimate rests on.
 
@@ -60,11 +86,8 @@ class EstimateConfig:
         texture_spread: standard deviation of its logarithm.
         texture_weight: blocks that this prior of texture counts for.
         weight: what each block counts, as blocks of one picture are correlated.
-        quantile: of the posterior of a that is taken where noise is strong, and where it is faint:
-            below 1/2 is cautious. Denoising faint noise gains little, and texture taken for noise
-            costs much. In between the quantile is linear in the logarithm of a.
-        strong: a from which noise is strong.
-        faint: a below which it is faint.
+        caution: where the ISO is known, or a gain.
+        caution_without_iso: where nothing is known but the picture.
     """
 
     block: int = 16
@@ -84,9 +107,8 @@ class EstimateConfig:
     texture_spread: float = 1.5
     texture_weight: float = 10.0
     weight: float = 0.02
-    quantile: tuple[float, float] = (0.2, 0.02)
-    strong: float = 1e-3
-    faint: float = 2e-5
+    caution: Caution = Caution()
+    caution_without_iso: Caution = Caution(faint=1e-4, faint_quantile=0.003)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,10 +251,8 @@ def most_likely_noise(
     rating += prior_of_a[:, None]
     posterior = (rating - rating.max()).exp()
     cumulative = posterior.sum(1).cumsum(0) / posterior.sum()
-    low, high = math.log(config.faint), math.log(config.strong)
-    strength = ((a.log() - low) / (high - low)).clamp(0, 1)
-    usual, cautious = config.quantile
-    wanted = cautious + (usual - cautious) * strength
+    caution = config.caution if iso or gain else config.caution_without_iso
+    wanted = caution.quantiles(a)
     index = int((cumulative >= wanted).int().argmax())
     log_ratio = posterior[index] @ ratio[index].log() / posterior[index].sum()
     share = (cumulative[index] - wanted[index]) / (posterior[index].sum() / posterior.sum())
