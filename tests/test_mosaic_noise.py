@@ -25,7 +25,8 @@ from amsnet_cli.inference.camera_noise import (
 from amsnet_cli.inference.denoise_mosaic import denoise_mosaic
 from amsnet_cli.inference.mosaic_noise import SensorNoiseFound, dark_noise, find_flaws, find_noise
 from amsnet_cli.noise.sensor import SensorNoise
-from amsnet_cli.noise.sensor_estimate import GainPrior, estimate_sensor_noise, gain_by_pitch
+from amsnet_cli.noise.sensor_estimate import estimate_sensor_noise
+from amsnet_cli.noise.sensor_prior import GainPrior, gain_by_pitch
 from amsnet_cli.photos import ifd
 from amsnet_cli.photos.exif import make_block, pitch_of
 from amsnet_cli.photos.formats.raw import read_mosaic, read_undeveloped

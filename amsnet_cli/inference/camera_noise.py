@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from amsnet_cli.atomic import write_output
 from amsnet_cli.errors import OutputError, UsageError
-from amsnet_cli.noise.sensor_estimate import GainPrior
+from amsnet_cli.noise.sensor_prior import GainPrior
 from amsnet_cli.photos.exif import camera_of
 from amsnet_cli.photos.mosaic import MosaicPhoto
 from amsnet_cli.weights.store import models_dir

@@ -14,13 +14,8 @@ from amsnet_cli.noise.defects import find_defects
 from amsnet_cli.noise.masked import DarkNoise, masked_noise
 from amsnet_cli.noise.row_noise import row_noise
 from amsnet_cli.noise.sensor import SensorNoise
-from amsnet_cli.noise.sensor_estimate import (
-    BlockVariances,
-    GainPrior,
-    block_variances,
-    estimate_sensor_noise,
-    gain_by_pitch,
-)
+from amsnet_cli.noise.sensor_estimate import BlockVariances, block_variances, estimate_sensor_noise
+from amsnet_cli.noise.sensor_prior import GainPrior, gain_by_pitch
 from amsnet_cli.photos.geometry import window_starts
 from amsnet_cli.photos.mosaic import Box, Mosaic
 

@@ -14,7 +14,7 @@ take noise for what is left in the plainest patches.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from amsnet_cli.noise.colour_pattern import pattern_period
 from amsnet_cli.noise.sensor import SensorNoise
+from amsnet_cli.noise.sensor_prior import Caution, GainPrior
 
 _WINDOWS = (1, 2, 3)
 """Photosites to each side, for monochrome, Bayer, and the red and blue of X-Trans."""
@@ -31,37 +32,11 @@ _ENOUGH = 9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Caution:
-    """Which quantile of the posterior of a is taken: below 1/2, less noise is believed.
-
-    Denoising faint noise gains little, and texture taken for noise costs much. So it depends on a,
-    linearly in its logarithm.
-
-    Attributes:
-        strong: a from which noise is strong.
-        quantile: taken there.
-        faint: a below which noise is faint.
-        faint_quantile: taken there.
-    """
-
-    strong: float = 1e-3
-    quantile: float = 0.2
-    faint: float = 2e-5
-    faint_quantile: float = 0.02
-
-    def quantiles(self, a: Tensor) -> Tensor:
-        """Return the quantile that is taken at each a."""
-        low, high = math.log(self.faint), math.log(self.strong)
-        strength = ((a.log() - low) / (high - low)).clamp(0, 1)
-        return self.faint_quantile + (self.quantile - self.faint_quantile) * strength
-
-
-@dataclass(frozen=True, kw_only=True)
 class EstimateConfig:
     """Numbers that the estimate rests on.
 
-    The gain by ISO is that of 6 micrometres by `gain_by_pitch`: full frame with 24 megapixels.
-    Photosites of 3.8 to 8.4, of full frame, have 2.5 to .5 times as much, and those of 2.4, of one
+    The gain by ISO is that of 6 micrometres by `sensor_prior.gain_by_pitch`: full frame with 24
+    megapixels. Photosites of 3.8 to 8.4, of full frame, have 2.5 to .5 times as much, and those of 2.4, of one
     inch, 6 times, which is why a larger gain becomes rare only slowly. Read noise of one to five
     photons is what data sheets of sensors state. The other numbers were chosen on simulated mosaics
     of Kodak's pictures (Bayer, X-Trans, monochrome), for the least loss of a network that is told
@@ -107,36 +82,10 @@ class EstimateConfig:
     texture_spread: float = 1.5
     texture_weight: float = 10.0
     weight: float = 0.02
-    caution: Caution = Caution()
-    caution_without_iso: Caution = Caution(faint=1e-4, faint_quantile=0.003)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GainPrior:
-    """What is known of a before a mosaic is looked at: a log-normal distribution.
-
-    Attributes:
-        median: of a, > 0.
-        spread: standard deviation of its logarithm.
-    """
-
-    median: float
-    spread: float
-
-
-def gain_by_pitch(iso: float, pitch: float) -> GainPrior:
-    """Return what photosites of a size tell of a.
-
-    ISO 12232 has saturation at 78 / ISO lux seconds. A lux second of green light is 4100 photons to
-    a square micrometre (555 nm, 683 lm/W), of which filters and silicon leave about a half. So
-    white is 1.6e5 pitch^2 / ISO electrons, and a is the inverse. Cameras stray from it by the
-    headroom that they keep above white, their filters and their quantum efficiency.
-
-    Args:
-        iso: what the camera was set to.
-        pitch: from photosite to photosite, in micrometres.
-    """
-    return GainPrior(median=iso / (1.6e5 * pitch**2), spread=0.35)
+    caution: Caution = field(default_factory=Caution)
+    caution_without_iso: Caution = field(
+        default_factory=lambda: Caution(faint=1e-4, faint_quantile=0.003)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
