@@ -1,16 +1,10 @@
-"""Develop RAW files by other programs, always in the same way, to compare what they make of them.
-
-    python -m benchmarks.developers FILE OUT.npy THRESHOLD
-
-is how LibRaw's own wavelets run: in a process that they may abort.
-"""
+"""Develop RAW files by other programs, in a way in which what they make can be compared."""
 
 from __future__ import annotations
 
 import shutil
 import struct
 import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from xml.sax.saxutils import quoteattr
@@ -21,32 +15,51 @@ import rawpy
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.read import read_photo
 
-DARKTABLE = "darktable-cli"
+DARKTABLE, LIBRAW = "darktable-cli", "dcraw_emu"
+"""Programs, in the packages darktable and libraw-bin of Debian."""
 _NLM = 0
 """darktable's code for non-local means, of the modes of its module denoise (profiled)."""
 _BANDS, _CHANNELS = 7, 6
 
 
-def by_libraw(path: Path, wavelets: float | None = None) -> Photo:
+def by_libraw(path: Path) -> Photo:
     """Develop by LibRaw: the camera's white balance, AHD, sRGB, nothing that depends on content.
+
+    Returns:
+        RGB, 16 bits.
+    """
+    with rawpy.imread(str(path)) as raw:
+        pixels = raw.postprocess(
+            use_camera_wb=True, demosaic_algorithm=rawpy.DemosaicAlgorithm.AHD,
+            output_color=rawpy.ColorSpace.sRGB, no_auto_bright=True, adjust_maximum_thr=0,
+            output_bps=16, user_flip=0,
+        )  # fmt: skip
+        return Photo(pixels=np.array(pixels))
+
+
+def by_libraw_denoised(path: Path, threshold: float) -> Photo:
+    """Denoise by LibRaw's wavelets and develop as `by_libraw` does.
+
+    LibRaw's own program does it, as rawpy's LibRaw corrupts its memory there.
 
     Args:
         path: the file.
-        wavelets: threshold of LibRaw's denoising; None for none. A process of its own runs it.
+        threshold: of the wavelets.
 
     Returns:
         RGB, 16 bits.
 
     Raises:
-        CalledProcessError: LibRaw aborted.
+        CalledProcessError, TimeoutExpired: LibRaw failed.
     """
-    if wavelets is None:
-        return Photo(pixels=_developed(path))
     with TemporaryDirectory() as folder:
-        out = Path(folder, "pixels.npy")
-        command = [sys.executable, "-m", "benchmarks.developers", path, out, str(wavelets)]
-        subprocess.run(command, check=True, cwd=Path(__file__).parents[1])
-        return Photo(pixels=np.load(out))
+        out = Path(folder, "out.tiff")
+        command = [
+            LIBRAW, *("-w", "-q", "3", "-o", "1", "-W", "-c", "0", "-6", "-t", "0"),
+            *("-n", str(threshold), "-T", "-Z", out, path),
+        ]  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True, timeout=300)
+        return read_photo(out)
 
 
 def by_darktable(path: Path, *, nlm: bool = False) -> Photo:
@@ -76,19 +89,9 @@ def by_darktable(path: Path, *, nlm: bool = False) -> Photo:
         return read_photo(out)
 
 
-def has_darktable() -> bool:
-    """Return whether darktable's command line is installed."""
-    return shutil.which(DARKTABLE) is not None
-
-
-def _developed(path: Path, wavelets: float | None = None) -> np.ndarray:
-    with rawpy.imread(str(path)) as raw:
-        pixels = raw.postprocess(
-            use_camera_wb=True, demosaic_algorithm=rawpy.DemosaicAlgorithm.AHD,
-            output_color=rawpy.ColorSpace.sRGB, no_auto_bright=True, adjust_maximum_thr=0,
-            output_bps=16, user_flip=0, noise_thr=wavelets,
-        )  # fmt: skip
-        return np.array(pixels)
+def installed(program: str) -> bool:
+    """Return whether a program is."""
+    return shutil.which(program) is not None
 
 
 def _sidecar() -> str:
@@ -112,7 +115,3 @@ def _sidecar() -> str:
         f"<darktable:history><rdf:Seq><rdf:li {attributes}/></rdf:Seq></darktable:history>"
         "</rdf:Description></rdf:RDF></x:xmpmeta>"
     )
-
-
-if __name__ == "__main__":
-    np.save(sys.argv[2], _developed(Path(sys.argv[1]), float(sys.argv[3])))

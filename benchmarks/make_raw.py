@@ -5,8 +5,8 @@
 A photo is brought back to what a sensor would have recorded: gamma 2.2 off, exposure, gains off,
 through a colour filter array. At each ISO it gets noise of the variance a x + b, x in 0..1, and is
 rounded. OUT gets NAME_clean.dng and NAME_ISO.dng, which any converter opens, and `laws.json` with
-a and b of each ISO. `benchmarks.raw` measures on it. Four photosites or so in the corner are white:
-some converters look for the brightest value.
+a and b of each ISO. `benchmarks.raw` measures on it. A tile in the corner is white: some converters
+look for the brightest value. LibRaw develops X-Trans from 512 photosites a side on: `--side 512`.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def noisy(
 def middle(path: Path, side: int) -> np.ndarray:
     """Read the middle of a photo, at most `side` to a side, (H, W, 3) in 0..1."""
     pixels = np.asarray(Image.open(path).convert("RGB"), np.float64) / 255
-    height, width = (min(side, length) // 12 * 12 for length in pixels.shape[:2])
+    height, width = (min(side, length) // 2 * 2 for length in pixels.shape[:2])
     top, left = (
         (length - part) // 2 for length, part in zip(pixels.shape[:2], (height, width), strict=True)
     )
