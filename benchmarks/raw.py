@@ -17,6 +17,7 @@ import argparse
 import functools
 import json
 import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -111,7 +112,7 @@ class Row:
     metrics: str
 
 
-def on_the_mosaic(title: str, denoised: Callable[[Case], Mosaic]) -> Row:
+def on_the_mosaic(title: str, denoised: Callable[[Case], Mosaic], metrics: str = "mac") -> Row:
     """Make a row of what denoises mosaics."""
     # Each picture is denoised once for all metrics.
     denoised = functools.lru_cache(maxsize=1)(denoised)
@@ -119,7 +120,7 @@ def on_the_mosaic(title: str, denoised: Callable[[Case], Mosaic]) -> Row:
     def result(case: Case, metric: str) -> Mosaic | Photo:
         return denoised(case) if metric == "m" else developed_with(case, denoised(case), metric)
 
-    return Row(title=title, variants=(result,), metrics="mac")
+    return Row(title=title, variants=(result,), metrics=metrics)
 
 
 def rows_of_model(name: str, model: MosaicModel) -> Iterator[Row]:
@@ -137,7 +138,7 @@ def rows_of_model(name: str, model: MosaicModel) -> Iterator[Row]:
         f"{name}, told the noise", lambda case: run(case.photo.mosaic, noise=case.truth)
     )
     yield on_the_mosaic(f"{name}, by itself", by_itself)
-    yield on_the_mosaic(f"{name}, from pixels alone", pixels_alone)
+    yield on_the_mosaic(f"{name}, from pixels alone", pixels_alone, "m")
 
 
 def row_after_development(name: str, model: Model) -> Row:
@@ -190,7 +191,10 @@ def psnr(one: Mosaic | Photo, other: Mosaic | Photo) -> float:
 def measure(
     folder: Path, laws: dict[int, tuple[float, float]], rows: list[Row], metrics: str
 ) -> dict[tuple[str, str, int], list[float]]:
-    """Measure PSNR of each picture, by metric, title of the row, and ISO; first row: noisy."""
+    """Measure PSNR of each picture, by metric, title of the row, and ISO; first row: noisy.
+
+    Each is printed to stderr at once, as all together can take an hour.
+    """
     scores: dict[tuple[str, str, int], list[list[float]]] = {}
     for path in sorted(folder.glob("*_clean.dng")):
         clean = Case.of(path, next(iter(laws.values())))
@@ -203,6 +207,7 @@ def measure(
                         continue
                     found = [psnr(v(case, metric), targets[metric]) for v in row.variants]
                     scores.setdefault((metric, row.title, iso), []).append(found)
+                    print(path.stem, iso, metric, row.title, f"{max(found):.2f}", file=sys.stderr)
     best = {}
     for key, found in scores.items():
         by_variant = np.array(found).T
@@ -237,6 +242,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a fitted model for mosaics, besides")
     parser.add_argument("--law", nargs="+", metavar="ISO=A,B", help="of the noise")
     parser.add_argument("--iso", type=int, nargs="+", help="only these")
+    parser.add_argument("--rows", nargs="+", help="noisy, and rows whose titles hold one of these")
     args = parser.parse_args()
     told = args.folder / LAWS_FILE
     laws = laws_of(args.law) if args.law else LAWS
@@ -261,12 +267,16 @@ def main() -> None:
     ]
     if metrics != "m":
         for name in AFTER_DEVELOPMENT:
+            if args.rows and not any(words in f"`{name}` after development" for words in args.rows):
+                continue
             digests[name] = sha256_of(find_weights(name))
             rows.append(row_after_development(name, load_model(name)))
     for name in (args.weights, *([args.model] if args.model else [])):
         path = find_weights(str(name))
         digests[path.stem] = sha256_of(path)
         rows += rows_of_model(f"`{path.stem}`", load_mosaic_model(path))
+    if args.rows:
+        rows = [rows[0], *(r for r in rows[1:] if any(words in r.title for words in args.rows))]
     weights = ", ".join(f"`{name}` {digest[:8]}" for name, digest in digests.items())
     print(
         f"{args.folder.name}: {count} pictures, PSNR in dB, {BORDER} pixels cut at the border; in"
