@@ -27,12 +27,13 @@ import numpy as np
 import torch
 
 from amsnet_cli import __version__, find_weights, load_model
+from amsnet_cli.atomic import write_whole
 from amsnet_cli.inference.denoise import denoise
 from amsnet_cli.inference.denoise_mosaic import SensorNoiseFound, denoise_mosaic, find_noise
 from amsnet_cli.model import Model
 from amsnet_cli.mosaic_model import MosaicModel, load_mosaic_model
 from amsnet_cli.noise.sensor import SensorNoise
-from amsnet_cli.photos.formats.dng import write_dng
+from amsnet_cli.photos.formats.dng import dng_of
 from amsnet_cli.photos.mosaic import Mosaic, MosaicPhoto, tiled
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.pixel_codec import with_depth
@@ -88,7 +89,7 @@ def developed_with(case: Case, mosaic: Mosaic, metric: str) -> Photo:
     """Develop another mosaic, in a DNG file like that of the case."""
     with TemporaryDirectory() as folder:
         path = Path(folder, case.path.name)
-        write_dng(path, case.path, case.photo.content, mosaic)
+        write_whole(path, dng_of(case.path, case.photo.content, mosaic))
         return _develop(path, metric)
 
 
