@@ -1,139 +1,292 @@
-r"""How well mosaics are denoised, by metric M: PSNR on the mosaic itself.
+"""How well RAW files are denoised, on the mosaic and after development.
 
-    python -m benchmarks.raw RAWBENCH [--weights raw]
+    python -m benchmarks.raw FOLDER                    # on the mosaic, some minutes
+    python -m benchmarks.raw FOLDER --metrics m a c    # developed by LibRaw and darktable, too
 
-RAWBENCH holds NAME_ISO.dng and NAME_clean.dng. Rows: the noisy mosaic, the network told the noise
-of each ISO, told what is estimated from the file and its ISO, and from the pixels alone.
+FOLDER holds NAME_ISO.dng, NAME_clean.dng and `laws.json`, as `benchmarks.make_raw` writes them.
+Prints one Markdown table a metric, PSNR in dB:
+
+    m  the mosaic itself, white-balanced, gamma 2.2
+    a  developed by LibRaw: the camera's white balance, AHD, sRGB
+    c  developed by darktable without a workflow, sRGB
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
+import functools
+import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
-import rawpy
 import torch
-from torch import Tensor
 
-import amsnet_cli
-from amsnet_cli.core.networks.mosaic import MosaicNetwork, denoise_stabilised
-from amsnet_cli.device import fast_precision
-from amsnet_cli.mosaic_model import load_mosaic_model
+from amsnet_cli import __version__, find_weights, load_model
+from amsnet_cli.atomic import write_whole
+from amsnet_cli.inference.denoise import denoise
+from amsnet_cli.inference.denoise_mosaic import denoise_mosaic
+from amsnet_cli.inference.mosaic_noise import SensorNoiseFound, find_noise
+from amsnet_cli.model import Model
+from amsnet_cli.mosaic_model import MosaicModel, load_mosaic_model
 from amsnet_cli.noise.sensor import SensorNoise
-from amsnet_cli.noise.sensor_estimate import estimate_sensor_noise
-from amsnet_cli.weights.store import find_weights
+from amsnet_cli.photos.formats.dng import dng_of
+from amsnet_cli.photos.mosaic import Mosaic, MosaicPhoto, tiled
+from amsnet_cli.photos.photo import Photo
+from amsnet_cli.photos.pixel_codec import with_depth
+from amsnet_cli.photos.read import read_mosaic_photo
+from amsnet_cli.weights.manifest import sha256_of
+from benchmarks import developers
+from benchmarks.make_raw import LAWS, LAWS_FILE, laws_of
 
 BORDER = 8
-"""Photosites cut at each side before errors are measured."""
+"""Photosites and pixels cut at each side before errors are measured."""
 WORSE = 0.05
-"""Decibels below the noisy mosaic from which a picture counts as made worse."""
-LAWS = ("100=1.67e-5,5e-9", "1600=1.78e-4,4.2e-7", "6400=6.9e-4,2.1e-6", "25600=2.6e-3,6.1e-6")
-"""ISO=a,b of the files that this was made for."""
+"""Decibels below the noisy file from which a picture counts as made worse."""
+THRESHOLDS = (25, 50, 100, 200, 400, 800, 1600)
+"""Of LibRaw's wavelets; the best one for each ISO counts, chosen with the clean pictures."""
+AFTER_DEVELOPMENT = ("photo", "fine")
+"""Weights for developed photos."""
+TITLES = {
+    "m": "M: on the mosaic, white-balanced, gamma 2.2",
+    "a": "A: developed by LibRaw (AHD, sRGB)",
+    "c": "C: developed by darktable (no workflow, sRGB)",
+}
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Case:
+    """A noisy file.
+
+    Attributes:
+        path: of it.
+        photo: the same, read.
+        truth: its noise.
+    """
+
+    path: Path
+    photo: MosaicPhoto
+    truth: SensorNoiseFound
+
+    @classmethod
+    def of(cls, path: Path, law: tuple[float, float]) -> Case:
+        """Read a file whose noise is known."""
+        noise = SensorNoiseFound(laws=(SensorNoise(a=law[0], b=law[1]),), source="truth")
+        return cls(path=path, photo=read_mosaic_photo(path), truth=noise)
+
+
+@functools.lru_cache(maxsize=2)  # Several rows begin with the noisy file, developed.
+def developed(case: Case, metric: str) -> Photo:
+    """Develop a noisy file for the metric a or c."""
+    return _develop(case.path, metric)
+
+
+def developed_with(case: Case, mosaic: Mosaic, metric: str) -> Photo:
+    """Develop another mosaic, in a DNG file like that of the case."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, case.path.name)
+        write_whole(path, dng_of(case.path, case.photo.content, mosaic))
+        return _develop(path, metric)
+
+
+def _develop(path: Path, metric: str) -> Photo:
+    return {"a": developers.by_libraw, "c": developers.by_darktable}[metric](path)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mosaic:
-    """The mosaic of a RAW file.
+class Row:
+    """A way to denoise.
 
     Attributes:
-        values: (1, 1, H, W) float32, 0 at black and 1 at white.
-        colours: (1, 3, H, W) float32: 1 where a photosite records red, green, blue.
-        gains: (1, 1, H, W) float32: the camera's white balance, 1 for green.
+        title: for people.
+        variants: each gives, for a case and a metric, what is to be scored: a mosaic for m, a
+            developed photo else. Of several, the one with the best mean at an ISO counts.
+        metrics: for which there is such a thing.
     """
 
-    values: Tensor
-    colours: Tensor
-    gains: Tensor
+    title: str
+    variants: tuple[Callable[[Case, str], Mosaic | Photo], ...]
+    metrics: str
 
 
-def read_mosaic(path: Path) -> Mosaic:
-    """Read the visible part of a mosaic."""
-    with rawpy.imread(str(path)) as raw:
-        index = raw.raw_colors_visible
-        black = np.array(raw.black_level_per_channel, np.float64)[index]
-        values = (raw.raw_image_visible - black) / (raw.white_level - black)
-        letters = np.array(list(raw.color_desc.decode()))[index]
-        balance = np.array(raw.camera_whitebalance)
-        gains = np.select([letters == c for c in "RGB"], list(balance[:3] / balance[1]))
-    colours = np.stack([letters == c for c in "RGB"])
-    return Mosaic(
-        values=torch.from_numpy(values).float()[None, None],
-        colours=torch.from_numpy(colours).float()[None],
-        gains=torch.from_numpy(gains).float()[None, None],
+def on_the_mosaic(title: str, denoised: Callable[[Case], Mosaic], metrics: str = "mac") -> Row:
+    """Make a row of what denoises mosaics."""
+    # Each picture is denoised once for all metrics.
+    denoised = functools.lru_cache(maxsize=1)(denoised)
+
+    def result(case: Case, metric: str) -> Mosaic | Photo:
+        return denoised(case) if metric == "m" else developed_with(case, denoised(case), metric)
+
+    return Row(title=title, variants=(result,), metrics=metrics)
+
+
+def rows_of_model(name: str, model: MosaicModel) -> Iterator[Row]:
+    """Make the rows of a network for mosaics: told the noise, by itself, and from pixels alone."""
+    run = functools.partial(denoise_mosaic, model=model, device=CPU)
+
+    def by_itself(case: Case) -> Mosaic:
+        return run(case.photo.mosaic, noise=find_noise(case.photo.mosaic))
+
+    def pixels_alone(case: Case) -> Mosaic:
+        silent = replace(case.photo.mosaic, iso=None, noise_profile=())
+        return run(case.photo.mosaic, noise=find_noise(silent))
+
+    yield on_the_mosaic(
+        f"{name}, told the noise", lambda case: run(case.photo.mosaic, noise=case.truth)
+    )
+    yield on_the_mosaic(f"{name}, by itself", by_itself)
+    yield on_the_mosaic(f"{name}, from pixels alone", pixels_alone, "m")
+
+
+def row_after_development(name: str, model: Model) -> Row:
+    """Make the row of a network for developed photos."""
+    return Row(
+        title=f"`{name}` after development",
+        variants=(lambda case, metric: denoise(developed(case, metric), model).photo,),
+        metrics="ac",
     )
 
 
-def denoise_mosaic(network: MosaicNetwork, mosaic: Mosaic, noise: SensorNoise) -> Tensor:
-    """Denoise values, (1, 1, H, W), whose noise is known."""
-    hidden = torch.zeros_like(mosaic.values, dtype=torch.bool)
-    stabilised = noise.stabilise(mosaic.values)
-    sigma = noise.sigma.float().reshape(1, 1, 1, 1)
-    with fast_precision(torch.device("cpu")):
-        denoised = denoise_stabilised(network, stabilised, sigma, mosaic.colours, hidden)
-    return noise.unstabilise(denoised)
+def rows_of_others() -> Iterator[Row]:
+    """Make the rows of other programs, those that are installed."""
+    if developers.installed(developers.LIBRAW):
+        wavelets = developers.by_libraw_denoised
+        yield Row(
+            title="LibRaw's wavelets, best threshold",
+            variants=tuple(
+                lambda case, _, threshold=threshold: wavelets(case.path, threshold)
+                for threshold in THRESHOLDS
+            ),
+            metrics="a",
+        )
+    if developers.installed(developers.DARKTABLE):
+        yield Row(
+            title="darktable's profiled NLM",
+            variants=(lambda case, _: developers.by_darktable(case.path, nlm=True),),
+            metrics="c",
+        )
 
 
-def psnr(values: Tensor, clean: Mosaic) -> float:
-    """PSNR in dB of white-balanced mosaics with gamma 2.2: metric M."""
-    a, b = (
-        (x * clean.gains).clamp(0, 1).pow(1 / 2.2)[..., BORDER:-BORDER, BORDER:-BORDER]
-        for x in (values, clean.values)
-    )
-    return -10 * math.log10(float((a - b).double().square().mean()))
+def psnr(one: Mosaic | Photo, other: Mosaic | Photo) -> float:
+    """PSNR in dB: of mosaics white-balanced with gamma 2.2, of photos with 8 bits.
+
+    The white balance is that of `other`.
+    """
+    if isinstance(one, Mosaic) and isinstance(other, Mosaic):
+        neutral = np.array(other.neutral or (1, 1, 1))[[0, 1, 2, 1]]
+        gains = tiled(neutral[1] / neutral[other.colours], other.values.shape)
+        a, b = ((x.light() * gains).clip(0, 1) ** (1 / 2.2) for x in (one, other))
+    elif isinstance(one, Photo) and isinstance(other, Photo):
+        a, b = (with_depth(x, 8).pixels / 255 for x in (one, other))
+    else:
+        raise TypeError("a mosaic and a photo cannot be compared")
+    inside = slice(BORDER, -BORDER)
+    errors = (a - b)[inside, inside].astype(np.float64)
+    return -10 * math.log10(max(float(np.square(errors).mean()), 1e-12))
+
+
+def measure(
+    folder: Path, laws: dict[int, tuple[float, float]], rows: list[Row], metrics: str
+) -> dict[tuple[str, str, int], list[float]]:
+    """Measure PSNR of each picture, by metric, title of the row, and ISO; first row: noisy.
+
+    Each is printed to stderr at once, as all together can take an hour.
+    """
+    scores: dict[tuple[str, str, int], list[list[float]]] = {}
+    for path in sorted(folder.glob("*_clean.dng")):
+        clean = Case.of(path, next(iter(laws.values())))
+        targets = {m: clean.photo.mosaic if m == "m" else developed(clean, m) for m in metrics}
+        for iso, law in laws.items():
+            case = Case.of(path.with_name(path.name.replace("_clean", f"_{iso}")), law)
+            for row in rows:
+                for metric in metrics:
+                    if metric not in row.metrics:
+                        continue
+                    found = [psnr(v(case, metric), targets[metric]) for v in row.variants]
+                    scores.setdefault((metric, row.title, iso), []).append(found)
+                    print(path.stem, iso, metric, row.title, f"{max(found):.2f}", file=sys.stderr)
+    best = {}
+    for key, found in scores.items():
+        by_variant = np.array(found).T
+        best[key] = list(by_variant[by_variant.mean(1).argmax()])
+    return best
+
+
+def print_tables(
+    scores: dict[tuple[str, str, int], list[float]], isos: list[int], rows: list[Row], metrics: str
+) -> None:
+    """Print a table for each metric; in brackets how many are worse than the first row."""
+    for metric in metrics:
+        print(f"\n| {TITLES[metric]} | " + " | ".join(f"ISO {iso}" for iso in isos) + " |")
+        print("|---|" + "---:|" * len(isos))
+        for row in rows:
+            if metric not in row.metrics:
+                continue
+            cells = []
+            for iso in isos:
+                found, noisy = (scores[metric, r.title, iso] for r in (row, rows[0]))
+                worse = sum(f < n - WORSE for f, n in zip(found, noisy, strict=True))
+                cells.append(f"{np.mean(found):.2f}" + (f" ({worse})" if worse else ""))
+            print(f"| {row.title} | " + " | ".join(cells) + " |", flush=True)
 
 
 def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="NAME_ISO.dng and NAME_clean.dng")
-    parser.add_argument("--weights", default="raw", help="name or file")
-    parser.add_argument("--law", nargs="+", default=LAWS, metavar="ISO=A,B", help="of the noise")
+    parser.add_argument("--metrics", nargs="+", choices=TITLES, default=["m"])
+    parser.add_argument("--weights", default="raw", help="for mosaics, name or file")
+    parser.add_argument("--model", type=Path, help="a fitted model for mosaics, besides")
+    parser.add_argument("--law", nargs="+", metavar="ISO=A,B", help="of the noise")
+    parser.add_argument("--iso", type=int, nargs="+", help="only these")
+    parser.add_argument("--rows", nargs="+", help="noisy, and rows whose titles hold one of these")
     args = parser.parse_args()
-    laws = {int(k): tuple(map(float, v.split(","))) for k, v in (x.split("=") for x in args.law)}
-    path = find_weights(args.weights)
-    network = load_mosaic_model(path).network
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    names = sorted(p.name.removesuffix("_clean.dng") for p in args.folder.glob("*_clean.dng"))
-    print(f"amsnet {amsnet_cli.__version__}, weights sha256 {digest[:12]}")
+    told = args.folder / LAWS_FILE
+    laws = laws_of(args.law) if args.law else LAWS
+    if told.exists() and not args.law:
+        laws = {int(iso): (a, b) for iso, (a, b) in json.loads(told.read_text()).items()}
+    laws = {iso: law for iso, law in laws.items() if not args.iso or iso in args.iso}
+    metrics = "".join(args.metrics)
+    if "c" in metrics and not developers.installed(developers.DARKTABLE):
+        parser.error(f"the metric c needs {developers.DARKTABLE}")
+    count = len(list(args.folder.glob("*_clean.dng")))
+    if not count:
+        parser.error(f"{args.folder}: no NAME_clean.dng; benchmarks.make_raw makes them")
+
+    digests = {}
+    rows = [
+        Row(
+            title="noisy",
+            variants=(lambda case, m: case.photo.mosaic if m == "m" else developed(case, m),),
+            metrics="mac",
+        ),
+        *rows_of_others(),
+    ]
+    if metrics != "m":
+        for name in AFTER_DEVELOPMENT:
+            if args.rows and not any(words in f"`{name}` after development" for words in args.rows):
+                continue
+            digests[name] = sha256_of(find_weights(name))
+            rows.append(row_after_development(name, load_model(name)))
+    for name in (args.weights, *([args.model] if args.model else [])):
+        path = find_weights(str(name))
+        digests[path.stem] = sha256_of(path)
+        rows += rows_of_model(f"`{path.stem}`", load_mosaic_model(path))
+    if args.rows:
+        rows = [rows[0], *(r for r in rows[1:] if any(words in r.title for words in args.rows))]
+    weights = ", ".join(f"`{name}` {digest[:8]}" for name, digest in digests.items())
     print(
-        f"{args.folder.name}: {len(names)} pictures; M in dB: white-balanced, gamma 2.2, {BORDER}"
+        f"{args.folder.name}: {count} pictures, PSNR in dB, {BORDER} pixels cut at the border; in"
+        f" brackets: pictures more than {WORSE} dB below noisy. amsnet {__version__}, weights"
+        f" (sha256) {weights}."
     )
-    print(f"{BORDER} photosites cut at the border; in brackets: worse than noisy by {WORSE};")
-    print("single pass, nothing random but the estimate's choice of blocks, seed 0")
-
-    def estimate(mosaic: Mosaic, iso: int | None) -> SensorNoise:
-        noise = estimate_sensor_noise(mosaic.values[0, 0], mosaic.colours[0], iso=iso)
-        if noise is None:
-            raise SystemExit("a mosaic with too little that is not clipped")
-        return noise
-
-    knowing: dict[str, Callable[[Mosaic, int], SensorNoise]] = {
-        "told a and b": lambda _, iso: SensorNoise(a=laws[iso][0], b=laws[iso][1]),
-        "estimated, with the ISO": estimate,
-        "estimated, pixels alone": lambda mosaic, _: estimate(mosaic, None),
-    }
-    table: dict[str, list[str]] = {"noisy": [], **{row: [] for row in knowing}}
-    for iso in laws:
-        scores: dict[str, list[float]] = {row: [] for row in table}
-        for name in names:
-            noisy = read_mosaic(args.folder / f"{name}_{iso}.dng")
-            clean = read_mosaic(args.folder / f"{name}_clean.dng")
-            scores["noisy"].append(psnr(noisy.values, clean))
-            for row, noise in knowing.items():
-                denoised = denoise_mosaic(network, noisy, noise(noisy, iso))
-                scores[row].append(psnr(denoised, clean))
-        for row, values in scores.items():
-            pairs = zip(values, scores["noisy"], strict=True)
-            worse = sum(value < noisy - WORSE for value, noisy in pairs)
-            table[row].append(f"{np.mean(values):6.2f} ({worse})")
-    print(f"{'':<24}" + "".join(f"{iso:>11}" for iso in laws))
-    for row, cells in table.items():
-        print(f"{row:<24}" + "".join(f"{cell:>11}" for cell in cells))
+    scores = measure(args.folder, laws, rows, metrics)
+    print_tables(scores, list(laws), rows, metrics)
 
 
 if __name__ == "__main__":

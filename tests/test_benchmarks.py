@@ -7,7 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage.data
 from PIL import Image
+
+from amsnet_cli.photos.read import read_mosaic_photo
+from benchmarks import make_raw, raw
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -89,3 +93,71 @@ def test_a_sweep_moves_every_number_and_keeps_ranges_in_order(one_picture_set, c
     )  # fmt: skip
     assert titles == ["number", "default", "largest", "set"]
     assert [row[0].split(".")[1] for row in rows] == ["luma_sigma", "chroma_sigma", "radius"]
+
+
+@pytest.fixture(scope="module")
+def raw_set(tmp_path_factory):
+    """Return a folder of clean photos, and a function that makes RAW files of them."""
+    clean = tmp_path_factory.mktemp("clean")
+    for name in ("astronaut", "coffee"):
+        picture = getattr(skimage.data, name)()[100:228, 100:228]
+        Image.fromarray(picture).save(clean / f"{name}.png")
+
+    def make(*options: str) -> Path:
+        out = tmp_path_factory.mktemp("made")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["make_raw", str(clean), str(out), *options])
+            make_raw.main()
+        return out
+
+    return make
+
+
+@pytest.mark.parametrize("pattern", ["gbrg", "xtrans", "mono"])
+def test_made_raw_files_hold_the_noise_that_is_told(raw_set, pattern):
+    law = "1000=1e-3,4e-5"
+    folder = raw_set("--pattern", pattern, "--law", law, "--noise-profile", "--black", "256")
+    clean, noisy = (read_mosaic_photo(folder / f"coffee_{n}.dng").mosaic for n in ("clean", 1000))
+    assert noisy.noise_profile == ((1e-3, 4e-5),) and not clean.noise_profile
+    assert not read_mosaic_photo(folder / "astronaut_1000.dng").mosaic.noise_profile
+    expected = np.where(make_raw.PATTERNS[pattern] == 3, 1, make_raw.PATTERNS[pattern])
+    assert np.array_equal(np.where(noisy.colours == 3, 1, noisy.colours), expected)
+    light = clean.light()
+    assert (noisy.iso, noisy.white, noisy.black.min()) == (1000, 16383, 256)
+    dull = light < 0.8
+    errors = (noisy.light() - light) / np.sqrt(1e-3 * light + 4e-5)
+    assert np.std(errors[dull]) == pytest.approx(1, abs=0.02)
+    assert np.mean(errors[dull]) == pytest.approx(0, abs=0.05)
+
+
+def test_rows_share_noise_at_the_highest_iso_only(raw_set):
+    folder = raw_set("--law", "100=1e-5,1e-4", "6400=1e-5,1e-4", "--row-noise", "3")
+    clean, low, high = (
+        read_mosaic_photo(folder / f"coffee_{n}.dng").mosaic.light() for n in ("clean", 100, 6400)
+    )
+    rows = [np.std((noisy - clean)[:, 8:].mean(1)) for noisy in (low, high)]
+    assert rows[0] < 0.002 < 0.02 < rows[1]
+
+
+@pytest.mark.slow
+def test_raw_benchmark_prints_a_row_for_each_way(raw_set, capsys, monkeypatch):
+    folder = raw_set("--pattern", "gbrg", "--law", "25600=2.6e-3,6.1e-6")
+    monkeypatch.setattr(sys, "argv", ["raw", str(folder), "--metrics", "m", "a"])
+    raw.main()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("| ")
+    ]
+    psnr = {metric: {} for metric in "MA"}
+    for title, value in rows:
+        if value.startswith("ISO"):
+            table = psnr[title[0]]
+        else:
+            table[title] = float(value.split()[0])
+    assert set(psnr["M"]) == {
+        "noisy", "`raw`, told the noise", "`raw`, by itself", "`raw`, from pixels alone",
+    }  # fmt: skip
+    assert {"`photo` after development", "`fine` after development"} <= set(psnr["A"])
+    for table in psnr.values():
+        assert table["`raw`, told the noise"] > table["noisy"] + 2

@@ -1,14 +1,18 @@
 import sys
+from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import skimage.data
 import torch
 
+from amsnet_cli.inference.denoise_mosaic import SensorNoiseFound, denoise_mosaic
 from amsnet_cli.mosaic_model import load_mosaic_model
 from amsnet_cli.noise.sensor import SensorNoise
-from benchmarks.raw import Mosaic, denoise_mosaic, psnr
-from tests.test_sensor_noise import BAYER, colours_of, photographed
+from amsnet_cli.photos.formats.raw import read_mosaic
+from benchmarks.make_raw import Sensor, noisy
+from benchmarks.raw import psnr
 from training import raw
 from training.muon import orthogonalised
 
@@ -64,15 +68,16 @@ def test_the_rate_falls_from_a_state_that_is_kept(photos, tmp_path, monkeypatch,
 
 def test_a_few_steps_denoise(photos, tmp_path, monkeypatch):
     train(monkeypatch, photos, tmp_path / "raw.pt", "--steps", "40", "--rate", "0.01")
-    network = load_mosaic_model(tmp_path / "raw.safetensors").network
-    noise = SensorNoise(a=1e-2, b=5e-4)
-    clean = torch.from_numpy(skimage.data.astronaut()[:384, :384, 1] / 255).float()
-    ones = torch.ones(1, 1, 384, 384)
-    noisy, target = (
-        Mosaic(values=x[None, None], colours=colours_of(BAYER)[None], gains=ones)
-        for x in (photographed(clean, noise), clean)
+    model = load_mosaic_model(tmp_path / "raw.safetensors")
+    law, sensor = (1e-2, 5e-4), Sensor()
+    light = sensor.light(skimage.data.astronaut()[:384, :384] / 255, 1.0)
+    pictures = light, noisy(light, law, 0, np.random.default_rng(0))
+    clean, before = (
+        read_mosaic(Path("x.dng"), sensor.dng(sensor.recorded(x), 25600)) for x in pictures
     )
-    assert psnr(denoise_mosaic(network, noisy, noise), target) > psnr(noisy.values, target) + 0.5
+    noise = SensorNoiseFound(laws=(SensorNoise(a=law[0], b=law[1]),), source="truth")
+    after = denoise_mosaic(before, model, noise, device=torch.device("cpu"))
+    assert psnr(after, clean) > psnr(before, clean) + 0.5
 
 
 @pytest.mark.parametrize("shape", [(8, 72), (72, 8), (16, 16)])

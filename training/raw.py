@@ -33,10 +33,14 @@ from torch import Tensor
 
 from amsnet_cli.core.networks.mosaic import MosaicNetwork, MosaicNetworkConfig
 from amsnet_cli.device import choose_device, fast_precision
+from amsnet_cli.inference.denoise_mosaic import denoise_mosaic
+from amsnet_cli.inference.mosaic_noise import SensorNoiseFound
 from amsnet_cli.inference.memory import reuse_memory
-from amsnet_cli.mosaic_model import load_mosaic_model, save_mosaic_model
+from amsnet_cli.mosaic_model import MosaicModel, load_mosaic_model, save_mosaic_model
 from amsnet_cli.noise.sensor import SensorNoise
-from benchmarks.raw import LAWS, denoise_mosaic, psnr, read_mosaic
+from amsnet_cli.photos.read import read_mosaic_photo
+from benchmarks.make_raw import LAWS
+from benchmarks.raw import psnr
 from training.muon import Muon
 
 BETAS = (0.9, 0.99)
@@ -196,23 +200,25 @@ class Watch:
     """PSNR of a few files with known noise, told it: looked at, never chosen by."""
 
     def __init__(self, folder: Path) -> None:
-        self.laws: dict[str, SensorNoise] = {}
-        for law in LAWS:
-            iso, a, b = law.replace("=", ",").split(",")
-            self.laws[iso] = SensorNoise(a=float(a), b=float(b))
+        self.laws = {
+            iso: SensorNoiseFound(laws=(SensorNoise(a=a, b=b),), source="truth")
+            for iso, (a, b) in LAWS.items()
+        }
         self.noisy = {
-            iso: [read_mosaic(folder / f"{name}_{iso}.dng") for name in WATCHED]
+            iso: [read_mosaic_photo(folder / f"{name}_{iso}.dng").mosaic for name in WATCHED]
             for iso in self.laws
         }
-        self.clean = [read_mosaic(folder / f"{name}_clean.dng") for name in WATCHED]
+        self.clean = [read_mosaic_photo(folder / f"{name}_clean.dng").mosaic for name in WATCHED]
 
     def scores(self, network: MosaicNetwork) -> str:
         """Mean PSNR by ISO, and the gain over noisy."""
+        model = MosaicModel(network=network, name="average")
+        device = next(network.parameters()).device
         told = []
         for iso, noise in self.laws.items():
             pairs = list(zip(self.noisy[iso], self.clean, strict=True))
-            before = np.mean([psnr(noisy.values, clean) for noisy, clean in pairs])
-            after = np.mean([psnr(denoise_mosaic(network, noisy, noise), clean)
+            before = np.mean([psnr(noisy, clean) for noisy, clean in pairs])
+            after = np.mean([psnr(denoise_mosaic(noisy, model, noise, device=device), clean)
                              for noisy, clean in pairs])  # fmt: skip
             told.append(f"{iso}: {after:.2f} ({after - before:+.2f})")
         return "  ".join(told)
