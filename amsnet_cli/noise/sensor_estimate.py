@@ -37,11 +37,11 @@ class EstimateConfig:
 
     The gain by ISO is that of 6 micrometres by `sensor_prior.gain_by_pitch`: full frame with 24
     megapixels. Photosites of 3.8 to 8.4, of full frame, have 2.5 to .5 times as much, and those of
-    2.4, of one inch, 6 times, which is why a larger gain becomes rare only slowly. Read noise of one to five
-    photons is what data sheets of sensors state. The other numbers were chosen on simulated mosaics
-    of Kodak's pictures (Bayer, X-Trans, monochrome), for the least loss of a network that is told
-    the estimate, none being worse than noisy: twice the noise costs it four times what half the
-    noise costs.
+    2.4, of one inch, 6 times, which is why a larger gain becomes rare only slowly. Read noise of
+    one to five photons is what data sheets of sensors state. The other numbers were chosen on
+    mosaics of Kodak's pictures (Bayer, X-Trans, monochrome), for the least loss of a network that
+    is told the estimate, none being worse than noisy: twice the noise costs it four times
+    what half the noise costs.
 
     Attributes:
         block: photosites to the side of a block, about.
