@@ -34,8 +34,8 @@ from torch import Tensor
 from amsnet_cli.core.networks.mosaic import MosaicNetwork, MosaicNetworkConfig
 from amsnet_cli.device import choose_device, fast_precision
 from amsnet_cli.inference.denoise_mosaic import denoise_mosaic
-from amsnet_cli.inference.mosaic_noise import SensorNoiseFound
 from amsnet_cli.inference.memory import reuse_memory
+from amsnet_cli.inference.mosaic_noise import SensorNoiseFound
 from amsnet_cli.mosaic_model import MosaicModel, load_mosaic_model, save_mosaic_model
 from amsnet_cli.noise.sensor import SensorNoise
 from amsnet_cli.photos.read import read_mosaic_photo
