@@ -15,10 +15,13 @@ from amsnet_cli.errors import OutputError
 from amsnet_cli.fitting.events import FitEvent
 from amsnet_cli.fitting.fit import FitResult
 from amsnet_cli.fitting.fit import fit as fit_model
+from amsnet_cli.fitting.kind import kind_of_fit
 from amsnet_cli.fitting.options import FitOptions
+from amsnet_cli.fitting.start import load_start
 from amsnet_cli.inference.denoise import Denoised, DenoiseOptions
 from amsnet_cli.inference.denoise import denoise as denoise_photo
 from amsnet_cli.model import Model, load_model
+from amsnet_cli.mosaic_model import MosaicModel
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import check_depth, check_output, write_photo
@@ -76,7 +79,7 @@ def fit(
     folder: str | Path,
     output: str | Path,
     *,
-    weights: str | Path | Model | None = None,
+    weights: str | Path | Model | MosaicModel | None = None,
     from_scratch: bool = False,
     device: str = "auto",
     resume: bool = False,
@@ -89,7 +92,7 @@ def fit(
     Args:
         folder: searched for photos recursively.
         output: the model file to write, a .safetensors file.
-        weights: what to start from, as for `denoise`.
+        weights: what to start from, as for `denoise`; for RAW files, weights for mosaics.
         from_scratch: start from a fresh network instead.
         device: auto, cpu, cuda, cuda:N or mps.
         resume: continue an interrupted fit with the same options.
@@ -107,10 +110,14 @@ def fit(
     target = Path(output)
     if target.exists() and not (force or resume):
         raise OutputError(f"{target}: already exists", "pass force=True to overwrite it")
-    start = None
-    if not from_scratch:
-        start = weights if isinstance(weights, Model) else load_model(weights)
+    fit_options = FitOptions(**options)
+    start: Model | MosaicModel | None = None
+    if isinstance(weights, Model | MosaicModel):
+        start = weights
+    elif not from_scratch:
+        kind = kind_of_fit(Path(folder), fit_options.include, fit_options.raw)
+        start = load_start(weights, mosaics=kind.mosaics)
     return fit_model(
-        Path(folder), target, FitOptions(**options),
+        Path(folder), target, fit_options,
         start=start, resume=resume, device=choose_device(device), on_event=on_event,
     )  # fmt: skip

@@ -19,7 +19,7 @@ from amsnet_cli.core.networks.compact import CompactUNetConfig
 from amsnet_cli.core.networks.mosaic import MosaicNetwork, MosaicNetworkConfig
 from amsnet_cli.errors import WeightsError
 from amsnet_cli.model import write_network
-from amsnet_cli.weights.header import check_format, read_header
+from amsnet_cli.weights.header import check_format, is_for_mosaics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,32 +40,26 @@ def save_mosaic_model(
     network: MosaicNetwork,
     provenance: dict[str, Any] | None = None,
     dtype: torch.dtype = torch.float16,
+    *,
+    cameras: dict[str, list[int]] | None = None,
 ) -> None:
     """Write a model file atomically.
 
     Args:
         path: the file; its folder is made, an existing file is replaced.
         network: its tensors are stored as `dtype`.
-        provenance: how it was made; for people.
+        provenance: how it was made, for people; see `model.ModelConfig`.
         dtype: float16, or float32 for twice the size.
+        cameras: those of a fit, each with its lowest and highest ISO.
 
     Raises:
         OutputError: `path` cannot be written.
     """
     header = {
         "mosaic": True, "network": dataclasses.asdict(network.config),
-        "provenance": provenance or {},
+        "provenance": provenance or {}, "cameras": cameras or {},
     }  # fmt: skip
     write_network(path, network, header, dtype)
-
-
-def is_for_mosaics(path: Path) -> bool:
-    """Return whether a model file is for mosaics.
-
-    Raises:
-        WeightsError: it is no model file.
-    """
-    return read_header(path).get("mosaic") is True
 
 
 def load_mosaic_model(path: Path, name: str = "") -> MosaicModel:
@@ -82,7 +76,7 @@ def load_mosaic_model(path: Path, name: str = "") -> MosaicModel:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["amsnet"])
             check_format(header, path)
-            if header.get("mosaic") is not True:
+            if not is_for_mosaics(header):
                 raise WeightsError(f"{path} is for developed photos", "name weights for mosaics")
             tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
         shape = {**header["network"]}

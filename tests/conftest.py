@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 from amsnet_cli.cli.app import app
 from amsnet_cli.core.networks import CompactUNetConfig
+from amsnet_cli.fitting.mosaic_objective import MosaicObjective
 from amsnet_cli.fitting.objectives import MaskedPrediction, NoiseAdaptation
 from amsnet_cli.model import Inference, ModelConfig, build_network, save_model
 from amsnet_cli.photos.photo import Photo
@@ -142,9 +143,11 @@ def noisy_png(tmp_path: Path, noisy_crop: np.ndarray) -> Path:
 def few_validation_patches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Validate fits by fewer patches, which takes most of the time of a fit of few steps."""
     fewer = functools.partial(NoiseAdaptation, validation_patches=16)
-    monkeypatch.setattr("amsnet_cli.fitting.fit.NoiseAdaptation", fewer)
+    monkeypatch.setattr("amsnet_cli.fitting.photo_task.NoiseAdaptation", fewer)
     fewer = functools.partial(MaskedPrediction, validation_patches=6)
-    monkeypatch.setattr("amsnet_cli.fitting.fit.MaskedPrediction", fewer)
+    monkeypatch.setattr("amsnet_cli.fitting.photo_task.MaskedPrediction", fewer)
+    fewer = functools.partial(MosaicObjective, validation_patches=8)
+    monkeypatch.setattr("amsnet_cli.fitting.mosaic_task.MosaicObjective", fewer)
 
 
 @pytest.fixture

@@ -42,6 +42,14 @@ def fit(
             metavar="GLOB", help="Train only on files that match, such as '*NOISY*' of SIDD Medium."
         ),
     ] = "*",
+    raw: Annotated[
+        Literal["auto", "mosaic", "developed"],
+        typer.Option(
+            help="mosaic fits RAW files before development, as they are denoised then; developed "
+            "develops them first; auto is mosaic where at least half of the photos are RAW, else "
+            "it leaves RAW files out."
+        ),
+    ] = "auto",
     preset: Annotated[
         Literal["adapt", "masked", "paper"] | None,
         typer.Option(
@@ -148,19 +156,20 @@ def fit(
     """Fit a model to a folder of noisy photos; no clean images needed.
 
     Measures the noise of the photos and fine-tunes the weights on it, or trains from scratch by
-    masked prediction. A model is written only if validation shows a significant improvement.
-    Ctrl-C saves the model so far and a checkpoint for --resume. Several GPUs share a fit that
-    torchrun starts: torchrun --nproc-per-node 4 -m amsnet_cli fit FOLDER.
+    masked prediction; RAW files as they are before development. A model is written only if
+    validation shows a significant improvement. Ctrl-C saves the model so far and a checkpoint for
+    --resume. Several GPUs share a fit that torchrun starts: torchrun --nproc-per-node 4 -m
+    amsnet_cli fit FOLDER.
     """
     with imports_whole():
-        from amsnet_cli.photos.find import find_photos
-        from amsnet_cli.weights.store import find_weights, models_dir, page_path
+        from amsnet_cli.fitting.kind import kind_of_fit
+        from amsnet_cli.weights.store import MOSAIC_WEIGHTS, find_weights, models_dir, page_path
 
     if weights and from_scratch:
         raise UsageError("--weights and --from-scratch exclude each other", "give one of them")
     if network and weights:
         raise UsageError("--weights bring their network", "leave --network out")
-    find_photos(folder)  # An empty folder is an error before torch is loaded.
+    kind = kind_of_fit(folder, include, raw)  # An empty folder is an error before all else.
     output = _model_file(folder, output)
     page = report or page_path(output)
     if output.exists() and not (force or resume):
@@ -174,7 +183,8 @@ def fit(
 
         make_output_folder(folder, denoise, force=force)
     fresh = from_scratch or (preset == "paper" and weights is None)
-    start_path = None if fresh else find_weights(weights)
+    if not fresh:  # Weights that are not there are an error before torch is loaded.
+        find_weights(weights or (MOSAIC_WEIGHTS if kind.mosaics else None))
 
     with imports_whole():
         from amsnet_cli.cli.fit_progress import FitDisplay
@@ -183,18 +193,18 @@ def fit(
         from amsnet_cli.fitting.distributed import distributed_context
         from amsnet_cli.fitting.fit import fit as run_fit
         from amsnet_cli.fitting.options import FitOptions
-        from amsnet_cli.model import load_model
+        from amsnet_cli.fitting.start import load_start
 
     if checkpoint_path(output).exists() and not (force or resume):
         raise OutputError(
             f"{checkpoint_path(output)}: the checkpoint of an interrupted fit",
             "continue with --resume, or start over with --force",
         )
-    start = load_model(start_path, weights or start_path.stem) if start_path else None
+    start = None if fresh else load_start(weights, mosaics=kind.mosaics)
     fit_options = FitOptions(
         preset=preset,
         network=network or ("restormer" if preset == "paper" and fresh else "compact"),
-        include=include, smooth=smooth, minutes=minutes, steps=steps, pd_stride=pd_stride,
+        include=include, raw=raw, smooth=smooth, minutes=minutes, steps=steps, pd_stride=pd_stride,
         pd_stride_test=pd_stride_test, mask_ratio=mask_ratio, patch_size=patch_size, batch=batch,
         learning_rate=learning_rate, refine=refine, precision=precision, seed=seed,
     )  # fmt: skip
@@ -220,7 +230,9 @@ def fit(
         raise typer.Exit(INTERRUPTED)
     name = output.stem if output.parent == models_dir() else str(output)
     if result.model:
-        _write_page(page, result, folder)
+        from amsnet_cli.cli.fit_page import write_page
+
+        write_page(page, result, folder)
     if not quiet:
         _say_result(result, name, page)
     _print_done(result, page, as_json=as_json)
@@ -229,7 +241,8 @@ def fit(
 
         denoise_photos(
             [str(folder)], output=str(denoise), weights=name if result.model else weights,
-            recursive=True, device=device, seed=seed, force=force, quiet=quiet, as_json=as_json,
+            raw="mosaic" if kind.mosaics else "developed", recursive=True, device=device, seed=seed,
+            force=force, quiet=quiet, as_json=as_json,
         )  # fmt: skip
 
 
@@ -281,33 +294,3 @@ def _say_result(result: FitResult, name: str, page: Path) -> None:
     say(f"use it with: amsnet denoise PHOTO -o CLEAN -w {shlex.quote(name)}")
     if result.profile and result.profile.cameras:
         say(f"or -w auto, for photos of {', '.join(result.profile.cameras)}")
-
-
-def _write_page(page: Path, result: FitResult, folder: Path) -> None:
-    from amsnet_cli import __version__
-    from amsnet_cli.cli.fit_progress import loss_change
-    from amsnet_cli.inference.denoise import denoise
-    from amsnet_cli.model import load_model
-    from amsnet_cli.report.comparison import compare
-    from amsnet_cli.report.fit_page import write_fit_page
-
-    assert result.model is not None
-    model = load_model(result.model)
-    comparisons = []
-    for path, photo in result.samples:
-        denoised = denoise(photo, model)
-        noise = denoised.noise_before, denoised.noise_after
-        comparisons.append((path.name, compare(photo, denoised.photo, noise=noise)))
-    about = result.profile.lines() if result.profile else []
-    if result.best:
-        about = [
-            *about, f"Validation loss {loss_change(result.best)} after {result.best.step} steps."
-        ]  # fmt: skip
-    write_fit_page(
-        page,
-        title=f"{model.name}, fitted to {folder.resolve().name}",
-        about=[*about, f"amsnet {__version__}, {result.seconds:.0f} s."],
-        settings=[(name, str(value)) for name, value in result.settings.to_dict().items()],
-        curve=result.curve,
-        comparisons=comparisons,
-    )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from amsnet_cli.cli.console import camera_and_speeds
 from amsnet_cli.model import Model, load_model
+from amsnet_cli.weights.header import cameras_of, read_header
 from amsnet_cli.weights.store import AUTO, find_weights, fitted_models, model_for
 
 
@@ -43,17 +44,29 @@ class ModelChooser:
         """
         if not self._auto:
             return self._load(self._default), ""
-        if camera is None:
-            return self._load(self._default), "the photo names no camera"
-        path = model_for(camera, iso)
-        if path is None:
-            described = camera_and_speeds(camera, [iso] if iso else [])
-            return self._load(self._default), f"no model is fitted to {described}"
-        model = self._load(path)
-        speeds = model.config.cameras.get(camera, [])
-        return model, f"fitted to {camera_and_speeds(camera, speeds)}"
+        path, reason = fitted_to(camera, iso)
+        return self._load(path or self._default), reason
 
     def _load(self, path: Path) -> Model:
         if path not in self._models:
             self._models[path] = load_model(path, path.stem if self._auto else self.name)
         return self._models[path]
+
+
+def fitted_to(
+    camera: str | None, iso: int | None, *, mosaics: bool = False
+) -> tuple[Path | None, str]:
+    """Return the model fitted to a photo's camera, None for none, and the reason.
+
+    Args:
+        camera: of the photo, None if unknown.
+        iso: of the photo, None if unknown.
+        mosaics: whether the photo is not developed.
+    """
+    if camera is None:
+        return None, "the photo names no camera"
+    path = model_for(camera, iso, mosaics=mosaics)
+    if path is None:
+        return None, f"no model is fitted to {camera_and_speeds(camera, [iso] if iso else [])}"
+    speeds = cameras_of(read_header(path)).get(camera, [])
+    return path, f"fitted to {camera_and_speeds(camera, speeds)}"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from amsnet_cli.cli.model_choice import fitted_to
 from amsnet_cli.errors import PhotoError, UsageError, WeightsError
 from amsnet_cli.inference.camera_noise import remembered_gain
 from amsnet_cli.inference.denoise import DenoiseOptions
@@ -18,17 +19,17 @@ from amsnet_cli.inference.denoise_mosaic import (
     denoise_mosaic,
 )
 from amsnet_cli.inference.mosaic_noise import find_flaws, find_noise
-from amsnet_cli.mosaic_model import MosaicModel, is_for_mosaics, load_mosaic_model
+from amsnet_cli.mosaic_model import MosaicModel, load_mosaic_model
 from amsnet_cli.noise.sensor import SensorNoise
+from amsnet_cli.photos.exif import camera_of
 from amsnet_cli.photos.formats.raw import RawOptions, develop, shown_part, with_mosaic
 from amsnet_cli.photos.geometry import cropped, stored_box
 from amsnet_cli.photos.mosaic import Box, MosaicPhoto
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.postprocess.mosaic_blend import MosaicBlend
-from amsnet_cli.weights.store import AUTO, find_weights
+from amsnet_cli.weights.header import is_for_mosaics, read_header
+from amsnet_cli.weights.store import AUTO, MOSAIC_WEIGHTS, find_weights
 
-WEIGHTS = "raw"
-"""Name of the weights for mosaics."""
 MARGIN = 16
 """Photosites around a region that are denoised as well, as its development depends on them."""
 BYTES_TO_WRITE = {"dng": 12, "developed": 64}
@@ -61,7 +62,8 @@ class MosaicDenoiser:
     """Denoises mosaics.
 
     Args:
-        weights: as asked for; `WEIGHTS` for None and auto.
+        weights: as asked for; `MOSAIC_WEIGHTS` for None, and for `AUTO` where no model is fitted to
+            the camera of a photo.
         options: see `DenoiseOptions`; those of the post-processing have no meaning here.
         raw: how mosaics are developed.
         device: where to compute.
@@ -80,8 +82,8 @@ class MosaicDenoiser:
     ) -> None:
         self._weights, self._options, self._raw, self._device = weights, options, raw, device
         self._named = None if weights in (None, AUTO) else find_weights(weights)
-        self._for_mosaics = self._named is None or is_for_mosaics(self._named)
-        self._model: MosaicModel | None = None
+        self._for_mosaics = self._named is None or is_for_mosaics(read_header(self._named))
+        self._models: dict[Path, MosaicModel] = {}
 
     @property
     def for_developed(self) -> str | None:
@@ -124,10 +126,8 @@ class MosaicDenoiser:
             PhotoError: the crop is not within the picture.
             DeviceError: out of memory, or the memory budget is too small.
         """
-        if self._model is None:
-            path = self._named or find_weights(WEIGHTS)
-            self._model = load_mosaic_model(path, str(self._weights) if self._named else WEIGHTS)
-        name, values = self._model.name, photo.mosaic.values
+        model, why = self._choose(photo)
+        name, values = model.name, photo.mosaic.values
         blend = self._blend()
         region = self._region(photo) if self._options.crop else None
         if blend.luma == blend.chroma == 0:
@@ -144,11 +144,11 @@ class MosaicDenoiser:
         if self._options.keep_hot_pixels:
             flaws = replace(flaws, defects=np.zeros_like(flaws.defects))
         mosaic = denoise_mosaic(
-            photo.mosaic, self._model, noise, options,
+            photo.mosaic, model, noise, options,
             flaws=flaws, device=self._device, progress=progress,
         )  # fmt: skip
         return DenoisedMosaic(
-            photo=with_mosaic(photo, mosaic), weights=name, reason=f"noise by {noise.source}",
+            photo=with_mosaic(photo, mosaic), weights=name, reason=f"{why}noise by {noise.source}",
             laws=noise.laws, hot_pixels=int(flaws.defects.sum()), region=region,
         )  # fmt: skip
 
@@ -174,6 +174,18 @@ class MosaicDenoiser:
                 "leave out --crop, or use --raw developed",
             )
         return cropped(developed, stored_box(developed, self._options.crop))
+
+    def _choose(self, photo: MosaicPhoto) -> tuple[MosaicModel, str]:
+        """Return the model of a photo and the start of the reason, if there was a choice."""
+        path, why = self._named, ""
+        name = str(self._weights) if path else MOSAIC_WEIGHTS
+        if self._weights == AUTO:
+            path, reason = fitted_to(*camera_of(photo.exif), mosaics=True)
+            name, why = path.stem if path else MOSAIC_WEIGHTS, f"{reason}; "
+        path = path or find_weights(MOSAIC_WEIGHTS)
+        if path not in self._models:
+            self._models[path] = load_mosaic_model(path, name)
+        return self._models[path], why
 
     def _blend(self) -> MosaicBlend:
         o = self._options

@@ -10,7 +10,7 @@ import torch
 
 from amsnet_cli.atomic import whole_file
 from amsnet_cli.errors import OutputError, TrainingError, UsageError
-from amsnet_cli.fitting.options import FitSettings
+from amsnet_cli.fitting.settings import FitSettings
 
 CHECKPOINT_SECONDS = 15.0
 """Time between two checkpoints, unless saving takes long."""

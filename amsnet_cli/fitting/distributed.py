@@ -65,6 +65,10 @@ class DistributedContext:
         ours = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(network, device_ids=ours)
 
+    def unwrap(self, network: nn.Module) -> nn.Module:
+        """Undo `wrap_ddp`."""
+        return network.module if isinstance(network, DistributedDataParallel) else network
+
 
 @contextmanager
 def distributed_context(device: torch.device) -> Iterator[DistributedContext]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from amsnet_cli.fitting.mosaic_profile import MosaicProfile
 from amsnet_cli.fitting.noise_profile import FolderProfile
 from amsnet_cli.report.curve import CurvePoint
 
@@ -36,7 +37,7 @@ class ImageSkipped:
 class FolderProfiled:
     """The cameras and the noise of the folder are known."""
 
-    profile: FolderProfile
+    profile: FolderProfile | MosaicProfile
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,10 @@
 """Fit a model to a folder of noisy photos; no clean images needed.
 
-`fit` reads from top to bottom: images, noise profile, objective, training, validation, model file.
+`fit` reads from top to bottom: images and their noise, training, validation, model file.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,46 +15,36 @@ import torch
 from amsnet_cli.atomic import clear_leftovers
 from amsnet_cli.fitting.checkpoint import checkpoint_path
 from amsnet_cli.fitting.distributed import DistributedContext
-from amsnet_cli.fitting.events import (
-    FitEvent,
-    FolderProfiled,
-    ImageSkipped,
-    StageProgress,
+from amsnet_cli.fitting.events import FitEvent, FolderProfiled, ImageSkipped, StageProgress
+from amsnet_cli.fitting.images import (
+    CropT_co,
+    ImageFolder,
+    ReadPhoto,
+    Seed,
+    load_images,
+    read_developed,
 )
-from amsnet_cli.fitting.images import ImageFolder, load_images
-from amsnet_cli.fitting.noise_profile import (
-    CropProfile,
-    FolderProfile,
-    mostly_white,
-    profile_crops,
-    profile_folder,
-)
-from amsnet_cli.fitting.objectives import (
-    MaskedPrediction,
-    NoiseAdaptation,
-    Objective,
-    TotalVariationFinetune,
-)
-from amsnet_cli.fitting.options import (
-    PRESETS,
+from amsnet_cli.fitting.kind import FitKind, kind_of_fit
+from amsnet_cli.fitting.mosaic_images import read_mosaic_crops
+from amsnet_cli.fitting.mosaic_profile import MosaicProfile
+from amsnet_cli.fitting.mosaic_task import mosaic_task
+from amsnet_cli.fitting.noise_profile import FolderProfile
+from amsnet_cli.fitting.options import PRESETS, FitOptions
+from amsnet_cli.fitting.photo_task import photo_task
+from amsnet_cli.fitting.run import FitRun, train
+from amsnet_cli.fitting.settings import (
     AdaptSettings,
-    FitOptions,
     FitSettings,
     MaskedSettings,
+    MosaicSettings,
     resolve_settings,
 )
-from amsnet_cli.fitting.patches import MaskedPatches, PatchSampler
-from amsnet_cli.fitting.run import FitRun, train
+from amsnet_cli.fitting.task import FitTask
 from amsnet_cli.inference.memory import memory_errors, reuse_memory
-from amsnet_cli.model import Inference, Model, ModelConfig, load_model, save_model
+from amsnet_cli.model import Model
+from amsnet_cli.mosaic_model import MosaicModel
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.report.curve import CurvePoint
-from amsnet_cli.weights.store import find_weights
-
-PROFILED_CROPS = 24
-"""Crops of the noise profile where it only describes the folder."""
-SAMPLES = 4
-"""Photos of `FitResult.samples`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +63,8 @@ class FitResult:
             the final comparison, on more patches.
         settings: the options as resolved.
         profile: of the folder; None with the paper's preset.
-        samples: some of the photos, or crops of them.
+        samples: some of the photos, or crops of them; mosaics as they are in their files; empty
+            where no model was written, or before the end.
         interrupted: whether it was stopped before its budget was used; `resume` continues it.
     """
 
@@ -86,8 +76,8 @@ class FitResult:
     seconds: float = 0.0
     curve: tuple[CurvePoint, ...] = ()
     best: CurvePoint | None = None
-    settings: AdaptSettings | MaskedSettings
-    profile: FolderProfile | None
+    settings: FitSettings
+    profile: FolderProfile | MosaicProfile | None
     samples: tuple[tuple[Path, Photo], ...] = ()
     interrupted: bool = False
 
@@ -97,21 +87,22 @@ def fit(
     output: Path,
     options: FitOptions = FitOptions(),
     *,
-    start: Model | None = None,
+    start: Model | MosaicModel | None = None,
     resume: bool = False,
     device: torch.device = torch.device("cpu"),
     distributed: DistributedContext = DistributedContext(),
     on_event: Callable[[FitEvent], None] = lambda event: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> FitResult:
-    """Fit a network to the noisy photos of a folder.
+    """Fit a network to the noisy photos of a folder, or to the mosaics of its RAW files.
 
     Args:
         folder: searched for photos recursively; each is read at most once.
         output: the model file to write. While fitting, `output` + ".resume" is the checkpoint.
         options: see `FitOptions`.
-        start: the model to start from; None for a fresh network. "adapt" on photos with mostly
-            white noise starts from its variant for white noise, if it has one.
+        start: the model to start from, for mosaics or for developed photos as `kind_of_fit` says;
+            None for a fresh network. "adapt" on photos with mostly white noise starts from its
+            variant for white noise, if it has one.
         resume: continue from the checkpoint, with the same photos and options.
         device: where to compute.
         distributed: the processes that share the fit, all called with the same arguments; the main
@@ -123,157 +114,104 @@ def fit(
         See `FitResult`.
 
     Raises:
-        UsageError: options out of range, or a checkpoint of other options.
+        UsageError: options out of range, a start for the other kind of photo, or a checkpoint of
+            other options.
         PhotoError: no readable photo.
         TrainingError: nothing to resume, or the loss is no longer finite.
         OutputError: the model cannot be written.
         DeviceError: out of memory.
     """
-    settings = resolve_settings(options, start, processes=distributed.world_size)
-    preset = PRESETS[settings.preset]
-    images = load_images(
-        folder, include=settings.include, max_pixels=preset.max_pixels, seed=settings.seed,
-        max_images=preset.max_images, max_file_bytes=preset.max_file_bytes,
-        on_progress=lambda done, total: on_event(
-            StageProgress(stage="read", done=done, total=total)
-        ),
-        on_skip=lambda reason: on_event(ImageSkipped(reason=reason)),
-    )  # fmt: skip
-    reuse_memory()
-    if settings.preset == "adapt" and start and start.white and mostly_white(images):
-        start = start.white
-
+    kind = kind_of_fit(folder, options.include, options.raw)
+    settings = resolve_settings(
+        options, start, mosaics=kind.mosaics, processes=distributed.world_size
+    )
+    if kind.left_out:
+        on_event(ImageSkipped(reason=kind.left_out))
     with memory_errors(device):
-        crops = _profile_crops(images, settings, start, device, on_event)
-        profile = profile_folder(images, crops) if crops else None
-        if profile:
-            on_event(FolderProfiled(profile=profile))
-        if reason := _nothing_to_learn(profile, settings, start):
+        task = _read_and_measure(
+            folder, kind, settings, start,
+            device=device, distributed=distributed, on_event=on_event,
+        )  # fmt: skip
+        if task.profile:
+            on_event(FolderProfiled(profile=task.profile))
+        if task.reason:
             return FitResult(
-                model=None, reason=reason, photos=len(images.paths), skipped=images.skipped,
-                settings=settings, profile=profile,
+                model=None, reason=task.reason, photos=len(task.paths), skipped=task.skipped,
+                settings=settings, profile=task.profile,
             )  # fmt: skip
 
-        objective = _make_objective(images, crops, settings, distributed, device)
-        run = FitRun(objective, images, settings, start, device, distributed)
+        run = FitRun(task, settings, device, distributed)
         if distributed.is_main:
             clear_leftovers(output.parent)
         if resume:
             run.restore(checkpoint_path(output))
         interrupted = train(run, checkpoint_path(output), on_event, stopped)
 
-        compared = start and preset.keep == "best" and not interrupted and distributed.is_main
-        if start and compared and not run.improves_on(start, on_event):
-            reason = f"no significant improvement over {start.name} (less than 2 standard errors)"
+        reason, keeps_best = "", PRESETS[settings.preset].keep == "best"
+        compared = task.start and keeps_best and not interrupted and distributed.is_main
+        if task.start and compared and not run.improves_on(task.start, on_event):
+            reason = (
+                f"no significant improvement over {task.started_from} (less than 2 standard errors)"
+            )
 
     if distributed.is_main:
         if not reason:
-            config = _describe(run, images, profile, folder)
-            save_model(output, run.validator.best_network, config)
+            task.save(output, run.validator.best_network, _training(task, run, folder))
         if not interrupted:
             checkpoint_path(output).unlink(missing_ok=True)
     return FitResult(
         model=None if reason else output, reason=reason, steps=run.trainer.steps,
-        photos=len(images.paths), skipped=images.skipped, seconds=run.seconds(),
+        photos=len(task.paths), skipped=task.skipped, seconds=run.seconds(),
         curve=tuple(run.validator.curve), best=run.validator.best, settings=settings,
-        profile=profile, samples=_samples(images), interrupted=interrupted,
+        profile=task.profile, samples=() if reason or interrupted else task.samples(),
+        interrupted=interrupted,
     )  # fmt: skip
 
 
-def _profile_crops(
-    images: ImageFolder,
-    settings: FitSettings,
-    start: Model | None,
+def _read_and_measure(
+    folder: Path,
+    kind: FitKind,
+    settings: AdaptSettings | MaskedSettings | MosaicSettings,
+    start: Model | MosaicModel | None,
+    *,
     device: torch.device,
-    on_event: Callable[[FitEvent], None],
-) -> list[CropProfile]:
-    """Profile all crops with the model to adapt, or some with the default to describe them."""
-    if settings.preset == "paper":
-        return []
-    adapted = start if settings.preset == "adapt" else None
-    return profile_crops(
-        images, adapted or load_model(find_weights(None)),
-        max_crops=None if adapted else PROFILED_CROPS, device=device,
-        on_progress=lambda done, total: on_event(
-            StageProgress(stage="measure", done=done, total=total)
-        ),
-    )  # fmt: skip
-
-
-def _nothing_to_learn(
-    profile: FolderProfile | None, settings: FitSettings, start: Model | None
-) -> str:
-    """Return why a fit is pointless, or ""."""
-    if profile and start and profile.clean:
-        return "the photos contain almost no measurable noise"
-    if profile and settings.preset == "adapt" and not profile.levels:
-        return "the photos are too small or too textured to measure their noise"
-    return ""
-
-
-def _make_objective(
-    images: ImageFolder,
-    crops: list[CropProfile],
-    settings: AdaptSettings | MaskedSettings,
     distributed: DistributedContext,
-    device: torch.device,
-) -> Objective:
-    if isinstance(settings, AdaptSettings):
-        return NoiseAdaptation(
-            images, crops, patch_size=settings.patch_size, batch=settings.batch,
-            seed=settings.seed, distributed=distributed, device=device,
+    on_event: Callable[[FitEvent], None],
+) -> FitTask:
+    # Mosaics are denoised once before the training, which takes long for many photosites.
+    preset = PRESETS["adapt" if kind.mosaics else settings.preset]
+
+    def load(
+        read: Callable[[Path, int, Seed], ReadPhoto[CropT_co]],
+    ) -> ImageFolder[CropT_co]:
+        images = load_images(
+            folder, read, include=settings.include, suits=kind.suits,
+            max_pixels=preset.max_pixels, seed=settings.seed,
+            max_images=preset.max_images, max_file_bytes=preset.max_file_bytes,
+            on_progress=lambda done, total: on_event(
+                StageProgress(stage="read", done=done, total=total)
+            ),
+            on_skip=lambda reason: on_event(ImageSkipped(reason=reason)),
         )  # fmt: skip
-    sampler = PatchSampler(
-        images, settings.patch_size, settings.seed,
-        quarter_turns=PRESETS[settings.preset].quarter_turns,
-    )  # fmt: skip
-    common: dict[str, Any] = {
-        "patches": MaskedPatches(
-            images, sampler, pd_stride=settings.pd_stride, mask_ratio=settings.mask_ratio
-        ),
-        "batch": settings.batch, "distributed": distributed, "device": device,
-    }  # fmt: skip
-    if settings.smooth:
-        return TotalVariationFinetune(**common, n_masks=settings.n_masks, seed=settings.seed)
-    return MaskedPrediction(**common)
+        reuse_memory()
+        return images
+
+    common: dict[str, Any] = {"device": device, "distributed": distributed, "on_event": on_event}
+    if isinstance(settings, MosaicSettings):
+        assert not isinstance(start, Model)
+        return mosaic_task(load(read_mosaic_crops), settings, start, **common)
+    assert not isinstance(start, MosaicModel)
+    return photo_task(load(read_developed), settings, start, **common)
 
 
-def _describe(
-    run: FitRun, images: ImageFolder, profile: FolderProfile | None, folder: Path
-) -> ModelConfig:
-    """Return the header of the model file."""
-    settings = run.settings
-    inference, scheme = run.config.inference, {}
-    if isinstance(settings, MaskedSettings):
-        inference = Inference(
-            passes="multi", n_masks=settings.n_masks, stride=settings.pd_stride_test,
-            repeats=settings.mask_repeats, refine=settings.refine,
-        )  # fmt: skip
-        scheme = {
-            "pd_stride": settings.pd_stride, "mask_ratio": settings.mask_ratio,
-            "smooth": settings.smooth,
-        }  # fmt: skip
-    return dataclasses.replace(
-        run.config,
-        inference=inference,
-        white="",
-        cameras=profile.cameras if profile else {},
-        provenance={
-            "preset": settings.preset,
-            "fitted_on": folder.resolve().name,
-            "photos": len(images.paths),
-            "started_from": run.started_from,
-            "steps": run.trainer.steps,
-            **scheme,
-            "seed": settings.seed,
-            "validation_loss": round(run.validator.best.loss, 6),
-        },
-    )
-
-
-def _samples(images: ImageFolder) -> tuple[tuple[Path, Photo], ...]:
-    """Return a crop of each of some photos, evenly spread."""
-    first = {crop.image: crop for crop in reversed(images.crops)}
-    count = min(SAMPLES, len(first))
-    chosen = [first[i * len(first) // count] for i in range(count)]
-    return tuple((images.paths[crop.image], Photo(pixels=crop.pixels)) for crop in chosen)
+def _training(task: FitTask, run: FitRun, folder: Path) -> dict[str, Any]:
+    """Return what a model file says of its training."""
+    return {
+        "preset": run.settings.preset,
+        "fitted_on": folder.resolve().name,
+        "photos": len(task.paths),
+        "started_from": task.started_from,
+        "steps": run.trainer.steps,
+        "seed": run.settings.seed,
+        "validation_loss": round(run.validator.best.loss, 6),
+    }

@@ -6,11 +6,12 @@ import hashlib
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -50,8 +51,27 @@ class ImageCrop:
     quantisation_step: float | None = None
 
 
+CropT_co = TypeVar("CropT_co", bound=ImageCrop, covariant=True)
+Seed = tuple[int, ...]
+Camera = tuple[str | None, int | None]
+"""Name and ISO, from EXIF data."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class ImageFolder:
+class ReadPhoto(Generic[CropT_co]):
+    """What is kept of a photo that was read.
+
+    Attributes:
+        camera: see `Camera`.
+        crops: of it; their `image` is set later.
+    """
+
+    camera: Camera
+    crops: Sequence[CropT_co]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFolder(Generic[CropT_co]):
     """The training images of a folder.
 
     Attributes:
@@ -63,8 +83,8 @@ class ImageFolder:
     """
 
     paths: list[Path]
-    cameras: list[tuple[str | None, int | None]]
-    crops: list[ImageCrop]
+    cameras: list[Camera]
+    crops: Sequence[CropT_co]
     skipped: tuple[str, ...]
     found: int
 
@@ -75,30 +95,82 @@ class ImageFolder:
             digest.update(np.ascontiguousarray(crop.pixels).data)
         return digest.hexdigest()
 
+    def camera_ranges(self) -> dict[str, list[int]]:
+        """Return the cameras, sorted, each with its lowest and highest ISO if a photo says."""
+        cameras: dict[str, list[int]] = {}
+        for name, iso in self.cameras:
+            if name is not None:
+                isos = [*cameras.get(name, []), *([] if iso is None else [iso])]
+                cameras[name] = [min(isos), max(isos)] if isos else []
+        return dict(sorted(cameras.items()))
+
 
 def to_tensor(pixels: Pixels) -> Tensor:
     """Return (H, W, C) stored values, floats in [0, 1], as a (C, H, W) float32 tensor in [0, 1]."""
     return torch.from_numpy(PixelCodec(dtype=pixels.dtype).decode(pixels)).permute(2, 0, 1)
 
 
+def read_developed(path: Path, max_pixels: int, seed: Seed) -> ReadPhoto[ImageCrop]:
+    """Read a photo; keep all of it, or random crops of `max_pixels` together.
+
+    Raises:
+        PhotoError: it cannot be read.
+    """
+    with bugs_named(path):
+        photo = read_photo(path)
+    pixels = photo.pixels
+    if pixels.dtype == np.float32 or is_linear(photo.icc):
+        pixels = PixelCodec.of(photo).decode(pixels)
+    height, width = pixels.shape[:2]
+    pixels = np.broadcast_to(pixels, (height, width, 3))
+    crops = [pixels]
+    if height * width > max_pixels:
+        corners = random_corners((height, width), max_pixels, seed)
+        crops = [pixels[y : y + CROP_SIZE, x : x + CROP_SIZE].copy() for y, x in corners]
+    return ReadPhoto(
+        camera=camera_of(photo.exif),
+        crops=[
+            ImageCrop(pixels=crop, image=0, quantisation_step=photo.quantisation_step)
+            for crop in crops
+        ],
+    )
+
+
+def random_corners(size: tuple[int, int], max_pixels: int, seed: Seed) -> list[tuple[int, int]]:
+    """Draw top and left of crops of `CROP_SIZE`, of `max_pixels` together."""
+    rng = np.random.default_rng(seed)
+    height, width = size
+    return [
+        (
+            int(rng.integers(max(1, height - CROP_SIZE))),
+            int(rng.integers(max(1, width - CROP_SIZE))),
+        )
+        for _ in range(max_pixels // (CROP_SIZE * CROP_SIZE))
+    ]
+
+
 def load_images(
     folder: Path,
+    read: Callable[[Path, int, Seed], ReadPhoto[CropT_co]],
     *,
     include: str = "*",
+    suits: Callable[[Path], bool] = lambda path: True,
     max_pixels: int,
     seed: int,
     max_images: int = MAX_IMAGES,
     max_file_bytes: float = MAX_FILE_BYTES,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     on_skip: Callable[[str], None] = lambda reason: None,
-) -> ImageFolder:
+) -> ImageFolder[CropT_co]:
     """Load training images, each file read at most once.
 
     Photos are drawn at random until a limit is reached.
 
     Args:
         folder: searched recursively, never written to.
+        read: reads a photo of at most so many pixels with a seed, as `read_developed`.
         include: glob pattern of the file names to read.
+        suits: whether to read a file.
         max_pixels: to keep in memory, about; where the photos have more, each gives crops of its
             share, at least one.
         seed: of the photos drawn and their crops.
@@ -111,21 +183,24 @@ def load_images(
         PhotoError: no photo matches, or none can be read.
     """
     paths = [path for path in find_photos(folder) if fnmatchcase(path.name, include)]
+    paths = [path for path in paths if suits(path)]
     if not paths:
         raise PhotoError(f"{folder}: no photo matches {include}", "try another --include")
     drawn = _draw(paths, seed, max_images, max_file_bytes)
     pixels_each = max(CROP_SIZE * CROP_SIZE, max_pixels // len(drawn))
-    photos: dict[int, _Read] = {}
+    photos: dict[int, ReadPhoto[CropT_co]] = {}
     skipped: dict[int, str] = {}
     kept = 0
-    for number, (i, read) in enumerate(_read_ahead(paths, drawn, pixels_each, seed), 1):
+    ahead = _read_ahead(read, paths, drawn, pixels_each, seed)
+    for number, (i, photo) in enumerate(ahead, 1):
         try:
-            photos[i] = read.result()
+            photos[i] = photo.result()
         except AmsnetError as error:
             skipped[i] = str(error)
             on_skip(str(error))
         else:
-            kept += sum(crop.shape[0] * crop.shape[1] for crop in photos[i][2])
+            shapes = [crop.pixels.shape for crop in photos[i].crops]
+            kept += sum(height * width for height, width, _ in shapes)
         to_come = math.ceil(number * max(0, max_pixels - kept) / max(1, kept))
         on_progress(number, min(len(drawn), number + to_come))
         if kept >= max_pixels:
@@ -135,11 +210,11 @@ def load_images(
     in_order = sorted(photos)
     return ImageFolder(
         paths=[paths[i] for i in in_order],
-        cameras=[photos[i][0] for i in in_order],
+        cameras=[photos[i].camera for i in in_order],
         crops=[
-            ImageCrop(pixels=crop, image=number, quantisation_step=photos[i][1])
+            replace(crop, image=number)
             for number, i in enumerate(in_order)
-            for crop in photos[i][2]
+            for crop in photos[i].crops
         ],
         skipped=tuple(skipped[i] for i in sorted(skipped)),
         found=len(paths),
@@ -164,15 +239,15 @@ def _size(path: Path) -> int:
         return 0
 
 
-_Read = tuple[tuple[str | None, int | None], float | None, list[Pixels]]
-"""Camera and ISO, quantisation step, crops."""
-
-
 def _read_ahead(
-    paths: list[Path], drawn: dict[int, int], pixels_each: int, seed: int
-) -> Iterator[tuple[int, Future[_Read]]]:
+    read: Callable[[Path, int, Seed], ReadPhoto[CropT_co]],
+    paths: list[Path],
+    drawn: dict[int, int],
+    pixels_each: int,
+    seed: int,
+) -> Iterator[tuple[int, Future[ReadPhoto[CropT_co]]]]:
     """Read photos in parallel, few at a time, as each may be large."""
-    ahead: deque[tuple[int, Future[_Read]]] = deque()
+    ahead: deque[tuple[int, Future[ReadPhoto[CropT_co]]]] = deque()
     with ThreadPoolExecutor(_READERS) as readers:
         try:
             for i, size in drawn.items():
@@ -180,28 +255,8 @@ def _read_ahead(
                     len(ahead) > _READERS or sum(drawn[j] for j, _ in ahead) + size > _BYTES_AT_ONCE
                 ):
                     yield ahead.popleft()
-                ahead.append((i, readers.submit(_read, paths[i], pixels_each, (seed, 1, i))))
+                ahead.append((i, readers.submit(read, paths[i], pixels_each, (seed, 1, i))))
             while ahead:
                 yield ahead.popleft()
         finally:  # The caller may have stopped early.
             readers.shutdown(cancel_futures=True)
-
-
-def _read(path: Path, max_pixels: int, seed: tuple[int, int, int]) -> _Read:
-    """Read a photo; keep all of it, or random crops of `max_pixels` together."""
-    with bugs_named(path):
-        photo = read_photo(path)
-    pixels = photo.pixels
-    if pixels.dtype == np.float32 or is_linear(photo.icc):
-        pixels = PixelCodec.of(photo).decode(pixels)
-    height, width = pixels.shape[:2]
-    pixels = np.broadcast_to(pixels, (height, width, 3))
-    crops = [pixels]
-    if height * width > max_pixels:
-        rng = np.random.default_rng(seed)
-        corners = [
-            (rng.integers(max(1, height - CROP_SIZE)), rng.integers(max(1, width - CROP_SIZE)))
-            for _ in range(max_pixels // (CROP_SIZE * CROP_SIZE))
-        ]
-        crops = [pixels[y : y + CROP_SIZE, x : x + CROP_SIZE].copy() for y, x in corners]
-    return camera_of(photo.exif), photo.quantisation_step, crops

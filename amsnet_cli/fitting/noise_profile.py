@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from amsnet_cli.fitting.images import ImageFolder, to_tensor
+from amsnet_cli.fitting.images import ImageCrop, ImageFolder, to_tensor
 from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.inference.photo_rows import quantisation_step
 from amsnet_cli.model import Model
@@ -90,13 +90,7 @@ class FolderProfile:
 
     def lines(self) -> list[str]:
         """Describe the folder for people, one fact a line."""
-        named = [
-            name + (f", ISO {_range(isos)}" if isos else "") for name, isos in self.cameras.items()
-        ]
-        if self.unnamed:
-            named.append(f"{self.unnamed} without a camera name")
-        of = f" of {self.found}, drawn at random" if self.found > self.photos else ""
-        lines = [f"{self.photos} photo{'s' * (self.photos > 1)}{of}: {'; '.join(named)}"]
+        lines = [describe_photos(self.photos, self.found, self.cameras, self.unnamed)]
         if self.clean:
             return [*lines, "almost no measurable noise"]
         if not self.levels:
@@ -115,8 +109,17 @@ class FolderProfile:
         return lines
 
 
+def describe_photos(photos: int, found: int, cameras: dict[str, list[int]], unnamed: int) -> str:
+    """Return a line for people; the arguments are fields of `FolderProfile`."""
+    named = [name + (f", ISO {_range(isos)}" if isos else "") for name, isos in cameras.items()]
+    if unnamed:
+        named.append(f"{unnamed} without a camera name")
+    of = f" of {found}, drawn at random" if found > photos else ""
+    return f"{photos} photo{'s' * (photos > 1)}{of}: {'; '.join(named)}"
+
+
 def profile_crops(
-    images: ImageFolder,
+    images: ImageFolder[ImageCrop],
     model: Model,
     *,
     max_crops: int | None = None,
@@ -144,7 +147,11 @@ def profile_crops(
 
 
 def _profile_crop(
-    images: ImageFolder, index: int, model: Model, config: ProfileConfig, device: torch.device
+    images: ImageFolder[ImageCrop],
+    index: int,
+    model: Model,
+    config: ProfileConfig,
+    device: torch.device,
 ) -> CropProfile:
     crop = images.crops[index]
     # In 16 bits, as rounding the denoised version to 8 would add noise.
@@ -164,23 +171,19 @@ def _profile_crop(
     )
 
 
-def mostly_white(images: ImageFolder) -> bool:
+def mostly_white(images: ImageFolder[ImageCrop]) -> bool:
     """Whether the noise of most crops is white, by `noise.whiteness.is_white`."""
     white = [is_white(to_tensor(crop.pixels)) for crop in images.crops]
     return 2 * sum(white) > len(white)
 
 
 def profile_folder(
-    images: ImageFolder,
+    images: ImageFolder[ImageCrop],
     profiles: Sequence[CropProfile],
     config: ProfileConfig = ProfileConfig(),
 ) -> FolderProfile:
     """Summarise the profiles of a folder's crops."""
-    cameras: dict[str, list[int]] = {}
-    for name, iso in images.cameras:
-        if name is not None:
-            isos = [*cameras.get(name, []), *([] if iso is None else [iso])]
-            cameras[name] = [min(isos), max(isos)] if isos else []
+    cameras = images.camera_ranges()
     unnamed = sum(name is None for name, _ in images.cameras)
     noise = [profile.noise for profile in profiles if profile.noise is not None]
     levels = sorted(model.sigma() for model in noise)
@@ -192,7 +195,7 @@ def profile_folder(
     return FolderProfile(
         photos=len(images.paths),
         found=images.found - len(images.skipped),
-        cameras=dict(sorted(cameras.items())),
+        cameras=cameras,
         unnamed=unnamed,
         levels=levels,
         by_brightness=(dark, mid, bright),

@@ -19,7 +19,7 @@ from amsnet_cli.core.masks import partition_masks
 from amsnet_cli.core.multi_mask import multi_mask_pass, single_pass
 from amsnet_cli.core.pixel_shuffle import pd_up
 from amsnet_cli.fitting.distributed import DistributedContext
-from amsnet_cli.fitting.images import ImageFolder, to_tensor
+from amsnet_cli.fitting.images import ImageCrop, ImageFolder, to_tensor
 from amsnet_cli.fitting.noise_profile import CropProfile
 from amsnet_cli.fitting.patches import MaskedPatches, PatchSampler
 from amsnet_cli.noise.synthesis import NoiseSampler
@@ -40,7 +40,10 @@ class Objective(Protocol):
         """
 
     def validation_losses(self, network: nn.Module, factor: int = 1) -> Tensor:
-        """Return (N,) losses, one for each validation patch, the same patches in every call.
+        """Return (V, N) losses of N validation patches, the same in every call.
+
+        There may be several versions of what cannot be known; the first is the most likely one. An
+        improvement counts if it is one in all of them.
 
         Args:
             network: in evaluation mode.
@@ -79,12 +82,12 @@ class MaskedPrediction:
         return loss
 
     def validation_losses(self, network: nn.Module, factor: int = 1) -> Tensor:
-        """Masked L1 over the validation pixels of each patch."""
+        """Masked L1 over the validation pixels of each patch, (1, N)."""
         losses = []
         for i in range(factor * self.validation_patches):
             noisy, mask, validation = self._draw(1, _VALIDATE, i)
             losses.append(masked_l1(network(noisy, mask | validation), noisy, validation).cpu())
-        return torch.stack(losses)
+        return torch.stack(losses)[None]
 
     def _draw(self, count: int, key: str, index: int) -> list[Tensor]:
         return [x.to(self.device) for x in self.patches.draw(count, key, index)]
@@ -150,7 +153,7 @@ class NoiseAdaptation:
 
     def __init__(
         self,
-        images: ImageFolder,
+        images: ImageFolder[ImageCrop],
         profiles: list[CropProfile],
         *,
         patch_size: int,
@@ -195,7 +198,7 @@ class NoiseAdaptation:
         return (error + self.loss_floor**2).sqrt().mean()
 
     def validation_losses(self, network: nn.Module, factor: int = 1) -> Tensor:
-        """RMSE of each patch in units of its noise, without the mean errors of its blocks."""
+        """RMSE of each patch in units of its noise, less the mean errors of its blocks; (1, N)."""
         losses = []
         for i in range(factor * self.validation_patches):
             rng = self.sampler.rng(_VALIDATE, i)
@@ -210,4 +213,4 @@ class NoiseAdaptation:
             error = error - F.interpolate(block_mean, scale_factor=self.dc_block)
             power = e.square().mean().clamp_min((0.1 / 255) ** 2)
             losses.append((error.square().mean() / power).sqrt())
-        return torch.stack(losses)
+        return torch.stack(losses)[None]

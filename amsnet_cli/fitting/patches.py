@@ -14,7 +14,7 @@ from torch import Tensor
 
 from amsnet_cli.core.masks import random_mask
 from amsnet_cli.core.pixel_shuffle import pd_down
-from amsnet_cli.fitting.images import ImageFolder, to_tensor
+from amsnet_cli.fitting.images import ImageCrop, ImageFolder, to_tensor
 
 VALIDATION_RATIO = 0.02
 """Fraction of the pixels of each image that is never trained on."""
@@ -68,7 +68,7 @@ class PatchSampler:
 
     def __init__(
         self,
-        images: ImageFolder,
+        images: ImageFolder[ImageCrop],
         size: int,
         seed: int,
         *,
@@ -108,7 +108,12 @@ class MaskedPatches:
     """
 
     def __init__(
-        self, images: ImageFolder, sampler: PatchSampler, *, pd_stride: int, mask_ratio: float
+        self,
+        images: ImageFolder[ImageCrop],
+        sampler: PatchSampler,
+        *,
+        pd_stride: int,
+        mask_ratio: float,
     ) -> None:
         self.images, self.sampler = images, sampler
         self.pd_stride, self.mask_ratio = pd_stride, mask_ratio

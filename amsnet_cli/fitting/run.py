@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -11,19 +10,15 @@ from pathlib import Path
 
 import torch
 
-from amsnet_cli.core.networks import LIGHT, MaskedNetwork
 from amsnet_cli.errors import TrainingError
 from amsnet_cli.fitting import checkpoint
 from amsnet_cli.fitting.distributed import DistributedContext
 from amsnet_cli.fitting.events import FitEvent, StageProgress, StepDone, Validated
-from amsnet_cli.fitting.images import ImageFolder
-from amsnet_cli.fitting.objectives import Objective
-from amsnet_cli.fitting.options import PRESETS, AdaptSettings, FitSettings, MaskedSettings
+from amsnet_cli.fitting.options import PRESETS
+from amsnet_cli.fitting.settings import FitSettings
+from amsnet_cli.fitting.task import FitNetwork, FitTask
 from amsnet_cli.fitting.trainer import Trainer, TrainerConfig
 from amsnet_cli.fitting.validation import FINAL_VALIDATION_FACTOR, Validator
-from amsnet_cli.model import Model, ModelConfig, build_network
-
-SCRATCH = "scratch"
 
 
 def train(
@@ -62,23 +57,19 @@ class FitRun:
 
     def __init__(
         self,
-        objective: Objective,
-        images: ImageFolder,
-        settings: AdaptSettings | MaskedSettings,
-        start: Model | None,
+        task: FitTask,
+        settings: FitSettings,
         device: torch.device,
         distributed: DistributedContext,
     ) -> None:
-        self.objective, self.settings = objective, settings
+        self.objective, self.settings = task.make_objective(), settings
         self.device, self.distributed = device, distributed
-        self.started_from = start.name if start else SCRATCH
-        self.identity = checkpoint.fit_identity(settings, self.started_from, images.fingerprint())
+        self.identity = checkpoint.fit_identity(settings, task.started_from, task.fingerprint)
         preset = PRESETS[settings.preset]
         torch.manual_seed(settings.seed)
-        self.config = start.config if start else fresh_config(settings)
-        network = copy.deepcopy(start.network) if start else build_network(self.config)
-        bfloat16 = network.network.runs_in_bfloat16 and settings.precision == "auto"
-        self.trainer: Trainer[MaskedNetwork] = Trainer(
+        network = task.make_network()
+        bfloat16 = network.runs_in_bfloat16 and settings.precision == "auto"
+        self.trainer: Trainer[FitNetwork] = Trainer(
             network,
             TrainerConfig(
                 learning_rate=settings.learning_rate, warmup_steps=preset.warmup_steps,
@@ -90,7 +81,7 @@ class FitRun:
         self.loss = math.nan
         self.earlier_seconds, self.started = 0.0, time.monotonic()
         self.validator = Validator(
-            objective, self.trainer.ema, checks=preset.validations, keep=preset.keep,
+            self.objective, self.trainer.ema, checks=preset.validations, keep=preset.keep,
             device=device, bfloat16=bfloat16,
         )  # fmt: skip
 
@@ -132,10 +123,10 @@ class FitRun:
         )
         return Validated(point=point, best=self.validator.best)
 
-    def improves_on(self, start: Model, on_event: Callable[[FitEvent], None]) -> bool:
+    def improves_on(self, start: FitNetwork, on_event: Callable[[FitEvent], None]) -> bool:
         """Compare the weights kept with the start on more patches than during training."""
         losses = []
-        networks = (copy.deepcopy(start.network).to(self.device), self.validator.best_network)
+        networks = (copy.deepcopy(start).to(self.device), self.validator.best_network)
         for i, network in enumerate(networks):
             on_event(StageProgress(stage="compare", done=i, total=len(networks)))
             losses.append(self.validator.losses(network, FINAL_VALIDATION_FACTOR))
@@ -156,13 +147,3 @@ class FitRun:
         self.validator.load_state_dict(state["validator"])
         self.loss = state["loss"]
         self.earlier_seconds, self.started = state["seconds"], time.monotonic()
-
-
-def fresh_config(settings: FitSettings) -> ModelConfig:
-    """Return the config of the network that a fit from scratch trains."""
-    preset = PRESETS[settings.preset]
-    compact = dataclasses.replace(LIGHT, in_channels=3 + preset.mask_channel)
-    return ModelConfig(
-        network=compact if settings.network == "compact" else settings.network,
-        fill=preset.fill, mask_channel=preset.mask_channel,
-    )  # fmt: skip

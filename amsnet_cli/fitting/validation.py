@@ -9,13 +9,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from amsnet_cli.core.networks import MaskedNetwork
 from amsnet_cli.device import fast_precision
 from amsnet_cli.fitting.objectives import Objective
+from amsnet_cli.fitting.task import FitNetwork
 from amsnet_cli.report.curve import CurvePoint
 
 SIGNIFICANCE_Z = 2.0
 """Standard errors by which the validation loss must improve for a model to be written."""
+_LEAST_LOSS = 1e-3
 FINAL_VALIDATION_FACTOR = 4
 """The final comparison uses this many times more validation patches."""
 
@@ -27,7 +28,8 @@ def relative_improvement(before: Tensor, after: Tensor) -> tuple[float, float]:
         before: (N,) losses of N patches.
         after: (N,) losses of the same patches, compared one by one.
     """
-    improvement = (before - after) / before.mean()
+    # Estimated risks may be below 0: the sign and the significance stay right.
+    improvement = (before - after) / before.mean().clamp_min(_LEAST_LOSS)
     return float(improvement.mean()), float(improvement.std()) / len(improvement) ** 0.5
 
 
@@ -51,7 +53,7 @@ class Validator:
     def __init__(
         self,
         objective: Objective,
-        network: MaskedNetwork,
+        network: FitNetwork,
         *,
         checks: int,
         keep: Literal["best", "last"],
@@ -61,14 +63,14 @@ class Validator:
         self.objective, self.checks, self.keep = objective, checks, keep
         self.device, self.bfloat16 = device, bfloat16
         self.checks_done = 0
-        self.start_losses = self.losses(network)
+        self.start_losses = self.losses(network)[0]
         loss = float(self.start_losses.mean())
         self.best = CurvePoint(step=0, loss=loss, improvement=0.0, standard_error=0.0)
         self.best_network = copy.deepcopy(network)
         self.curve = [self.best]
 
     def losses(self, network: nn.Module, factor: int = 1) -> Tensor:
-        """Return (N,) float64 losses, one for each validation patch."""
+        """Return (V, N) float64 losses, see `Objective.validation_losses`."""
         with torch.inference_mode(), fast_precision(self.device, self.bfloat16):
             return self.objective.validation_losses(network, factor).double()
 
@@ -76,10 +78,10 @@ class Validator:
         """Whether the loss should be measured at this fraction of the training."""
         return int(progress * self.checks) > self.checks_done
 
-    def check(self, network: MaskedNetwork, *, step: int, progress: float) -> CurvePoint:
+    def check(self, network: FitNetwork, *, step: int, progress: float) -> CurvePoint:
         """Measure the loss, add it to the curve, and keep the weights if they are best."""
         self.checks_done = int(progress * self.checks)
-        losses = self.losses(network)
+        losses = self.losses(network)[0]
         improvement, error = relative_improvement(self.start_losses, losses)
         point = CurvePoint(
             step=step, loss=float(losses.mean()), improvement=improvement, standard_error=error
@@ -91,10 +93,16 @@ class Validator:
         return point
 
     def compare(self, start_losses: Tensor, losses: Tensor) -> bool:
-        """Correct `best` by the final losses; return whether the improvement is significant."""
-        improvement, error = relative_improvement(start_losses, losses)
+        """Correct `best` by the final losses; return whether the improvement is significant.
+
+        Args:
+            start_losses: (V, N), as from `losses`.
+            losses: (V, N) of the weights kept. All versions must improve.
+        """
+        pairs = list(map(relative_improvement, start_losses, losses))
+        improvement, error = pairs[0]
         self.best = dataclasses.replace(self.best, improvement=improvement, standard_error=error)
-        return improvement > SIGNIFICANCE_Z * error
+        return all(improvement > SIGNIFICANCE_Z * error for improvement, error in pairs)
 
     def state_dict(self) -> dict[str, Any]:
         """All that `load_state_dict` needs."""

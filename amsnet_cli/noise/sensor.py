@@ -8,6 +8,7 @@ files state a and b as NoiseProfile.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -76,3 +77,16 @@ class SensorNoise:
             stabilised: any shape; values below 0 count as 0.
         """
         return stabilised.clamp_min(0).square() - self.offset
+
+
+def law_by_colour(laws: Sequence[SensorNoise], colours: Tensor) -> SensorNoise:
+    """Return the law of each photosite, its a and b shaped (1, H, W).
+
+    Args:
+        laws: one for all colours, or for red, green and blue.
+        colours: (3, H, W): 1 where a photosite records red, green, blue, else 0.
+    """
+    weights = [torch.ones_like(colours[:1])] if len(laws) == 1 else list(colours[:, None])
+    a = sum((w * law.a for w, law in zip(weights, laws, strict=True)), torch.zeros(()))
+    b = sum((w * law.b for w, law in zip(weights, laws, strict=True)), torch.zeros(()))
+    return SensorNoise(a=a, b=b)

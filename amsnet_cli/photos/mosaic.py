@@ -108,6 +108,17 @@ class Mosaic:
         frame[top:bottom, left:right] = values
         return replace(self, frame=frame)
 
+    def part(self, box: Box) -> Mosaic:
+        """Return a part of the active area, of the same camera; `box` counts from its corner."""
+        top, bottom, left, right = box
+        size = (0, bottom - top, 0, right - left)
+        return replace(
+            self,
+            frame=self.values[top:bottom, left:right].copy(), area=size, crop=size, masked=(),
+            colours=np.roll(self.colours, (-top, -left), (0, 1)),
+            black=np.roll(self.black, (-top, -left), (0, 1)),
+        )  # fmt: skip
+
     def light(self, part: Box | None = None) -> NDArray[np.float32]:
         """Return the active area or a part of it as (H, W) float32, 0 at black and 1 at white."""
         top, bottom, left, right = part or self._whole

@@ -72,6 +72,11 @@ def cameras_of(header: dict[str, Any]) -> dict[str, list[int]]:
     return cameras
 
 
+def is_for_mosaics(header: dict[str, Any]) -> bool:
+    """Whether a model is for mosaics of RAW files, by its header."""
+    return header.get("mosaic") is True
+
+
 def _is_iso_range(value: object) -> bool:
     if not isinstance(value, list) or not all(type(iso) is int for iso in value):
         return False

@@ -10,7 +10,7 @@ from pathlib import Path
 import platformdirs
 
 from amsnet_cli.errors import UsageError, WeightsError
-from amsnet_cli.weights.header import cameras_of, read_header
+from amsnet_cli.weights.header import cameras_of, is_for_mosaics, read_header
 from amsnet_cli.weights.manifest import (
     SUFFIX,
     ManifestEntry,
@@ -19,6 +19,8 @@ from amsnet_cli.weights.manifest import (
     own_manifest,
 )
 
+MOSAIC_WEIGHTS = "raw"
+"""Name of the default weights for mosaics of RAW files."""
 AUTO = "auto"
 """The name that selects a fitted model by each photo's camera; it is reserved."""
 ISO_REACH = 1.5
@@ -101,12 +103,13 @@ def find_weights(name: str | None) -> Path:
     return _existing(manifest.entry(name))
 
 
-def model_for(camera: str | None, iso: int | None) -> Path | None:
+def model_for(camera: str | None, iso: int | None, *, mosaics: bool = False) -> Path | None:
     """Find the fitted model for a photo's camera; unreadable models are skipped.
 
     Args:
         camera: its name, as by `photos.exif.camera_of`.
         iso: of the photo. A model matches up to a factor of `ISO_REACH` outside its range.
+        mosaics: whether the model is to be for mosaics, or for developed photos.
 
     Returns:
         The match whose ISO range has the nearest geometric mean; of equal ones, the newest. Models
@@ -118,10 +121,11 @@ def model_for(camera: str | None, iso: int | None) -> Path | None:
     found = []
     for name, path in fitted_models().items():
         try:
-            cameras, newest = cameras_of(read_header(path)), -path.stat().st_mtime_ns
+            header, newest = read_header(path), -path.stat().st_mtime_ns
         except (WeightsError, OSError):
             continue
-        if camera is None or camera not in cameras:
+        cameras = cameras_of(header)
+        if camera is None or camera not in cameras or mosaics != is_for_mosaics(header):
             continue
         distance = math.inf
         if iso is not None and cameras[camera]:

@@ -50,6 +50,11 @@ class MaskedNetwork(nn.Module):
         self.fill: Fill = fill
         self.mask_channel = mask_channel
 
+    @property
+    def runs_in_bfloat16(self) -> bool:
+        """As of the network within."""
+        return self.network.runs_in_bfloat16
+
     def forward(self, noisy: Tensor, mask: Tensor) -> Tensor:
         """Predict every pixel from the visible ones.
 

@@ -102,6 +102,11 @@ class MosaicNetwork(nn.Module):
         correction = self.unet(inputs.contiguous(memory_format=torch.channels_last)) - filled
         return filled + self.config.step * sigma * correction, sigma
 
+    def sigma_given(self, mosaic: Tensor, sigma: Tensor, colours: Tensor, hidden: Tensor) -> Tensor:
+        """Return the second result of `denoise_with_sigma` without denoising."""
+        variance = self._neighbours(mosaic, colours, (~hidden).float())[1]
+        return torch.where(hidden, (sigma.square() + variance).sqrt(), sigma)
+
     def _neighbours(
         self, mosaic: Tensor, colours: Tensor, visible: Tensor
     ) -> tuple[Tensor, Tensor]:
