@@ -97,7 +97,7 @@ def test_other_decoders_see_the_same_in_ten_thousand_mutated_files(tmp_path):
         totals += fuzz(tmp_path, seed, 2_500, "--compare")
     print(totals)
     assert totals["the other agrees"] > 1_500
-    assert totals["the other differs"] <= 3, "a changed width of samples stored as they are"
+    assert totals["the other differs"] == 0
     assert totals["the other refuses"] <= 10, "tags that tifffile stumbles over"
 
 
@@ -194,8 +194,10 @@ class TestBombs:
         raw = tmp_path / "x.dng"
         raw.write_bytes(bayer_dng(np.zeros((8, 8), np.uint16), size=(60000, 60000)))
         for path in (png, jpeg, tiff, raw):
-            with pytest.raises(PhotoError, match=path.name):
+            with pytest.raises(PhotoError, match=path.name) as error:
                 read_photo(path)
+            if path == jpeg:  # Libjpeg would take six bytes for each pixel that its header claims.
+                assert "claim to hold" in str(error.value)
 
     @pytest.mark.parametrize("kind", [b"iCCP", b"zTXt", b"iTXt"])
     def test_metadata_that_expands_a_thousandfold(self, tmp_path, kind):

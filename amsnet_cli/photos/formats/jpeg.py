@@ -59,8 +59,10 @@ def read(path: Path, content: bytes) -> Photo:
         content: the file.
 
     Raises:
-        PhotoError: see `vips.open_image` and `vips.decode`; or libjpeg warns of lost pixels.
+        PhotoError: see `check_size`, `vips.open_image` and `vips.decode`; or libjpeg warns of lost
+            pixels.
     """
+    check_size(path, content, size_of(content), 3)
     if frame_of(content)[0] > 8:
         return with_usable_profile(_with_segments(_decode_deep(path, content), content))
     warning, note = damage_in(content), ""

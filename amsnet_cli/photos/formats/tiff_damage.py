@@ -23,12 +23,15 @@ from amsnet_cli.photos.formats.webp import has_more_than_its_picture
 from amsnet_cli.photos.ifd import Directory, Entry, MalformedError
 from amsnet_cli.photos.limits import HARMLESS, LARGEST_EXPANSION
 
-LZW, JPEG, WEBP, PACKBITS, DEFLATE = 5, 7, 50001, 32773, (8, 32946)
+STORED, LZW, JPEG, WEBP, PACKBITS, DEFLATE = 1, 5, 7, 50001, 32773, (8, 32946)
 _PLACES = ((273, 279), (324, 325))
 """Tags of the places and lengths of strips, and of tiles."""
 _FILL_ORDER, _JPEG_TABLES = 266, 347
-_OF_THREE_COLOURS = (2, 6)
+_YCBCR = 6
+_OF_THREE_COLOURS = (2, _YCBCR)
 """RGB and YCbCr, of PhotometricInterpretation."""
+_PADDING = 3
+"""Bytes to the next multiple of four, to which some writers fill up what they store."""
 _WIDEST = 1_000_000
 """Bytes of a row of what is decoded to be counted; libvips takes ten times as many."""
 
@@ -87,6 +90,10 @@ def _check_of(tags: Directory, order: str) -> Callable[[memoryview, int, int], b
     if compression == JPEG:
         tables = tags.get(_JPEG_TABLES)
         return partial(_is_jpeg, tables.value if isinstance(tables, Entry) else b"")
+    if compression == STORED:
+        # Without lengths there is nothing to compare; chroma may have been subsampled.
+        exact = any(tag in tags for _, tag in _PLACES)
+        return _is_stored if exact and ifd.first_number(tags.get(262), order, 1) != _YCBCR else None
     if compression == LZW:
         return partial(_is_lzw, ifd.first_number(tags.get(_FILL_ORDER), order, 1))
     return {
@@ -138,6 +145,11 @@ def _segments(tags: Directory, order: str, end: int) -> list[_Segment]:
         _Segment(place=place, length=size, decoded=length)
         for place, size, length in zip(places, sizes, decoded * planes, strict=False)
     ]
+
+
+def _is_stored(part: memoryview, expected: int, limit: int) -> bool:
+    """Return whether uncompressed data have their length; else the picture has another width."""
+    return expected <= len(part) <= limit + _PADDING
 
 
 def _is_deflated(part: memoryview, expected: int, limit: int) -> bool:
