@@ -13,7 +13,7 @@ from amsnet_cli.errors import PhotoError
 from amsnet_cli.noise.defects import find_defects
 from amsnet_cli.noise.masked import DarkNoise, masked_noise
 from amsnet_cli.noise.row_noise import row_noise
-from amsnet_cli.noise.sensor import SensorNoise
+from amsnet_cli.noise.sensor import SensorNoise, law_by_colour
 from amsnet_cli.noise.sensor_estimate import BlockVariances, block_variances, estimate_sensor_noise
 from amsnet_cli.noise.sensor_prior import GainPrior, gain_by_pitch
 from amsnet_cli.photos.geometry import window_starts
@@ -56,14 +56,7 @@ class SensorNoiseFound:
 
     def at(self, colours: Tensor) -> SensorNoise:
         """Return one law, or one for each photosite of (..., 3, H, W), shaped (..., 1, H, W)."""
-        if len(self.laws) == 1:
-            return self.laws[0]
-        shares = colours / colours.sum(-3, keepdim=True)
-        a, b = (
-            (torch.tensor(values).to(colours)[:, None, None] * shares).sum(-3, keepdim=True)
-            for values in zip(*((float(law.a), float(law.b)) for law in self.laws), strict=True)
-        )
-        return SensorNoise(a=a, b=b)
+        return self.laws[0] if len(self.laws) == 1 else law_by_colour(self.laws, colours)
 
 
 @dataclass(frozen=True, kw_only=True)

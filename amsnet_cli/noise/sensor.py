@@ -80,13 +80,17 @@ class SensorNoise:
 
 
 def law_by_colour(laws: Sequence[SensorNoise], colours: Tensor) -> SensorNoise:
-    """Return the law of each photosite, its a and b shaped (1, H, W).
+    """Return the law of each photosite, its a and b shaped (..., 1, H, W).
 
     Args:
         laws: one for all colours, or for red, green and blue.
-        colours: (3, H, W): 1 where a photosite records red, green, blue, else 0.
+        colours: (..., 3, H, W): 1 where a photosite records red, green, blue, else 0; 1 for all
+            three where the sensor is monochrome, which then has the mean of the laws.
     """
-    weights = [torch.ones_like(colours[:1])] if len(laws) == 1 else list(colours[:, None])
-    a = sum((w * law.a for w, law in zip(weights, laws, strict=True)), torch.zeros(()))
-    b = sum((w * law.b for w, law in zip(weights, laws, strict=True)), torch.zeros(()))
+    shares = colours / colours.sum(-3, keepdim=True)
+    laws = laws if len(laws) == 3 else [*laws] * 3
+    a, b = (
+        (torch.tensor(values).to(colours)[:, None, None] * shares).sum(-3, keepdim=True)
+        for values in zip(*((float(law.a), float(law.b)) for law in laws), strict=True)
+    )
     return SensorNoise(a=a, b=b)
