@@ -391,11 +391,11 @@ class TestCommand:
         assert {row["weights"] for row in planned} == {None}
 
     def test_a_bug_of_one_photo(self, amsnet, card, tiny_model, monkeypatch):
-        read = photo_steps.read_photo
+        read = photo_steps.read_mosaic_or_photo
         monkeypatch.setattr(
             photo_steps,
-            "read_photo",
-            lambda path, raw: {}[path] if path.stem == "b" else read(path),
+            "read_mosaic_or_photo",
+            lambda path, raw: {}[path] if path.stem == "b" else read(path, raw),
         )
         call = ["denoise", "-r", card, "-w", tiny_model, "--json", "-f", "-o", card.parent / "out"]
         result = amsnet(*call)
