@@ -283,7 +283,7 @@ def test_a_folder_that_goes_away_is_not_made_again(card):
 
 def test_photos_that_disappear_are_named_and_the_others_denoised(card):
     run = card.start("--seed", "1", "--jobs", "0")
-    while run.is_alive() and not card.contents("out"):
+    while run.is_alive() and not any((card.root / "out").rglob("*.*")):
         time.sleep(0.001)
     shutil.rmtree(card.root / "card")
     run.join(60)

@@ -100,7 +100,10 @@ class TestCompressions:
     def test_packed_bits_fill_the_range_of_16(self, tmp_path, bits):
         pytest.importorskip("imagecodecs", reason="makes the file")
         pixels = scene(dtype=np.uint16)[..., 0] >> (16 - bits)
-        path = save(tmp_path / "x.tif", pixels, bitspersample=bits)
+        try:
+            path = save(tmp_path / "x.tif", pixels, bitspersample=bits)
+        except NotImplementedError:
+            pytest.skip("this imagecodecs packs no bits")
         expected = pixels * (65535 / ((1 << bits) - 1))
         assert np.abs(read_photo(path).pixels[..., 0] - expected).max() < 1
 
