@@ -126,21 +126,21 @@ def on_the_mosaic(title: str, denoised: Callable[[Case], Mosaic], metrics: str =
 
 
 def rows_of_model(name: str, model: MosaicModel) -> Iterator[Row]:
-    """Make the rows of a network for mosaics: told the noise, by itself, and from pixels alone."""
+    """Make the rows of a network for mosaics: with the true noise and with estimates."""
     run = functools.partial(denoise_mosaic, model=model, device=CPU)
 
-    def by_itself(case: Case) -> Mosaic:
+    def estimated(case: Case) -> Mosaic:
         return run(case.photo.mosaic, noise=find_noise(case.photo.mosaic))
 
-    def pixels_alone(case: Case) -> Mosaic:
+    def estimated_without_iso(case: Case) -> Mosaic:
         silent = replace(case.photo.mosaic, iso=None, noise_profile=())
         return run(case.photo.mosaic, noise=find_noise(silent))
 
     yield on_the_mosaic(
-        f"{name}, told the noise", lambda case: run(case.photo.mosaic, noise=case.truth)
+        f"{name}, true noise", lambda case: run(case.photo.mosaic, noise=case.truth)
     )
-    yield on_the_mosaic(f"{name}, by itself", by_itself)
-    yield on_the_mosaic(f"{name}, from pixels alone", pixels_alone, "m")
+    yield on_the_mosaic(f"{name}, estimated noise", estimated)
+    yield on_the_mosaic(f"{name}, estimated without ISO", estimated_without_iso, "m")
 
 
 def row_after_development(name: str, model: Model) -> Row:

@@ -19,9 +19,11 @@ from typer.testing import CliRunner, Result
 
 from amsnet_cli.cli.app import app
 from amsnet_cli.core.networks import CompactUNetConfig
+from amsnet_cli.core.networks.mosaic import MosaicNetwork, MosaicNetworkConfig
 from amsnet_cli.fitting.mosaic_objective import MosaicObjective
 from amsnet_cli.fitting.objectives import MaskedPrediction, NoiseAdaptation
 from amsnet_cli.model import Inference, ModelConfig, build_network, save_model
+from amsnet_cli.mosaic_model import MosaicModel
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
 from amsnet_cli.weights.store import weights_dir
@@ -48,6 +50,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--update-snapshots", action="store_true",
         help="write what users get now to tests/snapshots, see tests/test_snapshots.py",
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def mosaic_model() -> MosaicModel:
+    """A tiny model for mosaics, of random weights."""
+    torch.manual_seed(0)
+    shape = CompactUNetConfig(
+        in_channels=7, out_channels=1, widths=(8, 8), blocks=(1, 1), unshuffle=2
+    )
+    network = MosaicNetwork(MosaicNetworkConfig(unet=shape))
+    with torch.no_grad():
+        network.unet.tail.weight.mul_(30)  # that there is something to see
+    return MosaicModel(network=network.eval(), name="tiny")
 
 
 @pytest.fixture(autouse=True)

@@ -156,8 +156,8 @@ def test_raw_benchmark_prints_a_row_for_each_way(raw_set, capsys, monkeypatch):
         else:
             table[title] = float(value.split()[0])
     assert set(psnr["M"]) == {
-        "noisy", "`raw`, told the noise", "`raw`, by itself", "`raw`, from pixels alone",
+        "noisy", "`raw`, true noise", "`raw`, estimated noise", "`raw`, estimated without ISO",
     }  # fmt: skip
     assert {"`photo` after development", "`fine` after development"} <= set(psnr["A"])
     for table in psnr.values():
-        assert table["`raw`, told the noise"] > table["noisy"] + 2
+        assert table["`raw`, true noise"] > table["noisy"] + 2

@@ -12,13 +12,11 @@ import tifffile
 import torch
 
 from amsnet_cli import __version__
-from amsnet_cli.core.networks.compact import CompactUNetConfig
-from amsnet_cli.core.networks.mosaic import MosaicNetwork, MosaicNetworkConfig
 from amsnet_cli.errors import DeviceError, WeightsError
 from amsnet_cli.inference.denoise_mosaic import MosaicOptions, denoise_mosaic
 from amsnet_cli.inference.mosaic_noise import SensorNoiseFound, find_noise
 from amsnet_cli.model import load_model
-from amsnet_cli.mosaic_model import MosaicModel, load_mosaic_model, save_mosaic_model
+from amsnet_cli.mosaic_model import load_mosaic_model, save_mosaic_model
 from amsnet_cli.noise.sensor import SensorNoise
 from amsnet_cli.photos import ifd
 from amsnet_cli.photos.formats.raw import read_mosaic
@@ -43,22 +41,10 @@ CPU = torch.device("cpu")
 NOISE = SensorNoiseFound(laws=(SensorNoise(a=1e-3, b=1e-5),), source="test")
 
 
-@pytest.fixture(scope="module")
-def model() -> MosaicModel:
-    torch.manual_seed(0)
-    shape = CompactUNetConfig(
-        in_channels=7, out_channels=1, widths=(8, 8), blocks=(1, 1), unshuffle=2
-    )
-    network = MosaicNetwork(MosaicNetworkConfig(unet=shape))
-    with torch.no_grad():
-        network.unet.tail.weight.mul_(30)  # that there is something to see
-    return MosaicModel(network=network.eval(), name="tiny")
-
-
 @pytest.fixture
-def model_file(model, tmp_path) -> Path:
+def model_file(mosaic_model, tmp_path) -> Path:
     path = tmp_path / "mosaics.safetensors"
-    save_mosaic_model(path, model.network, dtype=torch.float32)
+    save_mosaic_model(path, mosaic_model.network, dtype=torch.float32)
     return path
 
 
@@ -68,9 +54,9 @@ def mosaic_of(pattern=RGGB, size=(150, 170), **tags):
     return read_mosaic(X, dng(exposed(light, pattern, noise=60), pattern=pattern, **tags))
 
 
-def blended(mosaic, model, **blend):
+def blended(mosaic, mosaic_model, **blend):
     options = MosaicOptions(blend=MosaicBlend(**blend))
-    return denoise_mosaic(mosaic, model, NOISE, options, device=CPU)
+    return denoise_mosaic(mosaic, mosaic_model, NOISE, options, device=CPU)
 
 
 class TestNoise:
@@ -105,19 +91,19 @@ class TestNoise:
 
 class TestDenoising:
     @pytest.mark.parametrize("name", PATTERNS)
-    def test_tiles_are_not_seen(self, model, name):
+    def test_tiles_are_not_seen(self, mosaic_model, name):
         """Tiles that overlap by the network's reach give what the whole mosaic gives."""
         mosaic = mosaic_of(PATTERNS[name])
-        whole = denoise_mosaic(mosaic, model, NOISE, device=CPU)
-        tiled = denoise_mosaic(mosaic, model, NOISE, MosaicOptions(tile=96), device=CPU)
+        whole = denoise_mosaic(mosaic, mosaic_model, NOISE, device=CPU)
+        tiled = denoise_mosaic(mosaic, mosaic_model, NOISE, MosaicOptions(tile=96), device=CPU)
         assert (whole.values != mosaic.values).mean() > 0.5
         difference = np.abs(whole.values.astype(int) - tiled.values)
         moved = np.abs(whole.values.astype(int) - mosaic.values)
         assert difference.max() <= max(2, 0.02 * moved.max())
 
-    def test_strength(self, model):
+    def test_strength(self, mosaic_model):
         mosaic = mosaic_of(tags={51041: doubles(1e-3, 1e-5)})
-        none, half, full = (blended(mosaic, model, luma=s, chroma=s) for s in (0, 0.5, 1))
+        none, half, full = (blended(mosaic, mosaic_model, luma=s, chroma=s) for s in (0, 0.5, 1))
         assert np.array_equal(none.frame, mosaic.frame)
         assert none.noise_profile == mosaic.noise_profile
         between = (mosaic.values.astype(float) + full.values) / 2
@@ -126,10 +112,10 @@ class TestDenoising:
         assert full.noise_profile == ()
 
     @pytest.mark.parametrize("name", PATTERNS)
-    def test_luma_and_chroma_share_what_is_removed(self, model, name):
+    def test_luma_and_chroma_share_what_is_removed(self, mosaic_model, name):
         mosaic = mosaic_of(PATTERNS[name], tags={51041: doubles(1e-3, 1e-5)})
         full, luma, chroma = (
-            blended(mosaic, model, luma=x, chroma=y) for x, y in ((1, 1), (1, 0), (0, 1))
+            blended(mosaic, mosaic_model, luma=x, chroma=y) for x, y in ((1, 1), (1, 0), (0, 1))
         )
         before = mosaic.values.astype(float)
         parts = [x.values - before for x in (luma, chroma)]
@@ -140,37 +126,37 @@ class TestDenoising:
             assert all(np.abs(part).mean() > 1 for part in parts)
             assert 0 < luma.noise_profile[0][0] < 1e-3
 
-    def test_a_region(self, model):
+    def test_a_region(self, mosaic_model):
         mosaic = mosaic_of(size=(300, 310))
-        whole = denoise_mosaic(mosaic, model, NOISE, device=CPU).values
+        whole = denoise_mosaic(mosaic, mosaic_model, NOISE, device=CPU).values
         options = MosaicOptions(region=(51, 120, 40, 201))
-        part = denoise_mosaic(mosaic, model, NOISE, options, device=CPU).values
+        part = denoise_mosaic(mosaic, mosaic_model, NOISE, options, device=CPU).values
         inside = np.zeros(whole.shape, bool)
         inside[51:120, 40:201] = True
         assert np.array_equal(part[~inside], mosaic.values[~inside])
         assert np.abs(part.astype(int) - whole)[inside].max() <= 2
 
-    def test_too_little_memory(self, model):
+    def test_too_little_memory(self, mosaic_model):
         with pytest.raises(DeviceError, match="too little memory"):
             options = MosaicOptions(max_memory=10_000_000)
-            denoise_mosaic(mosaic_of(), model, NOISE, options, device=CPU)
+            denoise_mosaic(mosaic_of(), mosaic_model, NOISE, options, device=CPU)
 
-    def test_saturated_photosites_stay(self, model):
+    def test_saturated_photosites_stay(self, mosaic_model):
         mosaic = mosaic_of()
-        result = denoise_mosaic(mosaic, model, NOISE, device=CPU)
+        result = denoise_mosaic(mosaic, mosaic_model, NOISE, device=CPU)
         clipped = mosaic.values >= mosaic.saturation
         assert clipped.sum() > 100
         assert np.array_equal(result.values[clipped], mosaic.values[clipped])
 
-    def test_a_law_for_each_colour(self, model):
+    def test_a_law_for_each_colour(self, mosaic_model):
         mosaic = mosaic_of()
         same = SensorNoiseFound(laws=NOISE.laws * 3, source="test")
-        one, three = (denoise_mosaic(mosaic, model, n, device=CPU) for n in (NOISE, same))
+        one, three = (denoise_mosaic(mosaic, mosaic_model, n, device=CPU) for n in (NOISE, same))
         assert np.abs(one.values.astype(int) - three.values).max() <= 1
 
-    def test_the_smallest_mosaics_are_kept(self, model):
+    def test_the_smallest_mosaics_are_kept(self, mosaic_model):
         mosaic = mosaic_of(size=(30, 60))
-        assert denoise_mosaic(mosaic, model, NOISE, device=CPU) is mosaic
+        assert denoise_mosaic(mosaic, mosaic_model, NOISE, device=CPU) is mosaic
 
 
 class TestBlend:
@@ -212,10 +198,10 @@ def tiled(tile: torch.Tensor) -> torch.Tensor:
 
 
 class TestFiles:
-    def test_a_model_comes_back(self, model, model_file, tmp_path):
+    def test_a_model_comes_back(self, mosaic_model, model_file, tmp_path):
         again = load_mosaic_model(model_file)
-        assert again.network.config == model.network.config
-        tensors = model.network.state_dict()
+        assert again.network.config == mosaic_model.network.config
+        tensors = mosaic_model.network.state_dict()
         assert all(torch.equal(tensors[k], t) for k, t in again.network.state_dict().items())
 
     def test_models_are_for_one_thing(self, model_file, tiny_model):

@@ -41,7 +41,6 @@ from tests.dng_files import (
     shorts,
     text,
 )
-from tests.test_denoise_mosaic import CPU, model  # noqa: F401
 from tests.test_sensor_noise import BAYER, colours_of, photographed
 
 X = Path("x.dng")
@@ -184,13 +183,13 @@ class TestCameras:
 
 
 class TestFlaws:
-    def test_defects_are_replaced_though_they_are_white(self, model):  # noqa: F811
+    def test_defects_are_replaced_though_they_are_white(self, mosaic_model):
         mosaic = read_mosaic(X, raw_file(light=np.full((128, 128), 0.05)))
         values = mosaic.values.copy()
         values[60, 60:100:9] = WHITE
         mosaic = mosaic.with_values(values)
         noise = find_noise(mosaic)
-        result = denoise_mosaic(mosaic, model, noise, device=CPU).values
+        result = denoise_mosaic(mosaic, mosaic_model, noise, device=torch.device("cpu")).values
         assert (result[60, 60:100:9] < BLACK + 0.3 * (WHITE - BLACK)).all()
 
     def test_a_law_for_each_colour_and_bands(self):

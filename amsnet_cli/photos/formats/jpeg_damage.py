@@ -1,7 +1,7 @@
 """Find damage in a JPEG file's entropy-coded data, which has no checksums.
 
-What shows is data that ends before the last block or goes on behind it, codes that are none, and
-restart markers out of order. A changed bit may lead from one valid code to another.
+Three things show: data that ends before the last block or goes on behind it, invalid Huffman codes,
+and restart markers out of order. A changed bit may lead from one valid code to another.
 """
 
 from __future__ import annotations
