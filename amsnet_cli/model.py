@@ -19,12 +19,15 @@ from torch import Tensor
 
 from amsnet_cli.atomic import write_output
 from amsnet_cli.core.masks import Fill
-from amsnet_cli.core.network_names import PaperNetwork
 from amsnet_cli.core.networks import (
     CompactUNetConfig,
+    ConditionedUNetConfig,
     MaskedNetwork,
+    NetworkShape,
     make_network,
 )
+from amsnet_cli.core.networks.conditioned import INPUTS
+from amsnet_cli.core.networks.noise_estimator import NoiseEstimatorConfig
 from amsnet_cli.errors import WeightsError
 from amsnet_cli.weights.header import FORMAT, cameras_of, check_format
 from amsnet_cli.weights.manifest import bundled_path, own_manifest
@@ -59,7 +62,7 @@ class ModelConfig:
     """Everything in a model file but the tensors.
 
     Attributes:
-        network: configuration of the default network, or the name of one of the paper's.
+        network: configuration of a network of our own, or the name of one of the paper's.
         fill: what replaces masked pixels, see `core.masks.fill_masked`.
         mask_channel: whether the network gets the mask as an extra channel.
         inference: how to run it.
@@ -72,7 +75,7 @@ class ModelConfig:
             `imported_from`, to describe it.
     """
 
-    network: CompactUNetConfig | PaperNetwork
+    network: NetworkShape
     fill: Fill = "mean"
     mask_channel: bool = True
     inference: Inference = Inference()
@@ -106,7 +109,10 @@ def build_network(config: ModelConfig) -> MaskedNetwork:
         ValueError: the network's input channels do not fit `config.mask_channel`.
     """
     shape = config.network
-    channels = shape.in_channels if isinstance(shape, CompactUNetConfig) else 3
+    if isinstance(shape, ConditionedUNetConfig):
+        channels = 3 + (shape.unet.in_channels == INPUTS)
+    else:
+        channels = shape.in_channels if isinstance(shape, CompactUNetConfig) else 3
     if channels != 3 + config.mask_channel:
         raise ValueError(f"{channels} input channels with mask channel: {config.mask_channel}")
     network = MaskedNetwork(
@@ -201,7 +207,11 @@ def load_model(weights: str | Path | None = None, name: str = "") -> Model:
 def _check_shapes(config: ModelConfig, tensors: dict[str, Tensor]) -> None:
     """Compare shapes without allocating: a header may ask for more memory than there is."""
     shape = config.network
-    if isinstance(shape, CompactUNetConfig) and sum(shape.blocks) > len(tensors):
+    unet = shape.unet if isinstance(shape, ConditionedUNetConfig) else shape
+    blocks = sum(unet.blocks) if isinstance(unet, CompactUNetConfig) else 0
+    if isinstance(shape, ConditionedUNetConfig):
+        blocks += shape.estimator.blocks
+    if blocks > len(tensors):
         raise ValueError("the network has more blocks than tensors")
     with torch.device("meta"):
         expected = build_network(config).state_dict()
@@ -212,11 +222,13 @@ def _check_shapes(config: ModelConfig, tensors: dict[str, Tensor]) -> None:
 def _parse(header: dict[str, Any]) -> ModelConfig:
     header = {key: value for key, value in header.items() if key != "format"}
     network = header.pop("network")
-    if isinstance(network, dict):
-        shape: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in network.items()
-        }
-        network = CompactUNetConfig(**shape)
+    if isinstance(network, dict) and "unet" in network:
+        unet, estimator = network.pop("unet"), network.pop("estimator")
+        network = ConditionedUNetConfig(
+            unet=_unet_of(unet), estimator=NoiseEstimatorConfig(**estimator), **network
+        )
+    elif isinstance(network, dict):
+        network = _unet_of(network)
     if header.get("noise", "any") not in ("any", "white"):
         raise ValueError("unknown kind of noise")
     if not isinstance(header.get("white", ""), str):
@@ -227,3 +239,8 @@ def _parse(header: dict[str, Any]) -> ModelConfig:
         cameras=cameras_of({"cameras": header.pop("cameras", {})}),
         **header,
     )
+
+
+def _unet_of(shape: dict[str, Any]) -> CompactUNetConfig:
+    lists: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in shape.items()}
+    return CompactUNetConfig(**lists)

@@ -44,6 +44,7 @@ def denoise(
     repeats: options.Repeats = None,
     refine: options.Refine = None,
     strength: options.Strength = None,
+    noise: options.Noise = None,
     luma: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Strength for luminance noise. (default: --strength)"),
@@ -215,7 +216,7 @@ def denoise(
         where = choose_device(device)
         denoising = DenoiseOptions(
             n_masks=masks, stride=pd_stride, repeats=repeats, refine=refine,
-            strength=strength, luma=luma, chroma=chroma, detail=detail,
+            strength=strength, noise=noise, luma=luma, chroma=chroma, detail=detail,
             keep_hot_pixels=keep_hot_pixels,
             tile=tile or 0, max_memory=max_memory, crop=crop, seed=seed,
         )  # fmt: skip

@@ -134,8 +134,14 @@ class MosaicDenoiser:
             return DenoisedMosaic(photo=photo, weights=name, reason="strength 0", region=region)
         if min(values.shape) < LEAST_SIDE:
             return DenoisedMosaic(photo=photo, weights=name, reason="too small, left as it is")
+        if self._options.noise is not None:
+            raise UsageError(
+                "--noise is the noise of developed photos, and that of mosaics is measured",
+                "leave it out, or denoise RAW files once they are developed: --raw developed",
+            )
         options = MosaicOptions(
-            blend=blend, region=region, tile=self._options.tile,
+            strength=self._options.strength or 1.0, blend=blend, region=region,
+            tile=self._options.tile,
             max_memory=self._options.max_memory,
             afterwards=BYTES_TO_WRITE["dng" if to_dng else "developed"] * values.size,
         )  # fmt: skip
@@ -189,7 +195,7 @@ class MosaicDenoiser:
 
     def _blend(self) -> MosaicBlend:
         o = self._options
-        strength = 1.0 if o.strength is None else o.strength
+        strength = 0.0 if o.strength == 0 else 1.0
         return MosaicBlend(
             luma=strength if o.luma is None else o.luma,
             chroma=strength if o.chroma is None else o.chroma,

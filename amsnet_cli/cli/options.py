@@ -26,15 +26,15 @@ class Region(NamedTuple):
 
 
 def parse_strength(text: str) -> float | None:
-    """Parse --strength: a number in [0, 1], or auto (None)."""
+    """Parse --strength: a number in [0, 2], or auto (None)."""
     if text == "auto":
         return None
     try:
         strength = float(text)
     except ValueError:
         strength = math.nan
-    if not 0 <= strength <= 1:
-        raise UsageError(f"--strength {text}: not between 0 and 1", "use --strength auto")
+    if not 0 <= strength <= 2:
+        raise UsageError(f"--strength {text}: not between 0 and 2", "use --strength auto")
     return strength
 
 
@@ -131,9 +131,18 @@ Refine = Annotated[
 Strength = Annotated[
     float | None,
     typer.Option(
-        parser=parse_strength, metavar="auto|0..1",
-        help="How much to denoise: 0 keeps the photo, 1 is the raw network output; auto restores "
-        "texture and corrects brightness. (default: auto)",
+        parser=parse_strength, metavar="auto|0..2",
+        help="How much to denoise: what the measured noise is multiplied by; 0 keeps the photo, "
+        "auto is 1. For weights that are not told the noise, at most 1: a share of what the "
+        "network removes; auto also restores texture and corrects brightness. (default: auto)",
+    ),
+]  # fmt: skip
+Noise = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=255, metavar="SIGMA",
+        help="Standard deviation of the noise, on a scale of 255, where it is known and white. "
+        "(default: as measured)",
     ),
 ]  # fmt: skip
 Tile = Annotated[

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from amsnet_cli.errors import UsageError
+
+ItemT = TypeVar("ItemT")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,11 @@ class DistributedContext:
     def shard(self, batch: Tensor) -> Tensor:
         """Return this process's part of a batch, (N / world_size, ...) of (N, ...)."""
         return batch.chunk(self.world_size)[self.rank]
+
+    def shard_list(self, batch: list[ItemT]) -> list[ItemT]:
+        """Return this process's part of a batch in a list, as `shard` does."""
+        size = -(-len(batch) // self.world_size)
+        return batch[size * self.rank : size * (self.rank + 1)]
 
     def broadcast(self, number: float) -> float:
         """Return the main process's number, on all processes."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from amsnet_cli.core.photo_noise import PhotoNoise
 from amsnet_cli.fitting.images import ImageCrop, ImageFolder, to_tensor
 from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.inference.photo_rows import quantisation_step
@@ -18,6 +19,7 @@ from amsnet_cli.photos.photo import Photo, Pixels
 from amsnet_cli.photos.pixel_codec import with_depth
 from amsnet_cli.postprocess.block_stats import block_stats, quiet_power
 from amsnet_cli.postprocess.confidence import noise_confidence
+from amsnet_cli.postprocess.config import PostprocessConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +51,14 @@ class CropProfile:
         noise: None where it cannot be estimated: the crop is clean, too small, or has no flat
             areas.
         clean: whether it contains almost no noise, or only what may be texture.
+        told: the noise that the model was told, if it is.
     """
 
     crop: int
     denoised: Pixels
     noise: NoiseModel | None
     clean: bool
+    told: PhotoNoise | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,9 +161,10 @@ def _profile_crop(
     # In 16 bits, as rounding the denoised version to 8 would add noise.
     photo = Photo(pixels=crop.pixels, quantisation_step=crop.quantisation_step)
     noisy = with_depth(photo, 16)
-    # At full strength: `auto` restores noise that may be texture, and it would be trained on.
-    denoised = denoise(noisy, model, DenoiseOptions(strength=1.0), device=device).photo
-    before, after = to_tensor(noisy.pixels), to_tensor(denoised.pixels)  # (3, H, W)
+    # The raw output: post-processing restores noise that may be texture, which would be trained on.
+    raw_output = DenoiseOptions(strength=1.0, postprocess=PostprocessConfig.none())
+    denoised = denoise(noisy, model, raw_output, device=device)
+    before, after = to_tensor(noisy.pixels), to_tensor(denoised.photo.pixels)  # (3, H, W)
     noise = estimate_noise(before, after)
     residual = block_stats(before, after)
     step = quantisation_step(replace(noisy, pixels=crop.pixels), residual)
@@ -167,8 +172,9 @@ def _profile_crop(
         noise is not None and min(noise.sigma(), quiet_power(residual) ** 0.5) < config.min_sigma
     )
     return CropProfile(
-        crop=index, denoised=denoised.pixels, noise=None if clean else noise, clean=clean
-    )
+        crop=index, denoised=denoised.photo.pixels, noise=None if clean else noise, clean=clean,
+        told=denoised.noise,
+    )  # fmt: skip
 
 
 def mostly_white(images: ImageFolder[ImageCrop]) -> bool:

@@ -6,7 +6,9 @@ that two networks can be compared patch by patch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +18,8 @@ from torch import Tensor, nn
 
 from amsnet_cli.core.losses import masked_l1, prior_smoothing
 from amsnet_cli.core.masks import partition_masks
-from amsnet_cli.core.multi_mask import multi_mask_pass, single_pass
+from amsnet_cli.core.multi_mask import Predictor, multi_mask_pass, single_pass
+from amsnet_cli.core.photo_noise import PhotoNoise
 from amsnet_cli.core.pixel_shuffle import pd_up
 from amsnet_cli.fitting.distributed import DistributedContext
 from amsnet_cli.fitting.images import ImageCrop, ImageFolder, to_tensor
@@ -181,7 +184,7 @@ class NoiseAdaptation:
         """Mean RMSE of the patches: the root, so that faint noise counts beside strong."""
         rng = self.sampler.rng(_ADAPT, step)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        noisy, clean = [], []
+        noisy, clean, told = [], [], []
         for _ in range(self.batch):
             spec = self.sampler.draw(rng)
             target = to_tensor(spec.cut(self.profiles[spec.crop].denoised))  # (3, P, P)
@@ -190,11 +193,13 @@ class NoiseAdaptation:
                 recorrupted = (recorrupted * 255).round() / 255
             noisy.append(spec.augment(recorrupted))
             clean.append(spec.augment(target))
+            told.append(self.profiles[spec.crop].told)
         x, y = (
             self.distributed.shard(torch.stack(patches)).to(self.device)
             for patches in (noisy, clean)
         )
-        error = (single_pass(network, x) - y).square().mean((1, 2, 3))
+        predict = _told(network, self.distributed.shard_list(told), self.device)
+        error = (single_pass(predict, x) - y).square().mean((1, 2, 3))
         return (error + self.loss_floor**2).sqrt().mean()
 
     def validation_losses(self, network: nn.Module, factor: int = 1) -> Tensor:
@@ -208,9 +213,20 @@ class NoiseAdaptation:
             denoised = to_tensor(spec.cut(self.profiles[spec.crop].denoised))
             e = self.noise[spec.crop].draw(denoised, generator)
             pair = torch.stack([y + e, y - e])  # (2, 3, P, P)
-            error = single_pass(network, pair.to(self.device)).float().cpu() - pair.flip(0)
+            told = self.profiles[spec.crop].told
+            # The noise of the photo and as much again: their variances add.
+            predict = _told(network, [told and told.scaled(2**0.5)] * 2, self.device)
+            error = single_pass(predict, pair.to(self.device)).float().cpu() - pair.flip(0)
             block_mean = F.avg_pool2d(error, self.dc_block)
             error = error - F.interpolate(block_mean, scale_factor=self.dc_block)
             power = e.square().mean().clamp_min((0.1 / 255) ** 2)
             losses.append((error.square().mean() / power).sqrt())
         return torch.stack(losses)[None]
+
+
+def _told(
+    network: nn.Module, noises: Sequence[PhotoNoise | None], device: torch.device
+) -> Predictor:
+    """Tell a network the noise of each patch, if it is told noise."""
+    known = [noise for noise in noises if noise is not None]
+    return partial(network, noise=PhotoNoise.stack(known).to(device)) if known else network

@@ -8,10 +8,15 @@ from functools import cached_property
 
 import torch
 
+from amsnet_cli.core.photo_noise import PhotoNoise
 from amsnet_cli.errors import UsageError
 from amsnet_cli.inference.hot_pixels import mend_hot_pixels
 from amsnet_cli.inference.memory import memory_errors
-from amsnet_cli.inference.photo_noise import has_white_noise, photo_noise_level
+from amsnet_cli.inference.photo_noise import (
+    estimate_told_noise,
+    has_white_noise,
+    photo_noise_level,
+)
 from amsnet_cli.inference.photo_rows import postprocess_photo, run_photo
 from amsnet_cli.inference.tiles import Tile
 from amsnet_cli.model import Inference, Model
@@ -36,8 +41,13 @@ class DenoiseOptions:
     refine: float | None = None
     """Share of pixels put back by random replacement refinement, in [0, 1]; 0 for none."""
     strength: float | None = None
-    """0 keeps the photo, 1 is the raw network output, linear between. None restores texture,
-    smooths residual noise, limits sharpness and corrects brightness, see `postprocess`."""
+    """0 keeps the photo. For a network that is told the noise: by how much the measured noise is
+    multiplied, in [0, 2]; None is 1. For others, in [0, 1]: 1 is the raw network output, linear
+    between, and None restores texture, smooths residual noise, limits sharpness and corrects
+    brightness, see `postprocess`."""
+    noise: float | None = None
+    """Standard deviation of the noise on a scale of 255, white and the same everywhere, instead of
+    what is measured; only for a network that is told the noise. Multiplied by the strength."""
     luma: float | None = None
     """Strength for brightness, in [0, 1]; None for `strength`."""
     chroma: float | None = None
@@ -73,12 +83,15 @@ class Denoised:
         model: the model that was used: the given one, or that for white noise.
         noisy: the input, or the crop of it.
         hot_pixels: how many values of the photo's pixels were mended, also outside of the crop.
+        noise: what the network was told, as measured or as given, times the strength; None if it is
+            not told the noise.
     """
 
     photo: Photo
     model: Model
     noisy: Photo
     hot_pixels: int = 0
+    noise: PhotoNoise | None = None
 
     @cached_property
     def noise_before(self) -> float:
@@ -102,6 +115,7 @@ class ResolvedOptions:
         blend: how much of the residual is removed.
         box: the region to denoise, in stored pixels.
         codec: converts stored values to [0, 1]; of the whole photo.
+        postprocess: stages and numbers of the post-processing.
     """
 
     model: Model
@@ -110,6 +124,7 @@ class ResolvedOptions:
     blend: BlendSettings
     box: Tile
     codec: PixelCodec
+    postprocess: PostprocessConfig
 
 
 def denoise(
@@ -147,18 +162,21 @@ def denoise(
     edges = box.top, box.bottom, box.left, box.right
     noisy = cropped(photo, edges) if options.crop else photo
     with memory_errors(device):
+        noise = told_noise(photo, resolved, options)
         output = run_photo(
             photo, box, resolved.codec, resolved.model, resolved.inference,
-            tile=options.tile, max_memory=options.max_memory, device=device, seed=options.seed,
-            progress=progress,
+            noise=noise, tile=options.tile, max_memory=options.max_memory, device=device,
+            seed=options.seed, progress=progress,
         )  # fmt: skip
         clean = postprocess_photo(
             noisy, output, resolved.codec, resolved.blend,
-            white_noise=resolved.white_noise, config=options.postprocess,
+            white_noise=resolved.white_noise, config=resolved.postprocess,
         )  # fmt: skip
     if hot_pixels:
         noisy = cropped(original, edges) if options.crop else original
-    return Denoised(photo=clean, model=resolved.model, noisy=noisy, hot_pixels=hot_pixels)
+    return Denoised(
+        photo=clean, model=resolved.model, noisy=noisy, hot_pixels=hot_pixels, noise=noise
+    )
 
 
 def select_model(photo: Photo, model: Model, options: DenoiseOptions = DenoiseOptions()) -> Model:
@@ -182,10 +200,13 @@ def select_model(photo: Photo, model: Model, options: DenoiseOptions = DenoiseOp
 def resolve_options(photo: Photo, model: Model, options: DenoiseOptions) -> ResolvedOptions:
     """Return the options for a photo with nothing left open; raises as `denoise` does."""
     selected = select_model(photo, model, options)
+    told = selected.network.is_told
+    _check_strength(selected, options)
     made_for_white = selected.config.noise == "white"
-    luma, chroma = (
-        options.strength if own is None else own for own in (options.luma, options.chroma)
-    )
+    both = options.strength
+    if told and both:
+        both = None  # the network was told weaker or stronger noise instead
+    luma, chroma = (both if own is None else own for own in (options.luma, options.chroma))
     height, width = photo.pixels.shape[:2]
     box = stored_box(photo, options.crop) if options.crop else (0, height, 0, width)
     return ResolvedOptions(
@@ -196,11 +217,37 @@ def resolve_options(photo: Photo, model: Model, options: DenoiseOptions) -> Reso
             luma="auto" if luma is None else luma,
             chroma="auto" if chroma is None else chroma,
             detail=options.detail,
-            corrections=options.strength is None,
+            corrections=told or options.strength is None,
         ),
         box=Tile(top=box[0], bottom=box[1], left=box[2], right=box[3]),
         codec=PixelCodec.of(photo),
+        postprocess=options.postprocess.for_told_network() if told else options.postprocess,
     )
+
+
+def told_noise(
+    photo: Photo, resolved: ResolvedOptions, options: DenoiseOptions
+) -> PhotoNoise | None:
+    """Return the noise that the network is told, measured or given; None if it is not told."""
+    network = resolved.model.network
+    if not network.is_told:
+        return None
+    if options.noise is None:
+        noise = estimate_told_noise(photo, resolved.codec, network)
+    else:
+        noise = PhotoNoise.white(options.noise)
+    return noise if options.strength is None else noise.scaled(options.strength)
+
+
+def _check_strength(model: Model, options: DenoiseOptions) -> None:
+    """Refuse what only a network that is told the noise can do."""
+    if model.network.is_told:
+        return
+    why = f"model {model.name} guesses the noise by itself"
+    if options.noise is not None:
+        raise UsageError(f"{why}, so it cannot be told", "leave out --noise, or use -w photo")
+    if options.strength is not None and options.strength > 1:
+        raise UsageError(f"{why}: its strength is at most 1", "use --strength 1, or -w photo")
 
 
 def _resolve_inference(model: Model, options: DenoiseOptions) -> Inference:

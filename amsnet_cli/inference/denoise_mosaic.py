@@ -35,7 +35,9 @@ class MosaicOptions:
     """How a mosaic is denoised.
 
     Attributes:
-        blend: how much; all of it is the network's output, nothing keeps the mosaic bit for bit.
+        strength: by how much the measured noise is multiplied before the network is told it, > 0.
+        blend: how much of what the network removes is removed; nothing keeps the mosaic bit for
+            bit.
         region: the only part that is denoised: top, bottom, left, right, in photosites of the
             active area; None for all.
         tile: longest side of the parts that are denoised at once, in photosites; 0 chooses by the
@@ -45,6 +47,7 @@ class MosaicOptions:
         overlap: photosites by which parts overlap, unless the network's reach is less.
     """
 
+    strength: float = 1.0
     blend: MosaicBlend = FULL
     region: Box | None = None
     tile: int = 0
@@ -79,7 +82,7 @@ def denoise_mosaic(
         progress: called with the fraction done.
 
     Returns:
-        The mosaic with other values, and the NoiseProfile that is left: none at full strength.
+        The mosaic with other values, and the NoiseProfile that is left: none if all is removed.
 
     Raises:
         WeightsError: the network gives NaN.
@@ -94,11 +97,12 @@ def denoise_mosaic(
     network = model.network.to(device)
     top, bottom, left, right = options.region or (0, values.shape[0], 0, values.shape[1])
     region = Tile(top=top, bottom=bottom, left=left, right=right)
-    removed_power, left_power = 0.0, 0.0
+    removed_power, left_power, noise_power = 0.0, 0.0, 0.0
+    weaker = options.strength < 1
 
     def denoised(tile: Tile) -> Tensor:
         """Return the light of a tile, (1, 1, h, w)."""
-        nonlocal removed_power, left_power
+        nonlocal removed_power, left_power, noise_power
         part = tile.top, tile.bottom, tile.left, tile.right
         stored = mosaic.light(part)
         light, seen, hidden = (
@@ -113,9 +117,11 @@ def denoise_mosaic(
         law = noise.at(colours)
         sigma = law.sigma.to(light).reshape(1, 1, 1, 1) if law.sigma.dim() == 0 else law.sigma
         y = law.stabilise(seen)
-        cleaned = denoise_stabilised(network, y, sigma, colours, hidden)
+        cleaned = denoise_stabilised(network, y, options.strength * sigma, colours, hidden)
         clean = law.unstabilise(cleaned).float()
-        if blend == FULL:
+        if weaker:
+            noise_power += float(law.variance(clean).double().expand_as(clean).sum())
+        if blend == FULL and not weaker:
             return clean
         removed = light - clean
         gains = 1 / torch.tensor(mosaic.neutral or (1.0, 1.0, 1.0))
@@ -143,7 +149,7 @@ def denoise_mosaic(
             max_memory=options.max_memory, reserve=mosaic.frame.nbytes,
             afterwards=options.afterwards,
         )  # fmt: skip
-        removed_power = left_power = 0.0  # without the probe's
+        removed_power = left_power = noise_power = 0.0  # without the probe's
         frame = mosaic.frame.copy()
         result = replace(mosaic, frame=frame)
         for start, band in runner.bands(compute):
@@ -156,5 +162,8 @@ def denoise_mosaic(
     if values.size > _LARGE:
         release_memory(torch.device("cpu"))
     share = left_power / removed_power if removed_power else 0.0
+    if noise_power:  # Told weaker noise, the network removes a part of each deviation.
+        removed = min(1.0, (removed_power / noise_power) ** 0.5) * (1 - share**0.5)
+        share = (1 - removed) ** 2
     profile = tuple((share * s, share * o) for s, o in mosaic.noise_profile) if share else ()
     return replace(result, noise_profile=profile)

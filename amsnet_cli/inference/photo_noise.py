@@ -1,4 +1,4 @@
-"""Measure the noise of a photo without its clean version: its level, and whether it is white."""
+"""Measure the noise of a photo without its clean version."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import torch
 
+from amsnet_cli.core.networks import MaskedNetwork
+from amsnet_cli.core.photo_noise import PhotoNoise
 from amsnet_cli.noise.level import noise_level
 from amsnet_cli.noise.model import LEVELS
 from amsnet_cli.noise.whiteness import WHITENESS_BLOCK, is_white
@@ -20,6 +22,8 @@ MAX_WINDOWS = 8
 """Windows along each side of a large photo."""
 LEVEL_QUANTILE = 0.25
 """Quantile of the windows' levels that is the photo's: some windows may be full of texture."""
+TOLD_WINDOWS = 5
+"""The same for the noise that a network is told."""
 SMALL_WINDOW = 64
 """Side in pixels of the windows that the level by brightness is measured in."""
 MAX_SMALL_WINDOWS = 24
@@ -52,6 +56,31 @@ def photo_noise_level(photo: Photo, scale: Photo | None = None) -> float:
             window = codec.decode(photo.pixels[top : top + WINDOW, left : left + WINDOW])
             levels.append(noise_level(torch.from_numpy(window).permute(2, 0, 1)).mean())
     return 255 * float(torch.stack(levels).nanquantile(LEVEL_QUANTILE))
+
+
+def estimate_told_noise(photo: Photo, codec: PixelCodec, network: MaskedNetwork) -> PhotoNoise:
+    """Estimate the noise that a network is told.
+
+    Large photos are measured in up to 25 windows, evenly spread.
+
+    Args:
+        photo: any depth, grey or RGB.
+        codec: of the photo.
+        network: with an estimator; used where it is.
+    """
+    device = next(network.parameters()).device
+    height, width = photo.pixels.shape[:2]
+    corners = [
+        (top, left)
+        for top in window_starts(height, WINDOW, TOLD_WINDOWS)
+        for left in window_starts(width, WINDOW, TOLD_WINDOWS)
+    ]
+    windows = [
+        torch.from_numpy(codec.decode(photo.pixels[top : top + WINDOW, left : left + WINDOW]))
+        for top, left in corners
+    ]
+    together = torch.stack(windows).permute(0, 3, 1, 2).expand(-1, 3, -1, -1)  # (N, 3, h, w)
+    return network.estimate_noise(together.to(device), one_photo=True)
 
 
 def noise_by_brightness(photo: Photo) -> list[tuple[float, float]]:

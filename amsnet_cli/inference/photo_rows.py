@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from amsnet_cli.core.photo_noise import PhotoNoise
 from amsnet_cli.inference.memory import release_memory
 from amsnet_cli.inference.run import MemoryPlan, run_network
 from amsnet_cli.inference.tiles import Tile
@@ -44,6 +45,7 @@ def run_photo(
     model: Model,
     inference: Inference,
     *,
+    noise: PhotoNoise | None = None,
     tile: int = 0,
     max_memory: int | None = None,
     device: torch.device = torch.device("cpu"),
@@ -58,6 +60,7 @@ def run_photo(
         codec: of the photo.
         model: moved to `device`.
         inference: how it is run.
+        noise: of the photo, for a network that is told it.
         tile: longest side of a tile in pixels; 0 chooses by the free memory.
         max_memory: memory budget of this process on the device, in bytes; None for no limit.
         device: where to compute.
@@ -82,6 +85,7 @@ def run_photo(
     narrowed = 0 if codec.dtype == wide.dtype else output.nbytes // 2
     rows = run_network(
         noisy, (photo.pixels.shape[0], photo.pixels.shape[1]), box, model, inference,
+        noise=noise,
         memory=MemoryPlan(
             tile=tile, max_memory=max_memory, reserve=output.nbytes,
             afterwards=memory_needed(height, width) + narrowed,

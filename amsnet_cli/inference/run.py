@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from amsnet_cli.core.masks import partition_masks
 from amsnet_cli.core.multi_mask import multi_mask_pass, random_replacement, single_pass
+from amsnet_cli.core.photo_noise import PhotoNoise
 from amsnet_cli.device import fast_precision
 from amsnet_cli.errors import WeightsError
 from amsnet_cli.inference.memory import reuse_memory
@@ -57,6 +59,7 @@ def run_network(
     model: Model,
     inference: Inference,
     *,
+    noise: PhotoNoise | None = None,
     memory: MemoryPlan = MemoryPlan(),
     device: torch.device = torch.device("cpu"),
     seed: int = 0,
@@ -70,6 +73,7 @@ def run_network(
         wanted: the region; the surrounding pixels that it depends on are computed as well.
         model: moved to `device`.
         inference: used instead of the model's own.
+        noise: of the image, for a network that is told it; None estimates it in every tile.
         memory: see `MemoryPlan`.
         device: where to compute.
         seed: of the masks; they are drawn for the whole image, however it is cut into tiles.
@@ -85,7 +89,9 @@ def run_network(
     """
     if memory.max_memory is None and math.prod(size) <= _MUCH_MEMORY:
         reuse_memory()
-    network = model.network.to(device).eval()
+    network = partial(
+        model.network.to(device).eval(), noise=None if noise is None else noise.to(device)
+    )
     single = inference.passes == "single"
     generator = torch.Generator().manual_seed(seed)
     repeats = 0 if single else inference.repeats

@@ -13,7 +13,7 @@ pixels (`blocks.BLOCK_SIZE`). The residual is what the network removed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 from amsnet_cli.photos.jpeg_history import JpegHistoryConfig
 
@@ -213,6 +213,19 @@ class PostprocessConfig:
     sharpness: SharpnessConfig = SharpnessConfig()
     brightness: BrightnessConfig = BrightnessConfig()
     jpeg_history: JpegHistoryConfig = field(default_factory=JpegHistoryConfig)
+
+    @classmethod
+    def none(cls) -> PostprocessConfig:
+        """No stage at all."""
+        stages = [f.name for f in fields(cls) if isinstance(f.default, bool)]
+        return replace(cls(), **dict.fromkeys(stages, False))  # type: ignore[arg-type]
+
+    def for_told_network(self) -> PostprocessConfig:
+        """Without the stages that repair what a network guesses that is not told the noise."""
+        return replace(
+            self, restore_texture=False, restore_anisotropic=False, keep_graphics=False,
+            use_confidence=False, smooth_residual_noise=False,
+        )  # fmt: skip
 
 
 def ramp(value: float, ends: Range) -> float:

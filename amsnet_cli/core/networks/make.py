@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from amsnet_cli.core.network_names import PaperNetwork
 from amsnet_cli.core.networks.compact import CompactUNet, CompactUNetConfig
+from amsnet_cli.core.networks.conditioned import ConditionedUNet, ConditionedUNetConfig
 from amsnet_cli.core.networks.deamnet import DeamNet
 from amsnet_cli.core.networks.dncnn import DnCNN
 from amsnet_cli.core.networks.masked import Network
@@ -24,8 +25,14 @@ _CLASSES: dict[PaperNetwork, type[Network]] = {
 }
 
 
-def make_network(network: CompactUNetConfig | PaperNetwork) -> Network:
+NetworkShape = CompactUNetConfig | ConditionedUNetConfig | PaperNetwork
+"""What tells which network to make."""
+
+
+def make_network(network: NetworkShape) -> Network:
     """Make a network with fresh weights, drawn from torch's global generator."""
     if isinstance(network, CompactUNetConfig):
         return CompactUNet(network)
+    if isinstance(network, ConditionedUNetConfig):
+        return ConditionedUNet(network)
     return _CLASSES[network]()

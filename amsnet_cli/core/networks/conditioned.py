@@ -1,0 +1,100 @@
+"""A U-Net that is told the noise, with its own estimator for photos whose noise is not known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from amsnet_cli.core.networks.compact import CompactUNet, CompactUNetConfig
+from amsnet_cli.core.networks.noise_estimator import NoiseEstimator, NoiseEstimatorConfig
+from amsnet_cli.core.photo_noise import SPECTRUM, PhotoNoise
+from amsnet_cli.core.pixel_shuffle import Padding
+
+INPUTS = 3 + 1 + 3 + 3 + SPECTRUM
+"""Photo, mask, detail, level, spectrum."""
+_MEAN = 4
+"""Side in pixels of the means that detail is measured from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConditionedUNetConfig:
+    """Shape of a `ConditionedUNet`.
+
+    Attributes:
+        unet: the U-Net within; `INPUTS` channels in, three out.
+        estimator: of the noise.
+        step: corrections up to about this many standard deviations are linear in the U-Net's
+            output, larger ones grow as its logarithm.
+    """
+
+    unet: CompactUNetConfig = field(
+        default_factory=lambda: CompactUNetConfig(
+            in_channels=INPUTS, widths=(48, 96, 160), blocks=(1, 1, 2), unshuffle=2
+        )
+    )
+    estimator: NoiseEstimatorConfig = field(default_factory=NoiseEstimatorConfig)
+    step: float = 4.0
+
+
+class ConditionedUNet(nn.Module):
+    """Denoises photos, told how strong the noise is and how far neighbours share it.
+
+    Beside the photo and the mask it sees the standard deviation at each pixel (as FFDNet does;
+    Zhang et al., TIP 2018), the difference from the local mean in standard deviations, and the
+    noise's spectrum as constant planes. The correction of visible pixels is compressed beyond a few
+    standard deviations, so that little noise can only mean little change.
+
+    Attributes:
+        multiple, padding, reach, runs_in_bfloat16: see `masked.Network`.
+    """
+
+    padding: Padding = "reflection"
+    runs_in_bfloat16 = True
+
+    def __init__(self, config: ConditionedUNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.unet = CompactUNet(config.unet)
+        self.estimator = NoiseEstimator(config.estimator).requires_grad_(False)
+        self.multiple = self.unet.multiple
+        self.reach = self.unet.reach + 2 * _MEAN
+
+    def forward(self, x: Tensor, noise: PhotoNoise) -> Tensor:
+        """Denoise photos.
+
+        Args:
+            x: (B, 4, H, W) float32: the photo in [0, 1], masked pixels filled, and the mask, 1
+                where masked; sides multiples of `self.multiple`.
+            noise: of B photos, or of one for all.
+
+        Returns:
+            (B, 3, H, W) float32, not clamped.
+        """
+        photo, masked = x[:, :3], x[:, 3:]
+        with torch.autocast(x.device.type, enabled=False):
+            mean = local_mean(photo)
+            noise = PhotoNoise(
+                log_sigma=noise.log_sigma.expand(len(x), -1, -1),
+                spectrum=noise.spectrum.expand(len(x), -1),
+            )
+            sigma = noise.sigma(mean)
+            detail = torch.asinh((photo - mean) / sigma)
+            level = (255 * sigma).log() / 2
+        planes = noise.spectrum[:, :, None, None].expand(-1, -1, *x.shape[2:])
+        inputs = torch.cat([x, detail, level, planes], 1)
+        correction = self.unet(inputs.contiguous(memory_format=torch.channels_last)) - photo
+        limit = self.config.step * sigma
+        limited = limit * torch.asinh(correction / limit)
+        return photo + torch.where(masked > 0, correction, limited)
+
+
+def local_mean(x: Tensor) -> Tensor:
+    """Smooth (B, C, H, W) float32, sides multiples of 4, by interpolating means of squares."""
+    means = F.avg_pool2d(x, _MEAN)
+    taps = x.new_tensor([0.25, 0.5, 0.25])
+    kernel = torch.outer(taps, taps).expand(x.shape[1], 1, 3, 3)
+    means = F.conv2d(F.pad(means, (1, 1, 1, 1), mode="replicate"), kernel, groups=x.shape[1])
+    return F.interpolate(means, scale_factor=_MEAN, mode="bilinear", align_corners=False)

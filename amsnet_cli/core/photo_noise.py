@@ -1,0 +1,104 @@
+"""The noise of developed photos: its strength by channel and brightness, and its spectrum."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LEVELS = 13
+"""Brightnesses at which the strength is kept, evenly spaced in the square root of brightness."""
+SPECTRUM = 5
+"""Numbers that describe the spectrum, see `spectrum_of`."""
+CHANNELS = 3
+_LEAST = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoNoise:
+    """Noise of B photos.
+
+    Attributes:
+        log_sigma: (B, 3, LEVELS) float32: natural logarithm of the standard deviation, on a scale
+            of 255, in each channel.
+        spectrum: (B, SPECTRUM) float32, see `spectrum_of`.
+    """
+
+    log_sigma: Tensor
+    spectrum: Tensor
+
+    @classmethod
+    def white(cls, sigma: float) -> PhotoNoise:
+        """Noise of one photo that is white and equally strong everywhere, on a scale of 255."""
+        halved, chroma = math.log(0.5), math.log(math.sqrt(2))
+        return cls(
+            log_sigma=torch.full((1, CHANNELS, LEVELS), math.log(max(sigma, _LEAST))),
+            spectrum=torch.tensor([[halved, 2 * halved, halved, 2 * halved, chroma]]),
+        )
+
+    @classmethod
+    def stack(cls, noises: Sequence[PhotoNoise]) -> PhotoNoise:
+        """Put several together."""
+        return cls(
+            log_sigma=torch.cat([noise.log_sigma for noise in noises]),
+            spectrum=torch.cat([noise.spectrum for noise in noises]),
+        )
+
+    def scaled(self, factor: float) -> PhotoNoise:
+        """The same noise, `factor` times as strong."""
+        return PhotoNoise(
+            log_sigma=self.log_sigma + math.log(max(factor, _LEAST)), spectrum=self.spectrum
+        )
+
+    def to(self, device: torch.device) -> PhotoNoise:
+        """Move it to a device."""
+        return PhotoNoise(log_sigma=self.log_sigma.to(device), spectrum=self.spectrum.to(device))
+
+    def sigma(self, brightness: Tensor) -> Tensor:
+        """Standard deviation at each pixel.
+
+        Args:
+            brightness: (B, 3, H, W) float32 in [0, 1], as coded.
+
+        Returns:
+            (B, 3, H, W) float32 in [0, 1] units.
+        """
+        position = brightness.clamp(0, 1).sqrt() * (LEVELS - 1)
+        below = position.long().clamp_max(LEVELS - 2)
+        low, high = (
+            self.log_sigma.gather(2, place.flatten(2)).view_as(position)
+            for place in (below, below + 1)
+        )
+        return torch.lerp(low, high, position - below).exp() / 255
+
+    def at(self, brightness: float) -> float:
+        """Standard deviation of the first photo, mean over its channels, on a scale of 255."""
+        grey = torch.full((1, CHANNELS, 1, 1), brightness, device=self.log_sigma.device)
+        first = PhotoNoise(log_sigma=self.log_sigma[:1], spectrum=self.spectrum[:1])
+        return float(255 * first.sigma(grey).mean())
+
+
+def spectrum_of(noise: Tensor) -> Tensor:
+    """Describe the spectrum of noise by how much of it is left in means of neighbouring pixels.
+
+    Luma is the mean of the channels, chroma what they differ from it.
+
+    Args:
+        noise: (B, 3, H, W) float32, sides of 4 or more.
+
+    Returns:
+        (B, SPECTRUM) float32: natural logarithms of the standard deviation of means of 2 x 2 and of
+        4 x 4 pixels over that of pixels, of luma and of chroma, and of chroma over luma.
+    """
+    luma = noise.mean(1, keepdim=True)
+    chroma = noise - luma
+
+    def rms(x: Tensor, size: int = 1) -> Tensor:
+        means = torch.nn.functional.avg_pool2d(x, size)
+        return means.square().mean((1, 2, 3)).sqrt() + _LEAST
+
+    ratios = [rms(x, size) / rms(x) for x in (luma, chroma) for size in (2, 4)]
+    return torch.stack([*ratios, rms(chroma) / rms(luma)], 1).clamp(0.01, 100).log()
