@@ -227,6 +227,8 @@ def _parse(header: dict[str, Any]) -> ModelConfig:
         network = ConditionedUNetConfig(
             unet=_unet_of(unet), estimator=NoiseEstimatorConfig(**estimator), **network
         )
+        if not isinstance(network.step, float):
+            raise ValueError("the step of the network is no number")
     elif isinstance(network, dict):
         network = _unet_of(network)
     if header.get("noise", "any") not in ("any", "white"):

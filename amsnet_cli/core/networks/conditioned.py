@@ -60,7 +60,7 @@ class ConditionedUNet(nn.Module):
         self.unet = CompactUNet(config.unet)
         self.estimator = NoiseEstimator(config.estimator).requires_grad_(False)
         self.multiple = self.unet.multiple
-        self.reach = self.unet.reach + 2 * _MEAN
+        self.reach = self.unet.reach + 3 * _MEAN  # the mean looks two squares away
 
     def forward(self, x: Tensor, noise: PhotoNoise) -> Tensor:
         """Denoise photos.
