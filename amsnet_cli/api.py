@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from amsnet_cli.device import choose_device
-from amsnet_cli.errors import OutputError
+from amsnet_cli.errors import OutputError, WeightsError
 from amsnet_cli.fitting.events import FitEvent
 from amsnet_cli.fitting.fit import FitResult
 from amsnet_cli.fitting.fit import fit as fit_model
@@ -20,10 +20,20 @@ from amsnet_cli.fitting.options import FitOptions
 from amsnet_cli.fitting.start import load_start
 from amsnet_cli.inference.denoise import Denoised, DenoiseOptions
 from amsnet_cli.inference.denoise import denoise as denoise_photo
+from amsnet_cli.inference.mosaic_noise import UnknownNoiseError
+from amsnet_cli.inference.mosaic_photos import MosaicDenoiser, denoise_raw
 from amsnet_cli.model import Model, load_model
 from amsnet_cli.mosaic_model import MosaicModel
+from amsnet_cli.photos.formats.dng import FORMAT as DNG
+from amsnet_cli.photos.formats.raw import RawOptions, develop
+from amsnet_cli.photos.mosaic import MosaicPhoto
 from amsnet_cli.photos.photo import Photo
-from amsnet_cli.photos.read import read_photo
+from amsnet_cli.photos.read import (
+    after_development,
+    read_mosaic_or_photo,
+    read_mosaic_photo,
+    read_photo,
+)
 from amsnet_cli.photos.write import check_depth, check_output, write_photo
 from amsnet_cli.software_tag import tag_software
 
@@ -32,7 +42,9 @@ def denoise(
     photo: str | Path | Photo,
     output: str | Path | None = None,
     *,
-    weights: str | Path | Model | None = None,
+    weights: str | Path | Model | MosaicModel | None = None,
+    raw: Literal["mosaic", "developed"] = "mosaic",
+    raw_options: RawOptions = RawOptions(),
     device: str = "auto",
     force: bool = False,
     progress: Callable[[float], None] = lambda fraction: None,
@@ -45,6 +57,9 @@ def denoise(
         output: the file to write; its suffix sets the format.
         weights: the name of published weights or of a fitted model, a model file, or a model; None
             for the bundled weights.
+        raw: "mosaic" denoises RAW files before they are developed, or writes them as DNG where
+            `output` is one; "developed" develops them first. What holds no mosaic is developed.
+        raw_options: how RAW files are developed.
         device: auto, cpu, cuda, cuda:N or mps.
         force: overwrite `output` if it exists.
         progress: called with the fraction done.
@@ -52,7 +67,7 @@ def denoise(
 
     Returns:
         The photo, whose Software tag names the model, the model that was used, and the noise
-        levels before and after.
+        levels before and after. Of DNG, photo and noisy are undeveloped, and the levels nan.
 
     Raises:
         AmsnetError: see `amsnet_cli.errors`. An output that could not be written is an error
@@ -61,18 +76,62 @@ def denoise(
     target = None if output is None else Path(output)
     if target is not None:
         check_output(target, force=force)
-    noisy = photo if isinstance(photo, Photo) else read_photo(Path(photo))
+    denoise_options, where = DenoiseOptions(**options), choose_device(device)
+    to_dng = target is not None and target.suffix.lower() in DNG.suffixes
+    undeveloped = to_dng or (raw == "mosaic" and not isinstance(weights, Model))
+    noisy = _read(photo, undeveloped, to_dng=to_dng, raw_options=raw_options)
     if target is not None:
         check_depth(noisy, target)
-    model = weights if isinstance(weights, Model) else load_model(weights)
-    denoise_options = DenoiseOptions(**options)
-    denoised = denoise_photo(
-        noisy, model, denoise_options, device=choose_device(device), progress=progress
-    )
-    denoised = replace(denoised, photo=tag_software(denoised, denoise_options))
+    result: Denoised | Photo = noisy
+    if isinstance(noisy, MosaicPhoto):
+        if isinstance(weights, Model):
+            raise WeightsError(f"{weights.name} is for developed photos", "leave out weights")
+        source = Path("photo") if isinstance(photo, Photo) else Path(photo)
+        mosaics = MosaicDenoiser(weights, denoise_options, raw_options, device=where)
+        result = _denoise_undeveloped(source, noisy, mosaics, to_dng, raw_options, progress)
+        weights = None
+    if isinstance(result, Photo):
+        model = weights if isinstance(weights, Model) else _load_for_developed(weights)
+        result = denoise_photo(result, model, denoise_options, device=where, progress=progress)
+    denoised = replace(result, photo=tag_software(result, denoise_options))
     if target is not None:
         write_photo(denoised.photo, target)
     return denoised
+
+
+def _read(
+    photo: str | Path | Photo, undeveloped: bool, *, to_dng: bool, raw_options: RawOptions
+) -> Photo:
+    if isinstance(photo, Photo):
+        return photo
+    if to_dng:
+        return read_mosaic_photo(Path(photo))
+    read = read_mosaic_or_photo if undeveloped else read_photo
+    return read(Path(photo), raw_options)
+
+
+def _denoise_undeveloped(
+    source: Path,
+    photo: MosaicPhoto,
+    mosaics: MosaicDenoiser,
+    to_dng: bool,
+    raw_options: RawOptions,
+    progress: Callable[[float], None],
+) -> Denoised | Photo:
+    """Denoise a mosaic, or develop it if its noise cannot be found and it need not stay one."""
+    try:
+        return denoise_raw(source, photo, mosaics, to_dng=to_dng, progress=progress)
+    except UnknownNoiseError as error:
+        if to_dng:
+            raise
+        developed = develop(source, photo.content, photo.mosaic, raw_options)
+        return after_development(source, developed, error)
+
+
+def _load_for_developed(weights: str | Path | MosaicModel | None) -> Model:
+    if isinstance(weights, MosaicModel):
+        raise WeightsError(f"{weights.name} is for mosaics of RAW files", "leave out weights")
+    return load_model(weights)
 
 
 def fit(

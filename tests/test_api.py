@@ -13,9 +13,11 @@ from PIL import Image
 
 import amsnet_cli
 from amsnet_cli import Photo, denoise, fit, load_model, read_photo
-from amsnet_cli.errors import OutputError
+from amsnet_cli.errors import OutputError, WeightsError
+from amsnet_cli.mosaic_model import MosaicModel
 from amsnet_cli.photos.exif import SOFTWARE
 from amsnet_cli.photos.write import write_photo
+from tests.dng_files import BLACK, WHITE, dng
 
 PAGE = (Path(__file__).parents[1] / "docs" / "api.md").read_text("utf-8")
 
@@ -79,3 +81,37 @@ def test_the_import_loads_neither_torch_nor_numpy():
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+class TestRaw:
+    @pytest.fixture
+    def raw(self, tmp_path) -> Path:
+        rng = np.random.default_rng(0)
+        light = np.linspace(0.1, 0.6, 96)[:, None].repeat(128, 1)
+        noisy = light + 0.03 * rng.standard_normal(light.shape)
+        path = tmp_path / "a.dng"
+        path.write_bytes(dng(np.rint(BLACK + noisy * (WHITE - BLACK)).astype(np.uint16)))
+        return path
+
+    @pytest.mark.parametrize("suffix", [".tif", ".dng"])
+    @pytest.mark.parametrize("stage", ["mosaic", "developed"])
+    def test_the_file_is_that_of_the_command(self, amsnet, raw, tmp_path, suffix, stage):
+        by_command, by_python = (tmp_path / f"{name}{suffix}" for name in ("command", "python"))
+        assert amsnet("denoise", raw, "-o", by_command, "--raw", stage).exit_code == 0
+        denoised = denoise(raw, by_python, raw=stage)
+        assert by_python.read_bytes() == by_command.read_bytes()
+        of_mosaics = isinstance(denoised.model, MosaicModel)
+        assert of_mosaics == (stage == "mosaic" or suffix == ".dng")
+        if suffix == ".dng":
+            assert np.isnan(denoised.noise_before) and np.isnan(denoised.noise_after)
+        else:
+            assert denoised.noise_after < denoised.noise_before
+
+    def test_a_model_decides_by_its_kind(self, raw, mosaic_model):
+        developed = denoise(raw, weights=load_model("photo"))
+        assert developed.model.name == "photo"
+        undeveloped = denoise(raw, weights=mosaic_model)
+        assert undeveloped.model is mosaic_model
+        assert undeveloped.photo.pixels.shape == developed.photo.pixels.shape
+        with pytest.raises(WeightsError, match="mosaics"):
+            denoise(Photo(pixels=np.zeros((8, 8, 3), np.uint8)), weights=mosaic_model)

@@ -165,9 +165,7 @@ def test_a_damaged_header_is_refused_in_one_line(tiny, tmp_path, change):
 
 
 class TestDenoise:
-    photo = Photo(
-        pixels=np.random.default_rng(0).integers(0, 256, (64, 72, 3)).astype(np.uint8)
-    )
+    photo = Photo(pixels=np.random.default_rng(0).integers(0, 256, (64, 72, 3)).astype(np.uint8))
 
     def change(self, model: Model, **options: float) -> float:
         """Mean absolute change, without the corrections that follow the network."""

@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -56,11 +56,6 @@ def say(line: str) -> None:
 def _printable(text: str) -> str:
     """Escape control characters, which could steer the terminal, and what cannot be encoded."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def camera_and_speeds(camera: str, speeds: Sequence[int]) -> str:
-    """Describe what a model is fitted to: a camera, and its range of ISO speeds if known."""
-    return f"{camera}, ISO {' to '.join(map(str, dict.fromkeys(speeds)))}" if speeds else camera
 
 
 def debugging() -> bool:

@@ -204,11 +204,11 @@ def denoise(
             raise typer.Exit(printer.summary(time.monotonic() - started))
 
         with imports_whole():
-            from amsnet_cli.cli.model_choice import ModelChooser
-            from amsnet_cli.cli.mosaic_denoiser import MosaicDenoiser
             from amsnet_cli.cli.photo_steps import PhotoSteps
             from amsnet_cli.device import choose_device
             from amsnet_cli.inference.denoise import DenoiseOptions
+            from amsnet_cli.inference.model_choice import ModelChooser
+            from amsnet_cli.inference.mosaic_photos import MosaicDenoiser
             from amsnet_cli.photos.formats.raw import RawOptions
             from amsnet_cli.report.html import write_report
             from amsnet_cli.report.settings import settings_section

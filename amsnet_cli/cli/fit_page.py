@@ -8,9 +8,9 @@ import torch
 
 from amsnet_cli import __version__
 from amsnet_cli.cli.fit_progress import loss_change
-from amsnet_cli.cli.mosaic_denoiser import MosaicDenoiser
 from amsnet_cli.fitting.fit import FitResult
 from amsnet_cli.inference.denoise import DenoiseOptions, denoise
+from amsnet_cli.inference.mosaic_photos import MosaicDenoiser
 from amsnet_cli.inference.photo_noise import photo_noise_level
 from amsnet_cli.model import load_model
 from amsnet_cli.photos.formats.raw import RawOptions

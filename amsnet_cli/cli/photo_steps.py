@@ -12,11 +12,11 @@ import torch
 from amsnet_cli.batch.destination import Destination
 from amsnet_cli.batch.plan import Job
 from amsnet_cli.cli.console import progress_bar, say
-from amsnet_cli.cli.model_choice import ModelChooser
-from amsnet_cli.cli.mosaic_denoiser import DenoisedMosaic, MosaicDenoiser
 from amsnet_cli.errors import OutputError, PhotoError, UsageError
 from amsnet_cli.inference.denoise import DenoiseOptions, denoise
+from amsnet_cli.inference.model_choice import ModelChooser
 from amsnet_cli.inference.mosaic_noise import UnknownNoiseError
+from amsnet_cli.inference.mosaic_photos import DenoisedMosaic, MosaicDenoiser
 from amsnet_cli.inference.photo_noise import photo_noise_level
 from amsnet_cli.photos.exif import camera_of, with_software
 from amsnet_cli.photos.formats.dng import FORMAT as DNG

@@ -6,8 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from amsnet_cli.cli.console import camera_and_speeds
-from amsnet_cli.weights.header import cameras_of
+from amsnet_cli.weights.header import camera_and_speeds, cameras_of
 from amsnet_cli.weights.inventory import InventoryItem
 from amsnet_cli.weights.manifest import ManifestEntry
 from amsnet_cli.weights.records import Origin, Record, first_use, lock_path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,8 +21,10 @@ from amsnet_cli.inference.photo_noise import (
 from amsnet_cli.inference.photo_rows import postprocess_photo, run_photo
 from amsnet_cli.inference.tiles import Tile
 from amsnet_cli.model import Inference, Model
+from amsnet_cli.mosaic_model import MosaicModel
 from amsnet_cli.noise.hot_pixels import HotPixelConfig
 from amsnet_cli.photos.geometry import cropped, stored_box
+from amsnet_cli.photos.mosaic import MosaicPhoto
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.pixel_codec import PixelCodec
 from amsnet_cli.postprocess.config import PostprocessConfig
@@ -80,15 +83,15 @@ class Denoised:
 
     Attributes:
         photo: of the same depth and metadata as the input, of the same size or that of the crop.
-        model: the model that was used: the given one, or that for white noise.
-        noisy: the input, or the crop of it.
+        model: the model that was used: the given one, that for white noise, or that for mosaics.
+        noisy: the input, or the crop of it; of a RAW photo, developed like the result.
         hot_pixels: how many values of the photo's pixels were mended, also outside of the crop.
         noise: what the network was told, as measured or as given, times the strength; None if it is
             not told the noise.
     """
 
     photo: Photo
-    model: Model
+    model: Model | MosaicModel
     noisy: Photo
     hot_pixels: int = 0
     noise: PhotoNoise | None = None
@@ -96,11 +99,13 @@ class Denoised:
     @cached_property
     def noise_before(self) -> float:
         """Noise level of the input on a scale of 255; nan where it cannot be measured."""
-        return photo_noise_level(self.noisy)
+        return math.nan if isinstance(self.noisy, MosaicPhoto) else photo_noise_level(self.noisy)
 
     @cached_property
     def noise_after(self) -> float:
         """Noise level of the result on the same scale; nan where it cannot be measured."""
+        if isinstance(self.noisy, MosaicPhoto):
+            return math.nan
         return photo_noise_level(self.photo, scale=self.noisy)
 
 

@@ -7,6 +7,7 @@ A model file is safetensors. Its metadata have one JSON object under the key `am
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,11 @@ def cameras_of(header: dict[str, Any]) -> dict[str, list[int]]:
     if not isinstance(cameras, dict) or not all(map(_is_iso_range, cameras.values())):
         raise ValueError("its cameras are not given with a lowest and a highest ISO")
     return cameras
+
+
+def camera_and_speeds(camera: str, speeds: Sequence[int]) -> str:
+    """Describe what a model is fitted to: a camera, and its range of ISO speeds if known."""
+    return f"{camera}, ISO {' to '.join(map(str, dict.fromkeys(speeds)))}" if speeds else camera
 
 
 def is_for_mosaics(header: dict[str, Any]) -> bool:

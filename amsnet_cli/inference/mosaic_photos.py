@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from amsnet_cli.cli.model_choice import fitted_to
 from amsnet_cli.errors import PhotoError, UsageError, WeightsError
 from amsnet_cli.inference.camera_noise import remembered_gain
-from amsnet_cli.inference.denoise import DenoiseOptions
+from amsnet_cli.inference.denoise import Denoised, DenoiseOptions
 from amsnet_cli.inference.denoise_mosaic import (
     LEAST_SIDE,
     MosaicOptions,
     denoise_mosaic,
 )
+from amsnet_cli.inference.model_choice import fitted_to
 from amsnet_cli.inference.mosaic_noise import find_flaws, find_noise
 from amsnet_cli.mosaic_model import MosaicModel, load_mosaic_model
 from amsnet_cli.noise.sensor import SensorNoise
@@ -44,6 +44,7 @@ class DenoisedMosaic:
     Attributes:
         photo: the mosaic.
         weights: name of the model.
+        model: that denoised it, or would have.
         reason: how its noise is known, or why it was left as it is.
         laws: of its noise; none where nobody asked.
         hot_pixels: photosites that were taken for defects and mended.
@@ -52,6 +53,7 @@ class DenoisedMosaic:
 
     photo: MosaicPhoto
     weights: str
+    model: MosaicModel
     reason: str
     laws: tuple[SensorNoise, ...] = ()
     hot_pixels: int = 0
@@ -62,8 +64,8 @@ class MosaicDenoiser:
     """Denoises mosaics.
 
     Args:
-        weights: as asked for; `MOSAIC_WEIGHTS` for None, and for `AUTO` where no model is fitted to
-            the camera of a photo.
+        weights: a model, or as asked for; `MOSAIC_WEIGHTS` for None, and for `AUTO` where no model
+            is fitted to the camera of a photo.
         options: see `DenoiseOptions`; those of the post-processing have no meaning here.
         raw: how mosaics are developed.
         device: where to compute.
@@ -74,19 +76,21 @@ class MosaicDenoiser:
 
     def __init__(
         self,
-        weights: str | None,
+        weights: str | Path | MosaicModel | None,
         options: DenoiseOptions,
         raw: RawOptions,
         *,
         device: torch.device,
     ) -> None:
-        self._weights, self._options, self._raw, self._device = weights, options, raw, device
-        self._named = None if weights in (None, AUTO) else find_weights(weights)
+        self._options, self._raw, self._device = options, raw, device
+        self._model = weights if isinstance(weights, MosaicModel) else None
+        self._weights = None if isinstance(weights, MosaicModel) else weights
+        self._named = None if self._weights in (None, AUTO) else _file_of(self._weights)
         self._for_mosaics = self._named is None or is_for_mosaics(read_header(self._named))
         self._models: dict[Path, MosaicModel] = {}
 
     @property
-    def for_developed(self) -> str | None:
+    def for_developed(self) -> str | Path | None:
         """The weights for developed photos as asked for; None where those are for mosaics."""
         return self._weights if self._named is None or not self._for_mosaics else None
 
@@ -131,9 +135,13 @@ class MosaicDenoiser:
         blend = self._blend()
         region = self._region(photo) if self._options.crop else None
         if blend.luma == blend.chroma == 0:
-            return DenoisedMosaic(photo=photo, weights=name, reason="strength 0", region=region)
+            return DenoisedMosaic(
+                photo=photo, weights=name, model=model, reason="strength 0", region=region
+            )
         if min(values.shape) < LEAST_SIDE:
-            return DenoisedMosaic(photo=photo, weights=name, reason="too small, left as it is")
+            return DenoisedMosaic(
+                photo=photo, weights=name, model=model, reason="too small, left as it is"
+            )
         if self._options.noise is not None:
             raise UsageError(
                 "--noise is the noise of developed photos, and that of mosaics is measured",
@@ -154,8 +162,9 @@ class MosaicDenoiser:
             flaws=flaws, device=self._device, progress=progress,
         )  # fmt: skip
         return DenoisedMosaic(
-            photo=with_mosaic(photo, mosaic), weights=name, reason=f"{why}noise by {noise.source}",
-            laws=noise.laws, hot_pixels=int(flaws.defects.sum()), region=region,
+            photo=with_mosaic(photo, mosaic), weights=name, model=model,
+            reason=f"{why}noise by {noise.source}", laws=noise.laws,
+            hot_pixels=int(flaws.defects.sum()), region=region,
         )  # fmt: skip
 
     def develop(self, source: Path, photo: MosaicPhoto) -> Photo:
@@ -183,6 +192,8 @@ class MosaicDenoiser:
 
     def _choose(self, photo: MosaicPhoto) -> tuple[MosaicModel, str]:
         """Return the model of a photo and the start of the reason, if there was a choice."""
+        if self._model:
+            return self._model, ""
         path, why = self._named, ""
         name = str(self._weights) if path else MOSAIC_WEIGHTS
         if self._weights == AUTO:
@@ -229,3 +240,37 @@ class MosaicDenoiser:
                 "a developed photo",
                 "leave out -w",
             )
+
+
+def denoise_raw(
+    source: Path,
+    photo: MosaicPhoto,
+    mosaics: MosaicDenoiser,
+    *,
+    to_dng: bool,
+    progress: Callable[[float], None],
+) -> Denoised:
+    """Denoise a RAW photo, and develop it unless it is to be written as DNG.
+
+    Args:
+        source: its file, for messages.
+        photo: not developed.
+        mosaics: denoise and develop it.
+        to_dng: keep it as it is.
+        progress: called with the fraction done.
+
+    Raises:
+        AmsnetError: see `MosaicDenoiser`.
+    """
+    mosaics.check(source)
+    done = mosaics.denoise(photo, progress, to_dng=to_dng)
+    clean: Photo = done.photo
+    noisy: Photo = photo
+    if not to_dng:
+        noisy, clean = (mosaics.develop(source, p) for p in (photo, done.photo))
+        clean = replace(clean, bits=photo.depth, notes=(*photo.notes, *clean.notes))
+    return Denoised(photo=clean, model=done.model, noisy=noisy, hot_pixels=done.hot_pixels)
+
+
+def _file_of(weights: str | Path | None) -> Path:
+    return weights if isinstance(weights, Path) else find_weights(weights)

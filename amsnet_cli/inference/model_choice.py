@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from amsnet_cli.cli.console import camera_and_speeds
 from amsnet_cli.model import Model, load_model
-from amsnet_cli.weights.header import cameras_of, read_header
+from amsnet_cli.weights.header import camera_and_speeds, cameras_of, read_header
 from amsnet_cli.weights.store import AUTO, find_weights, fitted_models, model_for
 
 
@@ -23,11 +22,14 @@ class ModelChooser:
         WeightsError: there are no such weights, or they are damaged.
     """
 
-    def __init__(self, weights: str | None) -> None:
+    def __init__(self, weights: str | Path | None) -> None:
         self._auto = weights == AUTO
-        self._default = find_weights(None if self._auto else weights)
+        if isinstance(weights, Path):
+            self._default = weights
+        else:
+            self._default = find_weights(None if self._auto else weights)
         self._models: dict[Path, Model] = {}
-        self.name = weights or self._default.stem
+        self.name = str(weights or self._default.stem)
         if self._auto:
             fitted_models()  # An unreadable folder is reported before any photo is read.
         self._load(self._default)
