@@ -21,6 +21,7 @@ from amsnet_cli.noise.sensor import SensorNoise
 from amsnet_cli.photos import ifd
 from amsnet_cli.photos.formats.raw import read_mosaic
 from amsnet_cli.postprocess.mosaic_blend import MosaicBlend, kept_noise, likely_detail
+from amsnet_cli.weights.store import find_weights
 from tests.dng_files import (
     BLACK,
     RGGB,
@@ -353,3 +354,38 @@ def linear_dng() -> bytes:
         50721: rationals(XYZ_TO_SRGB, signed=True), 50728: rationals((1, 1, 1)),
     }  # fmt: skip
     return ifd.append_tree(b"II*\0\0\0\0\0" + content[8 : 8 + 64 * 80 * 6], tree)
+
+
+@pytest.mark.parametrize("iso", [True, False])
+def test_an_estimate_from_the_pixels_alone_is_said_to_be_cautious(amsnet, tmp_path, iso):
+    rng = np.random.default_rng(0)
+    values = (2000 + 300 * rng.standard_normal((160, 192))).astype(np.uint16)
+    exposure = {33434: rationals([0.01]), **({34855: shorts(6400)} if iso else {})}
+    path = tmp_path / "a.dng"
+    path.write_bytes(dng(values, tags={ifd.EXIF_IFD: exposure}))
+    result = amsnet("denoise", path, "-o", tmp_path / "b.dng")
+    assert result.exit_code == 0
+    assert ("does not tell the ISO" in result.stderr) != iso
+
+
+def test_strength_multiplies_the_noise_that_the_network_is_told():
+    law = SensorNoise(a=2e-3, b=1e-4)
+    light = np.full((160, 192), 0.3)
+    noisy = light + float(law.variance(torch.tensor(0.3))) ** 0.5 * np.random.default_rng(
+        0
+    ).standard_normal(light.shape)
+    values = np.rint(BLACK + noisy * (WHITE - BLACK)).clip(0).astype(np.uint16)
+    mosaic = read_mosaic(Path("x"), dng(values, tags={51041: doubles(2e-3, 1e-4)}))
+    model = load_mosaic_model(find_weights("raw"))
+
+    def left(strength: float) -> tuple[float, float]:
+        """Standard deviation that is left, and what the result says of its noise."""
+        options = MosaicOptions(strength=strength)
+        result = denoise_mosaic(mosaic, model, find_noise(mosaic), options, device=CPU)
+        stated = result.noise_profile[0][1] / 1e-4 if result.noise_profile else 0.0
+        return float((result.light() - 0.3).std() / (noisy - 0.3).std()), stated
+
+    (weak, stated), (full, nothing), (strong, none) = map(left, (0.5, 1.0, 2.0))
+    assert strong < full < weak < 1
+    assert nothing == none == 0
+    assert stated == pytest.approx(weak**2, abs=0.15), "a variance"

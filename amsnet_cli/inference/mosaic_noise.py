@@ -49,10 +49,12 @@ class SensorNoiseFound:
         laws: one for all colours, or for red, green and blue.
         source: "NoiseProfile" of the file, "estimate" from the pixels alone, or "estimate with"
             what is named.
+        cautious: whether it is rather too weak, as only the pixels tell noise from fine texture.
     """
 
     laws: tuple[SensorNoise, ...]
     source: str
+    cautious: bool = False
 
     def at(self, colours: Tensor) -> SensorNoise:
         """Return one law, or one for each photosite of (..., 3, H, W), shaped (..., 1, H, W)."""
@@ -144,7 +146,8 @@ def find_noise(
             "give --raw developed, and another format than DNG",
         )
     return SensorNoiseFound(
-        laws=(found,), source="estimate" + (f" with {' and '.join(known)}" if known else "")
+        laws=(found,), source="estimate" + (f" with {' and '.join(known)}" if known else ""),
+        cautious=not known,
     )
 
 

@@ -36,6 +36,11 @@ BYTES_TO_WRITE = {"dng": 12, "developed": 64}
 """Bytes of RAM a photosite that are needed once a mosaic is denoised: to write it as DNG, or to
 develop it, with what LibRaw takes in its own process; measured."""
 
+CAUTIOUS_NOTE = (
+    "denoised with caution, as the file does not tell the ISO speed, which tells noise from fine "
+    "texture; for more, try --strength 2"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DenoisedMosaic:
@@ -161,6 +166,8 @@ class MosaicDenoiser:
             photo.mosaic, model, noise, options,
             flaws=flaws, device=self._device, progress=progress,
         )  # fmt: skip
+        if noise.cautious:
+            photo = replace(photo, notes=(*photo.notes, CAUTIOUS_NOTE))
         return DenoisedMosaic(
             photo=with_mosaic(photo, mosaic), weights=name, model=model,
             reason=f"{why}noise by {noise.source}", laws=noise.laws,
