@@ -13,7 +13,7 @@ from amsnet_cli.batch.destination import Destination
 from amsnet_cli.batch.plan import Job
 from amsnet_cli.cli.console import progress_bar, say
 from amsnet_cli.errors import OutputError, PhotoError, UsageError
-from amsnet_cli.inference.denoise import DenoiseOptions, denoise
+from amsnet_cli.inference.denoise import Denoised, DenoiseOptions, denoise
 from amsnet_cli.inference.model_choice import ModelChooser
 from amsnet_cli.inference.mosaic_noise import UnknownNoiseError
 from amsnet_cli.inference.mosaic_photos import DenoisedMosaic, MosaicDenoiser
@@ -36,6 +36,9 @@ from amsnet_cli.photos.write import check_depth, check_output, not_kept, write_p
 from amsnet_cli.report.comparison import Comparison, compare
 from amsnet_cli.report.html import MAX_SHOWN
 from amsnet_cli.software_tag import software_note, tag_software
+
+TONES = (0.1, 0.5, 0.9)
+"""Dark, middle and bright, in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +169,7 @@ class PhotoSteps:
             else None,
         )  # fmt: skip
         if self.verbose:
-            for line in _details(photo, denoised.hot_pixels, noise):
+            for line in (*_details(photo, denoised.hot_pixels, noise), *_told(denoised)):
                 say(f"{job.source}: {line}")
         clean = denoised.photo if self.strip_metadata else tag_software(denoised, self.options)
         return clean, info
@@ -270,6 +273,15 @@ def _details(photo: Photo, hot_pixels: int, noise: tuple[float, float] | None) -
         yield "its noise cannot be measured"
     else:
         yield f"noise {before:.1f} before, {after:.1f} after, on a scale of 255"
+
+
+def _told(denoised: Denoised) -> Iterator[str]:
+    """The noise that the network was told, as a line for people."""
+    if denoised.noise:
+        dark, middle, bright = (f"{denoised.noise.at(x):.1f}" for x in TONES)
+        yield (
+            f"denoised for noise of {dark} in dark, {middle} in middle, {bright} in bright tones"
+        )
 
 
 def _laws(denoised: DenoisedMosaic) -> Iterator[str]:

@@ -146,7 +146,8 @@ def find_noise(
             "give --raw developed, and another format than DNG",
         )
     return SensorNoiseFound(
-        laws=(found,), source="estimate" + (f" with {' and '.join(known)}" if known else ""),
+        laws=(found,),
+        source="estimate" + (f" with {' and '.join(known)}" if known else ""),
         cautious=not known,
     )
 
