@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,9 +17,12 @@ import torch
 pytest.importorskip("cv2", reason="comes with the extra [training]")
 
 from amsnet_cli.core.multi_mask import single_pass
+from amsnet_cli.core.networks import ConditionedUNet, ConditionedUNetConfig, MaskedNetwork
+from amsnet_cli.core.networks.conditioned import INPUTS
+from amsnet_cli.core.photo_noise import PhotoNoise
 from amsnet_cli.model import load_model
 from amsnet_cli.weights.store import find_weights
-from training import pretrain
+from training import conditioned, pretrain
 from training.patches import DistilledPatches, ReplayBuffer, self_ensemble
 
 SMALL = json.dumps({"widths": [8, 16], "blocks": [1, 1]})
@@ -108,3 +113,55 @@ def test_replayed_batches_are_augmented_all_in_the_same_way():
         seen.add(tuple(noisy.flatten().tolist()))
     assert len(seen) == 8
     assert np.isclose(sum(map(sum, seen)), 8 * 120)
+
+
+class TestConditioned:
+    """`training.conditioned`, in miniature."""
+
+    @pytest.fixture
+    def stage(self, tmp_path, monkeypatch):
+        photos, noisy = tmp_path / "clean", tmp_path / "noisy"
+        photos.mkdir()
+        noisy.mkdir()
+        skimage.io.imsave(photos / "a.png", skimage.data.astronaut())
+        skimage.io.imsave(noisy / "a.png", skimage.data.chelsea()[:160, 100:300])
+
+        def run(name: str, *options: object, work: str = "work") -> Path:
+            args = [
+                "conditioned", name, "--work", tmp_path / work, "--photos", photos,
+                "--noisy", noisy, "--teacher", "photo", "--pairs", 4, *options,
+            ]  # fmt: skip
+            monkeypatch.setattr(sys, "argv", [*map(str, args)])
+            conditioned.main()
+            return tmp_path / work
+
+        return run
+
+    def test_all_stages_run_and_training_goes_on(self, stage):
+        stage("pairs")
+        stage("estimator", "--steps", 2)
+        work = stage("estimates")
+        shutil.copytree(work, work.with_name("stopped"))
+        stage("network", "--steps", 3, "--log-every", 1)
+        model = load_model(work / "photo.safetensors")
+        assert model.network.is_told and model.config.provenance["steps"] == 3
+        estimator = torch.load(work / "estimator.pt", weights_only=True)
+        kept = model.network.network.estimator.state_dict()
+        assert all(torch.equal(kept[name], tensor) for name, tensor in estimator.items())
+
+        stage("network", "--steps", 1, work="stopped")
+        stage("network", "--steps", 2, work="stopped")
+        steps = torch.load(work.with_name("stopped") / "network.pt", weights_only=True)["step"]
+        assert steps == 3
+
+    def test_it_begins_with_what_a_network_knows_that_is_not_told(self):
+        start = load_model(find_weights("fine")).network
+        noisy = 0.5 + 0.05 * torch.randn(1, 3, 32, 48)
+        shape = dataclasses.replace(start.network.config, in_channels=INPUTS)
+        told = ConditionedUNet(ConditionedUNetConfig(unet=shape))
+        conditioned.start_from(told, start)
+        wrapped = MaskedNetwork(told, fill="mean", mask_channel=True).eval()
+        mask = torch.zeros(1, 1, 32, 48, dtype=torch.bool)
+        with torch.no_grad():
+            after = wrapped(noisy, mask, PhotoNoise.white(200))  # so strong that nothing is limited
+            assert torch.allclose(after, start(noisy, mask), atol=2e-3)

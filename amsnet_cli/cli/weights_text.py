@@ -103,8 +103,11 @@ def size_is_exact(item: InventoryItem) -> bool:
 def network_name(header: Mapping[str, Any]) -> str:
     """Name of the network in a model file's header."""
     network = header.get("network", "")
-    own = "mosaic" if header.get("mosaic") else "compact"
-    return network if isinstance(network, str) else own
+    if isinstance(network, str):
+        return network
+    if header.get("mosaic"):
+        return "mosaic"
+    return "conditioned" if isinstance(network, dict) and "estimator" in network else "compact"
 
 
 def how_to_run(inference: Mapping[str, Any], fill: str) -> str:

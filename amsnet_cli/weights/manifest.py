@@ -104,7 +104,8 @@ class ManifestEntry:
         aliases: other names of the same form.
         title: one line for people.
         purpose: for which photos.
-        network: "compact", the default network, "mosaic" for RAW files, or one of the paper's.
+        network: "compact", "conditioned" where it is told the noise, "mosaic" for RAW files, or one
+            of the paper's.
         fill: what replaces masked pixels.
         mask_channel: whether the network gets the mask as a channel.
         inference: how to run it: fields of `amsnet_cli.model.Inference`.
