@@ -70,6 +70,9 @@ FLOOR = 0.02
 UNIT_FLOOR, ERROR_FLOOR = 0.3 / 255, 0.1 / 255
 """Errors are measured in the noise's standard deviation plus the first; below the second they are
 done."""
+BALANCE, BALANCE_AT = 0.35, 8 / 255
+"""A patch counts by the power of its noise relative to the second: 0 counts all equally, 1 by their
+absolute error."""
 WARM_UP = 200
 EMA_DECAY = {"estimator": 0.995, "network": 0.999}
 BETAS = (0.9, 0.99)
@@ -330,9 +333,8 @@ def train_network(args: argparse.Namespace) -> None:
         unit = (noisy - clean).square().mean((1, 2, 3)).sqrt() + UNIT_FLOOR
         error = (denoised - clean).square().mean((1, 2, 3))
         in_units = (error + ERROR_FLOOR**2).sqrt() / unit
-        descend(
-            network, average, optimisers, in_units.mean(), step, clip=0.5, keep=EMA_DECAY["network"]
-        )
+        loss = (in_units * (unit / BALANCE_AT) ** BALANCE).mean()
+        descend(network, average, optimisers, loss, step, clip=0.5, keep=EMA_DECAY["network"])
         losses.append(torch.stack([in_units[:-REAL].mean(), in_units[-REAL:].mean()]).detach())
         done = step + 1
         if done % args.log_every == 0:
