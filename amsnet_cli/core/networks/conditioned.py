@@ -92,9 +92,9 @@ class ConditionedUNet(nn.Module):
 
 
 def local_mean(x: Tensor) -> Tensor:
-    """Smooth (B, C, H, W) float32, sides multiples of 4, by interpolating means of squares."""
+    """Smooth (B, 3, H, W) float32, sides multiples of 4, by interpolating means of squares."""
     means = F.avg_pool2d(x, _MEAN)
     taps = x.new_tensor([0.25, 0.5, 0.25])
-    kernel = torch.outer(taps, taps).expand(x.shape[1], 1, 3, 3)
-    means = F.conv2d(F.pad(means, (1, 1, 1, 1), mode="replicate"), kernel, groups=x.shape[1])
+    kernel = torch.outer(taps, taps).expand(3, 1, 3, 3)
+    means = F.conv2d(F.pad(means, (1, 1, 1, 1), mode="replicate"), kernel, groups=3)
     return F.interpolate(means, scale_factor=_MEAN, mode="bilinear", align_corners=False)

@@ -121,7 +121,7 @@ class NoiseEstimator(nn.Module):
         total, sums = near.sum(2), (near * log_sigma[..., None]).sum(2)  # (B, 3, LEVELS)
         apart = (levels[:, None] - levels).abs()
         shares = self.config.neighbour_share * torch.exp(-apart / self.config.neighbour_reach)
-        shares.fill_diagonal_(1)
+        shares = torch.where(apart == 0, torch.ones_like(shares), shares)
         return PhotoNoise(
             log_sigma=(sums @ shares) / (total @ shares),
             spectrum=(spectrum * weight).sum(2) / weight.sum(2),
