@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from amsnet_cli import DenoiseOptions, Model, Photo, __version__, find_weights, load_model
 from amsnet_cli.inference.denoise import ResolvedOptions, resolve_options
+from amsnet_cli.inference.photo_noise import mean_sigma
 from amsnet_cli.inference.photo_rows import (
     correct_photo,
     photo_statistics,
@@ -49,7 +50,6 @@ from benchmarks.kinds import KINDS, SIDE, middle
 from benchmarks.quality import machine
 
 STAGES = [f.name for f in fields(PostprocessConfig) if f.type == "bool"]
-NO_STAGE = replace(PostprocessConfig(), **dict.fromkeys(STAGES, False))
 FACTORS = (0.8, 1.2)
 NO_EFFECT = 0.01
 """Change in dB of a set's mean up to which a number is listed as without effect."""
@@ -67,6 +67,7 @@ class Case:
         output: of the network.
         statistics: with the default configuration.
         step: quantisation step with the default configuration.
+        sigma: of the noise that the network was told; None if it was not.
     """
 
     noisy: Photo
@@ -76,24 +77,29 @@ class Case:
     output: NDArray[np.uint16]
     statistics: ImageStatistics
     step: float | None
+    sigma: float | None
 
     @classmethod
     def of(cls, noisy: Photo, clean: NDArray[np.uint8], model: Model) -> Case:
         """Run the network over a picture."""
         resolved = resolve_options(noisy, model, DenoiseOptions())
+        told, codec = resolved.noise, resolved.codec
         output = run_photo(
-            noisy, resolved.box, resolved.codec, resolved.model, resolved.inference
-        )  # fmt: skip
+            noisy, resolved.box, codec, resolved.model, resolved.inference, noise=told
+        )
         statistics = photo_statistics(noisy, output, resolved.codec)
         return cls(
             noisy=noisy, clean=clean, before=psnr(noisy.pixels, clean), resolved=resolved,
             output=output, statistics=statistics,
             step=quantisation_step(noisy, statistics.blocks),
+            sigma=None if told is None else mean_sigma(noisy, codec, told),
         )  # fmt: skip
 
     def gain(self, config: PostprocessConfig) -> float:
         """Gain in dB over the noisy picture."""
         default, statistics, step = PostprocessConfig(), self.statistics, self.step
+        if self.sigma is not None:
+            config = config.for_told_network(self.sigma)
         codec, white = self.resolved.codec, self.resolved.white_noise
         if (config.block_stats, config.brightness) != (default.block_stats, default.brightness):
             statistics = photo_statistics(self.noisy, self.output, codec, config)
@@ -180,7 +186,7 @@ def load_kinds(folders: list[Path], every: int, model: Model) -> Iterator[tuple[
 def print_stages(name: str, cases: list[Case], stages: list[str]) -> None:
     """Print the row of a set."""
     default = PostprocessConfig()
-    auto, raw_output = gains(cases, default), gains(cases, NO_STAGE)
+    auto, raw_output = gains(cases, default), gains(cases, PostprocessConfig.none())
     cells = [f"{np.mean([case.before for case in cases]):.2f}", _cell(auto), _cell(raw_output)]
     for stage in stages:
         cells.append(_cell(auto - gains(cases, replace(default, **{stage: False}))))

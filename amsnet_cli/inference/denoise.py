@@ -9,6 +9,7 @@ from functools import cached_property
 
 import torch
 
+from amsnet_cli.core.networks import MaskedNetwork
 from amsnet_cli.core.photo_noise import PhotoNoise
 from amsnet_cli.errors import UsageError
 from amsnet_cli.inference.hot_pixels import mend_hot_pixels
@@ -16,6 +17,7 @@ from amsnet_cli.inference.memory import memory_errors
 from amsnet_cli.inference.photo_noise import (
     estimate_told_noise,
     has_white_noise,
+    mean_sigma,
     photo_noise_level,
 )
 from amsnet_cli.inference.photo_rows import postprocess_photo, run_photo
@@ -120,6 +122,7 @@ class ResolvedOptions:
         blend: how much of the residual is removed.
         box: the region to denoise, in stored pixels.
         codec: converts stored values to [0, 1]; of the whole photo.
+        noise: that the network is told; None if it is not.
         postprocess: stages and numbers of the post-processing.
     """
 
@@ -129,6 +132,7 @@ class ResolvedOptions:
     blend: BlendSettings
     box: Tile
     codec: PixelCodec
+    noise: PhotoNoise | None
     postprocess: PostprocessConfig
 
 
@@ -162,15 +166,15 @@ def denoise(
     strengths = {options.strength if s is None else s for s in (options.luma, options.chroma)}
     if not options.keep_hot_pixels and strengths != {0}:
         photo, hot_pixels = mend_hot_pixels(photo, options.hot_pixels)
-    resolved = resolve_options(photo, model, options)
+    with memory_errors(device):
+        resolved = resolve_options(photo, model, options, device=device)
     box = resolved.box
     edges = box.top, box.bottom, box.left, box.right
     noisy = cropped(photo, edges) if options.crop else photo
     with memory_errors(device):
-        noise = told_noise(photo, resolved, options)
         output = run_photo(
             photo, box, resolved.codec, resolved.model, resolved.inference,
-            noise=noise, tile=options.tile, max_memory=options.max_memory, device=device,
+            noise=resolved.noise, tile=options.tile, max_memory=options.max_memory, device=device,
             seed=options.seed, progress=progress,
         )  # fmt: skip
         clean = postprocess_photo(
@@ -180,14 +184,15 @@ def denoise(
     if hot_pixels:
         noisy = cropped(original, edges) if options.crop else original
     return Denoised(
-        photo=clean, model=resolved.model, noisy=noisy, hot_pixels=hot_pixels, noise=noise
+        photo=clean, model=resolved.model, noisy=noisy, hot_pixels=hot_pixels, noise=resolved.noise
     )
 
 
 def select_model(photo: Photo, model: Model, options: DenoiseOptions = DenoiseOptions()) -> Model:
     """Return the model to denoise a photo with: for white noise, the given model's variant for it.
 
-    Only a single pass has such a variant. Selecting again from the result gives the same model.
+    Only a single pass has such a variant, and it cannot be told the noise, or more than is measured.
+    Selecting again from the result gives the same model.
 
     Args:
         photo: any depth, grey or RGB; some of its rows are read.
@@ -199,10 +204,18 @@ def select_model(photo: Photo, model: Model, options: DenoiseOptions = DenoiseOp
     """
     if model.white is None or _resolve_inference(model, options).passes != "single":
         return model
+    if options.noise is not None or (options.strength or 0) > 1:
+        return model
     return model.white if has_white_noise(photo) else model
 
 
-def resolve_options(photo: Photo, model: Model, options: DenoiseOptions) -> ResolvedOptions:
+def resolve_options(
+    photo: Photo,
+    model: Model,
+    options: DenoiseOptions,
+    *,
+    device: torch.device = torch.device("cpu"),
+) -> ResolvedOptions:
     """Return the options for a photo with nothing left open; raises as `denoise` does."""
     selected = select_model(photo, model, options)
     told = selected.network.is_told
@@ -214,6 +227,10 @@ def resolve_options(photo: Photo, model: Model, options: DenoiseOptions) -> Reso
     luma, chroma = (both if own is None else own for own in (options.luma, options.chroma))
     height, width = photo.pixels.shape[:2]
     box = stored_box(photo, options.crop) if options.crop else (0, height, 0, width)
+    codec, postprocess, noise = PixelCodec.of(photo), options.postprocess, None
+    if told:
+        noise = _told_noise(photo, codec, selected.network.to(device), options)
+        postprocess = postprocess.for_told_network(mean_sigma(photo, codec, noise))
     return ResolvedOptions(
         model=selected,
         white_noise=made_for_white and (selected is not model or has_white_noise(photo)),
@@ -225,20 +242,18 @@ def resolve_options(photo: Photo, model: Model, options: DenoiseOptions) -> Reso
             corrections=told or options.strength is None,
         ),
         box=Tile(top=box[0], bottom=box[1], left=box[2], right=box[3]),
-        codec=PixelCodec.of(photo),
-        postprocess=options.postprocess.for_told_network() if told else options.postprocess,
+        codec=codec,
+        noise=noise,
+        postprocess=postprocess,
     )
 
 
-def told_noise(
-    photo: Photo, resolved: ResolvedOptions, options: DenoiseOptions
-) -> PhotoNoise | None:
-    """Return the noise that the network is told, measured or given; None if it is not told."""
-    network = resolved.model.network
-    if not network.is_told:
-        return None
+def _told_noise(
+    photo: Photo, codec: PixelCodec, network: MaskedNetwork, options: DenoiseOptions
+) -> PhotoNoise:
+    """Return the noise that the network is told, measured or given, times the strength."""
     if options.noise is None:
-        noise = estimate_told_noise(photo, resolved.codec, network)
+        noise = estimate_told_noise(photo, codec, network)
     else:
         noise = PhotoNoise.white(options.noise)
     return noise if options.strength is None else noise.scaled(options.strength)

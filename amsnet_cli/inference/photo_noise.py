@@ -30,6 +30,8 @@ MAX_SMALL_WINDOWS = 24
 """Small windows along each side of a large photo."""
 FEWEST_WINDOWS = 3
 """Small windows of a brightness without which nothing is said of it."""
+MEAN_PIXELS = 1 << 17
+"""About how many pixels the mean of the noise is taken over."""
 WHITENESS_PIXELS = 1 << 17
 """About how many pixels are used to detect white noise."""
 
@@ -81,6 +83,21 @@ def estimate_told_noise(photo: Photo, codec: PixelCodec, network: MaskedNetwork)
     ]
     together = torch.stack(windows).permute(0, 3, 1, 2).expand(-1, 3, -1, -1)  # (N, 3, h, w)
     return network.estimate_noise(together.to(device), one_photo=True)
+
+
+def mean_sigma(photo: Photo, codec: PixelCodec, noise: PhotoNoise) -> float:
+    """Return the root mean square over a photo of the noise that is told, in [0, 1] units.
+
+    Args:
+        photo: any depth, grey or RGB; some of its pixels are read.
+        codec: of the photo.
+        noise: of it.
+    """
+    height, width = photo.pixels.shape[:2]
+    step = 1 + math.isqrt(height * width // MEAN_PIXELS)
+    sampled = torch.from_numpy(codec.decode(photo.pixels[::step, ::step].copy()))
+    brightness = sampled.permute(2, 0, 1)[None].expand(-1, 3, -1, -1)
+    return float(noise.to(torch.device("cpu")).sigma(brightness).square().mean().sqrt())
 
 
 def noise_by_brightness(photo: Photo) -> list[tuple[float, float]]:

@@ -128,6 +128,9 @@ class ResidualNoiseConfig:
     """Standard deviation of luma of which half is smoothed away (guided filter's epsilon)."""
     chroma_sigma: float = 2 / 255
     """The same of chroma."""
+    told_share: float = 0.05
+    """After a network that is told the noise: share of the noise that `luma_sigma` is at most, and
+    half of what `chroma_sigma` is. So nothing is smoothed where there was hardly any noise."""
     radius: int = 2
     """Radius of the filter's window, in blocks."""
 
@@ -220,11 +223,20 @@ class PostprocessConfig:
         stages = [f.name for f in fields(cls) if isinstance(f.default, bool)]
         return replace(cls(), **dict.fromkeys(stages, False))  # type: ignore[arg-type]
 
-    def for_told_network(self) -> PostprocessConfig:
-        """Without the stages that repair what a network guesses that is not told the noise."""
+    def for_told_network(self, sigma: float) -> PostprocessConfig:
+        """Without the stages that repair what a network guesses that is not told the noise.
+
+        Args:
+            sigma: standard deviation of the noise, in [0, 1] units.
+        """
+        smoothing, most = self.residual_noise, self.residual_noise.told_share * sigma
         return replace(
             self, restore_texture=False, restore_anisotropic=False, keep_graphics=False,
-            use_confidence=False, smooth_residual_noise=False,
+            use_confidence=False,
+            residual_noise=replace(
+                smoothing, luma_sigma=min(smoothing.luma_sigma, most),
+                chroma_sigma=min(smoothing.chroma_sigma, 2 * most),
+            ),
         )  # fmt: skip
 
 
