@@ -98,6 +98,55 @@ def check_export(output: Path, to: Literal["darktable", "onnx"], *, force: bool)
         import_onnx(package)
 
 
+def plan_export(
+    model: Path,
+    to: Literal["darktable", "onnx"] | None,
+    mosaics: bool,
+    by_masks: bool,
+    *,
+    force: bool,
+) -> Path | None:
+    """Return where the export of a fit goes, beside its model; None if none was asked for.
+
+    Raises:
+        UsageError: the fit gives no model that can be exported.
+        OutputError: see `check_export`.
+    """
+    from amsnet_cli.exporting.darktable import default_name
+
+    if to is None:
+        return None
+    if mosaics:
+        raise UsageError(
+            "models for mosaics of RAW files cannot be exported", "fit with --raw developed"
+        )
+    if by_masks:
+        raise UsageError(
+            "a fit by masking gives no single pass, and only that can be exported",
+            "leave out --from-scratch, --smooth and --preset",
+        )
+    output = model.with_name(default_name(model.stem))
+    if to == "onnx":
+        output = output.with_suffix(".onnx")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    check_export(output, to, force=force)
+    return output
+
+
+def export_fitted(model: Path | None, output: Path | None, *, quiet: bool) -> None:
+    """Export the model of a fit, if there is one, to where `plan_export` says, if anywhere."""
+    if model is None or output is None:
+        return
+    from amsnet_cli.model import load_model
+
+    to: Literal["darktable", "onnx"] = "onnx" if output.suffix == ".onnx" else "darktable"
+    loaded = load_model(model)
+    write_export(output, to, loaded)
+    if not quiet:
+        say(f"exported: {output}")
+        say_left_out(output, to, loaded)
+
+
 def write_export(output: Path, to: Literal["darktable", "onnx"], model: Model) -> None:
     """Write a model's file, whole or not at all; raises as `export_graph` does."""
     from amsnet_cli import __version__
@@ -126,8 +175,8 @@ def say_left_out(output: Path, to: Literal["darktable", "onnx"], model: Model) -
     if to == "darktable":
         if reach is None or reach > 2 * OVERLAP:
             say(
-                f"it looks farther than the {OVERLAP} pixels by which darktable's tiles overlap, so "
-                "their edges may show"
+                f"it looks farther than the {OVERLAP} pixels by which darktable's tiles overlap, "
+                "so their edges may show"
             )
         say(f"install it in darktable: Preferences, AI, import from file, {output}")
 

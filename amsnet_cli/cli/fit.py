@@ -11,6 +11,7 @@ import typer
 
 from amsnet_cli.cli import options
 from amsnet_cli.cli.console import INTERRUPTED, imports_whole, print_result, say, stop_requests
+from amsnet_cli.cli.export import export_fitted, plan_export
 from amsnet_cli.core.network_names import NetworkName
 from amsnet_cli.errors import OutputError, UsageError
 
@@ -184,9 +185,8 @@ def fit(
         from amsnet_cli.report.html import check_report
 
         check_report(page, force=force)
-    exported = None
-    if export_to:
-        exported = _exported_file(output, export_to, kind.mosaics, preset, from_scratch, force)
+    by_masks = from_scratch or smooth or preset in ("masked", "paper")
+    exported = plan_export(output, export_to, kind.mosaics, by_masks, force=force)
     if denoise:
         from amsnet_cli.batch.destination import make_output_folder
 
@@ -245,15 +245,7 @@ def fit(
     if not quiet:
         _say_result(result, name, page)
     _print_done(result, page, as_json=as_json)
-    if export_to and exported and result.model:
-        from amsnet_cli.cli.export import say_left_out, write_export
-        from amsnet_cli.model import load_model
-
-        model = load_model(result.model)
-        write_export(exported, export_to, model)
-        if not quiet:
-            say(f"exported: {exported}")
-            say_left_out(exported, export_to, model)
+    export_fitted(result.model, exported, quiet=quiet)
     if denoise:
         from amsnet_cli.cli.denoise import denoise as denoise_photos
 
@@ -262,35 +254,6 @@ def fit(
             raw="mosaic" if kind.mosaics else "developed", recursive=True, device=device, seed=seed,
             force=force, quiet=quiet, as_json=as_json,
         )  # fmt: skip
-
-
-def _exported_file(
-    output: Path,
-    to: Literal["darktable", "onnx"],
-    mosaics: bool,
-    preset: str | None,
-    from_scratch: bool,
-    force: bool,
-) -> Path:
-    """Return where the exported model goes; what would prevent it is an error before the fit."""
-    from amsnet_cli.cli.export import check_export
-    from amsnet_cli.exporting.darktable import default_name
-
-    if mosaics:
-        raise UsageError(
-            "models for mosaics of RAW files cannot be exported", "fit with --raw developed"
-        )
-    if from_scratch or preset in ("masked", "paper"):
-        raise UsageError(
-            "a fit by masking gives no single pass, and only that can be exported",
-            "leave out --from-scratch and --preset",
-        )
-    exported = output.with_name(default_name(output.stem))
-    if to == "onnx":
-        exported = exported.with_suffix(".onnx")
-    exported.parent.mkdir(parents=True, exist_ok=True)
-    check_export(exported, to, force=force)
-    return exported
 
 
 def _model_file(folder: Path, chosen: Path | None) -> Path:

@@ -70,7 +70,8 @@ def export_graph(model: Model, side: int | None = None, facts: dict[str, str] | 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # It says that it is the older one of two.
         torch.onnx.export(
-            _Graph(_without_mask(model)).eval(), (torch.rand(1, 3, traced, traced),), file,
+            _Graph(_without_mask(model)).eval(), (torch.rand(1, 3, traced, traced),),
+            file,  # type: ignore[arg-type]  # A file in memory will do as well.
             dynamo=False, opset_version=OPSET, input_names=["input"], output_names=["output"],
             dynamic_axes=None if side else {"input": sizes, "output": sizes},
         )  # fmt: skip
