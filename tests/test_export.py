@@ -190,9 +190,10 @@ def test_no_seam_where_darktable_joins_its_tiles(amsnet, tmp_path, weights):
             joined[top : top + inner, left : left + inner] = clean[0].transpose(1, 2, 0)[
                 OVERLAP:-OVERLAP, OVERLAP:-OVERLAP
             ]
-    away = np.abs(joined[:height, :width] - whole)[inner - 8 : inner + 8]
-    print(f"{weights}: {255 * away.max():.4f} of 255 beside a seam")
-    assert away.max() < 0.25 / 255
+    # At the picture's own edges darktable mirrors it, and amsnet does not.
+    within = np.abs(joined[:height, :width] - whole)[80:-80, 80:-80]
+    print(f"{weights}: {255 * within.max():.4f} of 255 across the seams")
+    assert inner < height - 80 and within.max() < 0.1 / 255
 
 
 def denoised_whole(model: Model, image: np.ndarray) -> np.ndarray:
