@@ -14,6 +14,7 @@ from amsnet_cli.cli import options
 from amsnet_cli.cli.console import imports_whole, print_result, progress_bar, stderr
 from amsnet_cli.errors import OutputError
 
+
 def tune(
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A photo, also RAW; only read.")],
     output: Annotated[

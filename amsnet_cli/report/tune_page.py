@@ -26,7 +26,7 @@ TILE = 512
 """Side in pixels of the pieces in which pictures lie in the page."""
 LARGEST_PAGE = 38_000_000
 """Bytes of pictures in a page, about; the quality of the JPEG files is lowered until they fit."""
-QUALITIES = (92, 85, 75, 60, 45, 30)
+QUALITIES = (97, 90, 80, 65, 45, 30)
 """Of JPEG, tried in this order."""
 MOST_PIXELS = 60_000_000
 """Of a photo; more would fill a browser's memory."""
@@ -198,7 +198,12 @@ def _overview(picture: NDArray[np.uint8]) -> bytes:
 
 def _jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling="4:4:4")
+    image = Image.fromarray(pixels)
+    image.save(file, "JPEG", quality=quality, subsampling="4:4:4")
+    # Once more with the steps of luma for chroma too, as its noise is to be judged.
+    steps = Image.open(file).quantization[0]  # type: ignore[attr-defined]
+    file = io.BytesIO()
+    image.save(file, "JPEG", qtables=[steps], subsampling="4:4:4")
     return file.getvalue()
 
 
