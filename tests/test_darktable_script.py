@@ -60,7 +60,9 @@ def test_the_script_denoises_imports_and_groups(tmp_path):
     light = np.tile(np.linspace(0.02, 0.5, 256), (192, 1))
     (folder / "it's a photo.dng").write_bytes(dng(exposed(light, noise=60)))
     noise = np.random.default_rng(0).normal(0, 20, (120, 160, 3))
-    Image.fromarray((128 + noise).round().clip(0, 255).astype(np.uint8)).save(folder / "picture.png")
+    Image.fromarray((128 + noise).round().clip(0, 255).astype(np.uint8)).save(
+        folder / "picture.png"
+    )
     program = tmp_path / "amsnet"
     root = Path(__file__).parents[1]
     program.write_text(
@@ -99,6 +101,8 @@ def test_the_script_denoises_imports_and_groups(tmp_path):
     ], said
     assert [line[0] for line in lines[4:6]] == ["failed", "failed"]
     assert "picture.png" in lines[4][1] and "RAW" in lines[4][1]
-    assert "is the program in the settings the right one" in lines[5][1] or "not found" in lines[5][1]
+    assert (
+        "is the program in the settings the right one" in lines[5][1] or "not found" in lines[5][1]
+    )
     with Image.open(folder / "picture_clean.tif") as clean:
         assert clean.size == (160, 120)

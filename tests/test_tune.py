@@ -6,13 +6,11 @@ import io
 import json
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from base64 import b64decode
-from pathlib import Path
 
 import numpy as np
 import pytest

@@ -74,11 +74,11 @@ class _Handler(BaseHTTPRequestHandler):
     def write(self, wish: dict[str, Any]) -> str:
         raise NotImplementedError
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         if self._known(self.folder):
             self._reply(HTTPStatus.OK, self.content, "text/html; charset=utf-8")
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         if not self._known(f"{self.folder}write"):
             return
         status = HTTPStatus.BAD_REQUEST

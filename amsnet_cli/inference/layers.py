@@ -94,11 +94,10 @@ def denoised_layers(
     )
     auto = blend_weights(statistics.blocks, None, None, 0.0, confidence, config)
     detail = blend_weights(statistics.blocks, _ALL, _ALL, 1.0, confidence, config)[:1]
-    full = {"luma": _ALL, "chroma": _ALL}
     return Layers(
         model=resolved.model.name,
-        raw=displayed(corrected(BlendSettings(**full, corrections=False)), codec),
-        corrected=displayed(corrected(BlendSettings(**full)), codec),
+        raw=displayed(corrected(BlendSettings(luma=_ALL, chroma=_ALL, corrections=False)), codec),
+        corrected=displayed(corrected(BlendSettings(luma=_ALL, chroma=_ALL)), codec),
         weights=torch.cat([auto, detail]),
         noise_after=photo_noise_level(corrected(BlendSettings()), scale=photo),
     )

@@ -109,7 +109,8 @@ def tune_page(photo: TunedPhoto, choices: Sequence[Choice]) -> str:
         "choices": [
             {
                 "weights": shlex.quote(choice.weights) if choice.weights else "",
-                "title": choice.title, "raw": raw, "corrected": corrected, "shares": _shares(choice.layers, photo.orientation),
+                "title": choice.title, "raw": raw, "corrected": corrected,
+                "shares": _shares(choice.layers, photo.orientation),
             }
             for choice, (raw, corrected) in zip(choices, numbers, strict=True)
         ],
