@@ -53,6 +53,12 @@ def test_the_dockerfile_passes_its_linter():
     assert check(checker("hadolint"), "--no-color", path) == ""
 
 
+def test_the_script_for_darktable_passes_its_linter():
+    path = ROOT / "integrations" / "darktable" / "amsnet.lua"
+    said = check(checker("luacheck"), "--std", "lua54", "--no-color", path)
+    assert "Total: 0 warnings / 0 errors" in said
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 def test_completions_of_a_shell(shell, tmp_path):
     code = "import sys; sys.argv = ['amsnet']; from amsnet_cli.__main__ import main; main()"

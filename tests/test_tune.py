@@ -279,6 +279,30 @@ class TestInTheBrowser:
             expected = read_photo(tmp_path / f"{n}.png").pixels[y : y + 200, x : x + 240]
             assert np.abs(self.seen(tab).astype(float) - expected).mean() < 2, command
 
+    def test_a_move_takes_less_than_50_ms_of_a_processor(self, tab):
+        devtools = tab.context.new_cdp_session(tab)
+        devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+        def seconds() -> float:
+            metrics = devtools.send("Performance.getMetrics")["metrics"]
+            return next(m["value"] for m in metrics if m["name"] == "ScriptDuration")
+
+        move = """(moves) => { for (let i = 0; i < moves; i++) {
+            const slider = document.getElementById(["luma", "chroma", "detail"][i % 3]);
+            slider.value = i % 5 / 5;
+            slider.dispatchEvent(new Event("input"));
+        } }"""
+        tab.set_viewport_size({"width": 1400, "height": 1100})
+        self.settled(tab)
+        tab.evaluate(move, 10)
+        before = seconds()
+        tab.evaluate(move, 20)
+        width, height = tab.evaluate("[view.width, view.height]")
+        milliseconds = (seconds() - before) / 20 * 1000
+        print(f"{milliseconds:.1f} ms a move of {width}x{height} pixels")
+        # The largest view, of a wide window, has 1312 x 640.
+        assert milliseconds * 1312 * 640 / (width * height) < 50
+
     def test_keys_touch_and_a_telephone(self, tab):
         before = self.seen(tab)
         tab.locator("#stage").focus()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 import webbrowser
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -52,8 +53,7 @@ def serve_page(
             _denoise(photo, output, weights, wish, device)
             return f"written: {output}"
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.timeout = None
+    with _Server(("127.0.0.1", 0), Handler) as server:
         Handler.host = f"127.0.0.1:{server.server_port}"
         Handler.folder = f"/{secrets.token_urlsafe(16)}/"
         address = f"http://{Handler.host}{Handler.folder}"
@@ -65,6 +65,13 @@ def serve_page(
             server.serve_forever()
         except KeyboardInterrupt:
             return
+
+
+class _Server(HTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Show the traceback of a bug; a browser that has gone away meanwhile is none."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -84,7 +91,9 @@ class _Handler(BaseHTTPRequestHandler):
         status = HTTPStatus.BAD_REQUEST
         try:
             length = int(self.headers.get("Content-Length", "0"))
-            if self.headers.get("Content-Type") != "application/json" or length > LONGEST_WISH:
+            if self.headers.get("Content-Type") != "application/json" or not (
+                0 < length <= LONGEST_WISH
+            ):
                 raise UsageError("not a request of the page")
             message = self.write(json.loads(self.rfile.read(length)))
             status = HTTPStatus.OK

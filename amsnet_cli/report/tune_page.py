@@ -24,7 +24,7 @@ from amsnet_cli.report.html import escape, page_html
 
 TILE = 512
 """Side in pixels of the pieces in which pictures lie in the page."""
-LARGEST_PAGE = 38_000_000
+LARGEST_PAGE = 36_000_000
 """Bytes of pictures in a page, about; the quality of the JPEG files is lowered until they fit."""
 QUALITIES = (97, 90, 80, 65, 45, 30)
 """Of JPEG, tried in this order."""
