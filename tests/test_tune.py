@@ -206,6 +206,7 @@ def post(address: str, wish: object, **headers: str) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
+@pytest.mark.slow
 def test_the_server_writes_what_the_command_line_does(amsnet, served, tmp_path):
     address, photo = served
     with urllib.request.urlopen(address) as reply:

@@ -6,6 +6,7 @@ import io
 import json
 import warnings
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ def export_graph(model: Model, side: int | None = None, facts: dict[str, str] | 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # It says that it is the older one of two.
         torch.onnx.export(
-            _Graph(_without_mask(model)).eval(), (torch.rand(1, 3, traced, traced),),
+            _Graph(_without_mask(model)).eval(), (torch.zeros(1, 3, traced, traced),),
             file,  # type: ignore[arg-type]  # A file in memory will do as well.
             dynamo=False, opset_version=OPSET, input_names=["input"], output_names=["output"],
             dynamic_axes=None if side else {"input": sizes, "output": sizes},
@@ -125,7 +126,7 @@ def import_onnx(name: str = "onnx") -> Any:
         UsageError: it is not installed.
     """
     try:
-        return __import__(name)
+        return import_module(name)
     except ModuleNotFoundError as error:
         raise UsageError(
             f"to export a model needs the package {name}",
