@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from amsnet_cli.api import denoise, fit
+    from amsnet_cli.api import denoise, denoise_array, fit
     from amsnet_cli.errors import AmsnetError
     from amsnet_cli.fitting.fit import FitResult
     from amsnet_cli.fitting.options import FitOptions
@@ -38,6 +38,7 @@ _MODULES = {
     "Photo": "photos.photo",
     "RawOptions": "photos.formats.raw",
     "denoise": "api",
+    "denoise_array": "api",
     "find_weights": "weights.store",
     "fit": "api",
     "load_model": "model",
@@ -58,6 +59,7 @@ __all__ = [
     "Photo",
     "RawOptions",
     "denoise",
+    "denoise_array",
     "find_weights",
     "fit",
     "load_model",

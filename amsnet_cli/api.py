@@ -10,8 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from amsnet_cli.device import choose_device
-from amsnet_cli.errors import OutputError, WeightsError
+from amsnet_cli.errors import OutputError, UsageError, WeightsError
 from amsnet_cli.fitting.events import FitEvent
 from amsnet_cli.fitting.fit import FitResult
 from amsnet_cli.fitting.fit import fit as fit_model
@@ -132,6 +135,52 @@ def _load_for_developed(weights: str | Path | MosaicModel | None) -> Model:
     if isinstance(weights, MosaicModel):
         raise WeightsError(f"{weights.name} is for mosaics of RAW files", "leave out weights")
     return load_model(weights)
+
+
+def denoise_array(
+    image: NDArray[Any],
+    strength: float | None = None,
+    *,
+    weights: str | Path | Model | None = None,
+    device: str = "auto",
+    **options: Any,
+) -> NDArray[Any]:
+    """Denoise an array, as the functions of scikit-image take them.
+
+    Args:
+        image: (H, W), (H, W, 1) or (H, W, 3), real numbers of any type and range. uint8, uint16 and
+            floats with their brightest value near 1 have the usual range; that of all others is
+            estimated from their values. NaN stays.
+        strength: as for `denoise`; None for auto.
+        weights: as for `denoise`.
+        device: as for `denoise`.
+        **options: fields of `DenoiseOptions`.
+
+    Returns:
+        A new array of the same shape, type and range.
+
+    Raises:
+        AmsnetError: the array is of another kind, or as by `denoise`.
+    """
+    image = np.asarray(image)
+    channels = image.shape[2] if image.ndim == 3 else 1
+    if image.ndim not in (2, 3) or channels not in (1, 3) or not image.size:
+        raise UsageError(
+            f"an array of shape {image.shape}",
+            "give (H, W), (H, W, 1) or (H, W, 3); denoise other stacks plane by plane",
+        )
+    if image.dtype.kind not in "uif":
+        raise UsageError(f"an array of {image.dtype}", "give integers or floats")
+    # Other types have no range of their own.
+    as_stored = image.dtype in (np.uint8, np.uint16)
+    pixels = image.reshape(*image.shape[:2], channels)
+    photo = Photo(pixels=np.ascontiguousarray(pixels if as_stored else pixels.astype(np.float32)))
+    denoised = denoise(photo, weights=weights, device=device, strength=strength, **options)
+    clean = denoised.photo.pixels
+    if image.dtype.kind in "ui" and not as_stored:
+        ends = np.iinfo(image.dtype)
+        clean = np.clip(np.rint(clean.astype(np.float64)), float(ends.min), float(ends.max))
+    return clean.reshape(*clean.shape[:2], *image.shape[2:]).astype(image.dtype)
 
 
 def fit(

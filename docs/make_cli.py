@@ -30,8 +30,10 @@ def commands(group: typer.Typer, name: str) -> Iterator[tuple[str, Callable[...,
         yield from commands(subgroup.typer_instance, f"{name} {subgroup.name}")
 
 
-def section(name: str, command: Callable[..., None]) -> str:
-    """Return the Markdown of a command: help, usage, arguments and options."""
+def described(
+    name: str, command: Callable[..., None]
+) -> tuple[str, list[str], list[tuple[str, str]]]:
+    """Return a command's usage, the paragraphs of its help, and its options with their meanings."""
     usage, rows = name, []
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
         kind, info = typing.get_args(parameter.annotation)[:2]
@@ -50,10 +52,17 @@ def section(name: str, command: Callable[..., None]) -> str:
                 text += f" (default: {parameter.default})"
             if info.envvar:
                 text += f" (environment: {info.envvar})"
-        rows.append(f"| `{cell(label)}` | {cell(text)} |")
+        rows.append((label, " ".join(text.split())))
     help_text = inspect.getdoc(command) or ""
     paragraphs = [" ".join(text.split()) for text in help_text.split("\n\n")]
-    parts = [f"## {name}", *paragraphs, f"```sh\n{usage} [OPTIONS]\n```"]
+    return f"{usage} [OPTIONS]", paragraphs, rows
+
+
+def section(name: str, command: Callable[..., None]) -> str:
+    """Return the Markdown of a command: help, usage, arguments and options."""
+    usage, paragraphs, options = described(name, command)
+    rows = [f"| `{cell(label)}` | {cell(text)} |" for label, text in options]
+    parts = [f"## {name}", *paragraphs, f"```sh\n{usage}\n```"]
     if rows:
         parts.append("\n".join(["| option | meaning |", "|---|---|", *rows]))
     return "\n\n".join(parts)
@@ -75,7 +84,7 @@ def value(kind: Any, info: Any) -> str:
 
 def cell(text: str) -> str:
     """Return text as it stands in a cell of a Markdown table."""
-    return " ".join(text.split()).replace("|", "\\|")
+    return text.replace("|", "\\|")
 
 
 def page() -> str:

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 import amsnet_cli
-from amsnet_cli import Photo, denoise, fit, load_model, read_photo
-from amsnet_cli.errors import OutputError, WeightsError
+from amsnet_cli import Photo, denoise, denoise_array, fit, load_model, read_photo
+from amsnet_cli.errors import AmsnetError, OutputError, WeightsError
 from amsnet_cli.mosaic_model import MosaicModel
 from amsnet_cli.photos.exif import SOFTWARE
 from amsnet_cli.photos.write import write_photo
@@ -42,7 +42,7 @@ def test_the_page_names_all_of_the_interface_and_its_signatures():
     for name in amsnet_cli.__all__:
         assert f"`{name}" in PAGE or f"amsnet.{name}" in PAGE, name
         assert getattr(amsnet_cli, name).__name__ == name
-    for function in (denoise, fit):
+    for function in (denoise, denoise_array, fit):
         documented = re.search(rf"`{function.__name__}\((.*?)\)`", PAGE)[1]
         parameters = re.findall(r"(\w+)(?:=|,|$)", re.sub(r"=[^,]*", "=", documented))
         assert parameters == list(inspect.signature(function).parameters)
@@ -61,6 +61,46 @@ def test_the_file_is_that_of_the_command(amsnet, noisy_png, tiny_model, tmp_path
     assert np.array_equal(denoised.photo.pixels, read_photo(by_python).pixels)
     assert denoised.model.name == str(tiny_model)
     assert denoised.noise_after < denoised.noise_before
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"),
+    [
+        ("uint8", 0, 255), ("uint16", 0, 65535), ("uint16", 0, 4095), ("int16", 0, 9000),
+        ("int32", -2000, 5000), ("uint32", 0, 3e6), ("float16", 0, 1), ("float32", 0, 1),
+        ("float64", 0, 1), (">f8", 0, 2e-6), ("float64", 0, 4e7), ("float32", 0, 255),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("channels", [(), (1,), (3,)])
+def test_arrays_of_any_type_and_range(noisy_crop, clean_crop, dtype, low, high, channels):
+    def scaled(picture: np.ndarray) -> np.ndarray:
+        unit = picture[:80, :96] / 255
+        unit = unit if channels == (3,) else unit.mean(2).reshape(80, 96, *channels)
+        values = low + (high - low) * unit
+        return (values if "f" in dtype else values.round()).astype(dtype)
+
+    noisy, clean = scaled(noisy_crop), scaled(clean_crop).astype(float)
+    before = noisy.copy()
+    denoised = denoise_array(noisy, strength=1.0)
+    assert (denoised.shape, denoised.dtype) == (noisy.shape, noisy.dtype)
+    assert np.array_equal(noisy, before)
+    error = np.abs(denoised.astype(float) - clean).mean()
+    assert error < 0.75 * np.abs(noisy.astype(float) - clean).mean()
+
+
+def test_arrays_keep_what_is_no_picture_and_strength_0_keeps_all(noisy_crop):
+    holes = (noisy_crop[:40, :48] / 255).astype(np.float64)
+    holes[5, 6] = np.nan
+    assert np.isnan(denoise_array(holes)[5, 6]).all()
+    assert np.isnan(denoise_array(holes)).sum() == 3
+    assert np.array_equal(denoise_array(noisy_crop, 0), noisy_crop)
+    assert np.array_equal(denoise_array(noisy_crop[::2, ::-1]).shape, noisy_crop[::2].shape)
+    for wrong in (np.zeros((4, 4, 4, 3)), np.zeros((4, 4, 2)), np.zeros((0, 4)), np.zeros(3)):
+        with pytest.raises(AmsnetError, match="array of shape"):
+            denoise_array(wrong)
+    for wrong in (np.zeros((4, 4), bool), np.zeros((4, 4), complex), np.array([["a"]])):
+        with pytest.raises(AmsnetError, match="integers or floats"):
+            denoise_array(wrong)
 
 
 def test_nothing_is_overwritten_unless_forced(noisy_png, tiny_model, tmp_path):

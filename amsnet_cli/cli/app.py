@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from amsnet_cli import __version__
-from amsnet_cli.cli import compare, denoise, evaluate, fit, noise, submit, weights
+from amsnet_cli.cli import compare, denoise, evaluate, export, fit, noise, submit, tune, weights
 from amsnet_cli.cli.console import complain, debugging, reports_errors
 from amsnet_cli.cli.streams import run_with_streams
 
@@ -31,9 +31,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(denoise.denoise)
+app.command()(tune.tune)
 app.command()(compare.compare)
 app.command()(noise.noise)
 app.command()(fit.fit)
+app.command()(export.export)
 app.command()(evaluate.evaluate)
 app.command()(submit.submit)
 app.add_typer(weights.app, name="weights")

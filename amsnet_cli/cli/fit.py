@@ -11,6 +11,7 @@ import typer
 
 from amsnet_cli.cli import options
 from amsnet_cli.cli.console import INTERRUPTED, imports_whole, print_result, say, stop_requests
+from amsnet_cli.cli.export import export_fitted, plan_export
 from amsnet_cli.core.network_names import NetworkName
 from amsnet_cli.errors import OutputError, UsageError
 
@@ -139,6 +140,12 @@ def fit(
             metavar="OUT_DIR", help="Then denoise the folder into this one, its tree kept."
         ),
     ] = None,
+    export_to: Annotated[
+        Literal["darktable", "onnx"] | None,
+        typer.Option(
+            "--export", help="Then export the model, as amsnet export does, beside its file."
+        ),
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -178,6 +185,8 @@ def fit(
         from amsnet_cli.report.html import check_report
 
         check_report(page, force=force)
+    by_masks = from_scratch or smooth or preset in ("masked", "paper")
+    exported = plan_export(output, export_to, kind.mosaics, by_masks, force=force)
     if denoise:
         from amsnet_cli.batch.destination import make_output_folder
 
@@ -236,6 +245,7 @@ def fit(
     if not quiet:
         _say_result(result, name, page)
     _print_done(result, page, as_json=as_json)
+    export_fitted(result.model, exported, quiet=quiet)
     if denoise:
         from amsnet_cli.cli.denoise import denoise as denoise_photos
 

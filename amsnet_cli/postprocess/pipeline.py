@@ -136,9 +136,9 @@ class Corrector:
         self._bias = None
         if corrections and config.correct_brightness:
             self._bias = statistics.residuals.bias(only_tone_curve=white_noise)
-        confidence = 1.0
-        if config.use_confidence and not white_noise:
-            confidence = noise_confidence(blocks, quantisation_step, config)
+        confidence = residual_confidence(
+            blocks, quantisation_step=quantisation_step, white_noise=white_noise, config=config
+        )
         luma, chroma = (
             None if share == "auto" else share for share in (settings.luma, settings.chroma)
         )
@@ -178,6 +178,19 @@ class Corrector:
         rows = denoised if self._row_above is None else torch.cat([self._row_above, denoised], 1)
         self._row_above = denoised[:, height - 1 : height].clone()
         return limit_sharpness(rows, radius, above=above, below=below, config=self._config)
+
+
+def residual_confidence(
+    blocks: BlockStats,
+    *,
+    quantisation_step: float | None,
+    white_noise: bool,
+    config: PostprocessConfig = PostprocessConfig(),
+) -> float:
+    """Confidence that a weak residual is noise; arguments as for `Corrector`."""
+    if white_noise or not config.use_confidence:
+        return 1.0
+    return noise_confidence(blocks, quantisation_step, config)
 
 
 def row_parts(height: int, width: int) -> list[tuple[int, int]]:

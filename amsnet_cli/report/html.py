@@ -109,11 +109,21 @@ def write_page(path: Path, title: str, parts: Sequence[str]) -> None:
     Raises:
         OutputError: it cannot be written.
     """
+    write_output(path, page_html(title, parts).encode(), hint="choose another place")
+
+
+def page_html(title: str, parts: Sequence[str], *, served: bool = False) -> str:
+    """Fill the page's template.
+
+    Args:
+        title: plain text.
+        parts: HTML of the body.
+        served: whether its scripts may ask the server that it comes from.
+    """
     template = resources.files("amsnet_cli.report").joinpath("templates/page.html")
-    page = Template(template.read_text("utf-8")).substitute(
-        title=escape(title), body="\n".join(parts)
+    return Template(template.read_text("utf-8")).substitute(
+        title=escape(title), body="\n".join(parts), connect="'self'" if served else "'none'"
     )
-    write_output(path, page.encode(), hint="choose another place")
 
 
 def section(number: int, name: str, about: str, comparison: Comparison) -> str:
