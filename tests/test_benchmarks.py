@@ -92,7 +92,12 @@ def test_a_sweep_moves_every_number_and_keeps_ranges_in_order(one_picture_set, c
         "--sets", "set", "--sweep", "--numbers", "residual_noise",
     )  # fmt: skip
     assert titles == ["number", "default", "largest", "set"]
-    assert [row[0].split(".")[1] for row in rows] == ["luma_sigma", "chroma_sigma", "radius"]
+    assert [row[0].split(".")[1] for row in rows] == [
+        "luma_sigma",
+        "chroma_sigma",
+        "told_share",
+        "radius",
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -90,7 +90,7 @@ def test_a_plain_graph_takes_any_size_and_names_its_limits(amsnet, tmp_path, mon
     properties = onnx.load_model_from_string(graph).metadata_props
     facts = {item.key: item.value for item in properties}
     assert facts["multiple"] == "8" and facts["licence"] == "MIT"
-    assert len(json.loads(facts["left_out"])) == 3
+    assert len(json.loads(facts["left_out"])) == 4
     loud = np.where(real_tile(64, 64) > 0.5, 1, 0).astype(np.float32)
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     (clean,) = session.run(None, {"input": loud})

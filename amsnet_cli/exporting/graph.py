@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.onnx import register_custom_op_symbolic  # type: ignore[attr-defined]
 
 from amsnet_cli.core.multi_mask import single_pass
 from amsnet_cli.core.networks import CompactUNet, CompactUNetConfig, ConditionedUNet
@@ -26,8 +27,8 @@ TOLERANCE = 1e-4
 TRACED_SIDE = 128
 """Side in pixels, roughly, of what is traced and compared where the graph takes any size."""
 LEFT_OUT = (
-    "all that follows the network: nothing corrects brightness, limits sharpness or smooths residual "
-    "noise, and after weights that are not told the noise nothing restores texture",
+    "all that follows the network: nothing corrects brightness, limits sharpness or smooths "
+    "residual noise, and after weights that are not told the noise nothing restores texture",
     "the noise of the whole photo: weights that are told the noise estimate it in each tile",
     "the choice of other weights for white noise",
     "the mending of hot pixels",
@@ -70,7 +71,7 @@ def export_graph(model: Model, side: int | None = None, facts: dict[str, str] | 
     sizes = {2: "height", 3: "width"}
     file = io.BytesIO()
     # PyTorch's exporter lacks this one, which ONNX has had since its ninth version.
-    torch.onnx.register_custom_op_symbolic("aten::asinh", lambda g, x: g.op("Asinh", x), 9)
+    register_custom_op_symbolic("aten::asinh", lambda g, x: g.op("Asinh", x), 9)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # It says that it is the older one of two.
         torch.onnx.export(

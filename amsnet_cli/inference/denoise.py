@@ -191,8 +191,8 @@ def denoise(
 def select_model(photo: Photo, model: Model, options: DenoiseOptions = DenoiseOptions()) -> Model:
     """Return the model to denoise a photo with: for white noise, the given model's variant for it.
 
-    Only a single pass has such a variant, and it cannot be told the noise, or more than is measured.
-    Selecting again from the result gives the same model.
+    Only a single pass has such a variant, and it cannot be told the noise, or more than is
+    measured. Selecting again from the result gives the same model.
 
     Args:
         photo: any depth, grey or RGB; some of its rows are read.
