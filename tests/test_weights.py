@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 import torch
 
-from amsnet_cli.core.networks import CompactUNetConfig, DeamNet
+from amsnet_cli.core.networks import CompactUNetConfig, ConditionedUNetConfig, DeamNet
 from amsnet_cli.errors import WeightsError
 from amsnet_cli.model import Inference, load_model
 from amsnet_cli.mosaic_model import load_mosaic_model
@@ -77,7 +77,7 @@ class TestShipped:
                 assert load_mosaic_model(path).name == published.name
                 continue
             config = load_model(path).config
-            assert isinstance(config.network, CompactUNetConfig)
+            assert isinstance(config.network, CompactUNetConfig | ConditionedUNetConfig)
             assert (config.fill, config.mask_channel) == (published.fill, published.mask_channel)
             assert config.inference == Inference(**published.inference)
             assert read_header(path)["provenance"] == config.provenance
