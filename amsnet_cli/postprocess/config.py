@@ -224,15 +224,14 @@ class PostprocessConfig:
         return replace(cls(), **dict.fromkeys(stages, False))  # type: ignore[arg-type]
 
     def for_told_network(self, sigma: float) -> PostprocessConfig:
-        """Without the stages that repair what a network guesses that is not told the noise.
+        """Without the stages that make up for a network's not being told the noise.
 
         Args:
             sigma: standard deviation of the noise, in [0, 1] units.
         """
         smoothing, most = self.residual_noise, self.residual_noise.told_share * sigma
         return replace(
-            self, restore_texture=False, restore_anisotropic=False, keep_graphics=False,
-            use_confidence=False,
+            self, restore_texture=False, restore_anisotropic=False, use_confidence=False,
             residual_noise=replace(
                 smoothing, luma_sigma=min(smoothing.luma_sigma, most),
                 chroma_sigma=min(smoothing.chroma_sigma, 2 * most),
