@@ -7,12 +7,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
-from typing import Concatenate, Generic, Literal, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from amsnet_cli.atomic import clear_leftovers
-from amsnet_cli.batch.plan import Job
+from amsnet_cli.batch.job import Job, Outcome
 from amsnet_cli.errors import AmsnetError, DeviceError, OutputError, UsageError, bugs_named
 from amsnet_cli.photos.photo import Photo
 
@@ -24,29 +23,6 @@ _FATAL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EN
 """Write errors that the next photo would meet as well: the disk is full or gone."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome(Generic[Info]):
-    """What became of a photo.
-
-    Attributes:
-        job: the photo and its result.
-        status: "not_run" if the batch was stopped before it.
-        error: why it failed.
-        size: width and height of the written photo, in pixels.
-        depth: bits per channel of the photo.
-        seconds: reading, denoising and writing together.
-        info: what `work` returned beside the photo; None if it did not come so far.
-    """
-
-    job: Job
-    status: Literal["done", "skipped", "failed", "not_run"]
-    error: AmsnetError | None = None
-    size: tuple[int, int] | None = None
-    depth: int | None = None
-    seconds: float = 0.0
-    info: Info | None = None
-
-
 def run_jobs(
     jobs: Sequence[Job],
     *,
@@ -55,6 +31,7 @@ def run_jobs(
     write: Callable[[Job, Photo], None],
     threads: int = 1,
     fail_fast: bool = False,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Generator[Outcome[Info], None, None]:
     """Run jobs in order; one that fails, by a bug as well, does not stop the others.
 
@@ -69,6 +46,7 @@ def run_jobs(
         write: writes the result; in a thread.
         threads: photos read ahead, and photos being written; 0 for one step after another.
         fail_fast: stop after the first failure. A full or missing disk stops the batch in any case.
+        stop: whether to start no more.
 
     Yields:
         An outcome for each job, in order.
@@ -104,7 +82,7 @@ def run_jobs(
     def start(job: Job) -> Future[Outcome[Info]]:
         """Denoise a photo and start to write it."""
         finished: Future[Outcome[Info]] = Future()
-        if job.skip or stopped:
+        if job.skip or stopped or stop():
             finished.set_result(Outcome(job=job, status="skipped" if job.skip else "not_run"))
             return finished
         read_ahead(max(1, threads))
@@ -126,7 +104,7 @@ def run_jobs(
             writes.append(start(job))
             while writes and (len(writes) > threads or writes[0].done()):
                 outcome = writes.popleft().result()
-                stopped = stopped or _stops_batch(outcome, fail_fast=fail_fast)
+                stopped = stopped or stops_batch(outcome, fail_fast=fail_fast)
                 yield outcome
         while writes:
             yield writes.popleft().result()
@@ -148,7 +126,8 @@ def _timed(
     return result, time.monotonic() - started
 
 
-def _stops_batch(outcome: Outcome[Info], *, fail_fast: bool) -> bool:
+def stops_batch(outcome: Outcome[Info], *, fail_fast: bool) -> bool:
+    """Return whether no more photos are to be started after one with this outcome."""
     error = outcome.error
     if fail_fast or error is None:
         return error is not None

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from amsnet_cli import __version__
-from amsnet_cli.cli import compare, denoise, evaluate, fit, noise, submit, weights
+from amsnet_cli.cli import compare, denoise, evaluate, fit, noise, report, submit, weights
 from amsnet_cli.cli.console import complain, debugging, reports_errors
 from amsnet_cli.cli.streams import run_with_streams
 
@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 app.command()(denoise.denoise)
 app.command()(compare.compare)
+app.command()(report.report)
 app.command()(noise.noise)
 app.command()(fit.fit)
 app.command()(evaluate.evaluate)

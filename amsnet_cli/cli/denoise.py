@@ -11,13 +11,13 @@ import typer
 
 from amsnet_cli import __version__
 from amsnet_cli.cli import options
-from amsnet_cli.cli.console import imports_whole, say
+from amsnet_cli.cli.console import imports_whole, progress_bar, say
 from amsnet_cli.cli.pipes import PIPE, open_pipes
 from amsnet_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from amsnet_cli.batch.plan import Job, Naming
-    from amsnet_cli.batch.run import Outcome
+    from amsnet_cli.batch.job import Job, Outcome
+    from amsnet_cli.batch.naming import Naming
     from amsnet_cli.cli.photo_steps import PhotoInfo
     from amsnet_cli.report.html import ReportEntry
 
@@ -152,6 +152,7 @@ def denoise(
         bool,
         typer.Option("--json", rich_help_panel=_MANY, help="Print a JSON object for each photo."),
     ] = False,
+    shard: options.Shard = None,
     tile: options.Tile = None,
     max_memory: options.MaxMemory = None,
     jobs: options.Jobs = None,
@@ -174,8 +175,9 @@ def denoise(
         raise UsageError("--json and --dry-run cannot be used with '-o -'", "choose a file with -o")
 
     with imports_whole():
+        from amsnet_cli.batch.job import Outcome
         from amsnet_cli.batch.plan import plan_jobs
-        from amsnet_cli.batch.run import Outcome, run_jobs
+        from amsnet_cli.batch.shard import Shard
         from amsnet_cli.cli.outcomes import OutcomePrinter
         from amsnet_cli.weights.store import AUTO, find_weights
 
@@ -188,6 +190,7 @@ def denoise(
         plan = plan_jobs(
             sources, destination.path, into_folder=destination.into_folder, naming=naming,
             recursive=recursive, force=force, skip_existing=skip_existing,
+            shard=shard or Shard(0, 1),
         )  # fmt: skip
         printer = OutcomePrinter(plan.jobs, pipes, as_json=as_json, quiet=quiet)
         printer.excluded(plan.excluded)
@@ -203,40 +206,35 @@ def denoise(
             raise typer.Exit(printer.summary(time.monotonic() - started))
 
         with imports_whole():
-            from amsnet_cli.cli.model_choice import ModelChooser
-            from amsnet_cli.cli.mosaic_denoiser import MosaicDenoiser
-            from amsnet_cli.cli.photo_steps import PhotoSteps
-            from amsnet_cli.device import choose_device
+            from amsnet_cli.batch.engine import LocalEngine
+            from amsnet_cli.cli.photo_steps import PhotoSettings, PhotoSteps
             from amsnet_cli.inference.denoise import DenoiseOptions
             from amsnet_cli.photos.formats.raw import RawOptions
-            from amsnet_cli.report.html import write_report
+            from amsnet_cli.report.html import MAX_SHOWN, write_report
             from amsnet_cli.report.settings import settings_section
 
-        where = choose_device(device)
         denoising = DenoiseOptions(
             n_masks=masks, stride=pd_stride, repeats=repeats, refine=refine,
             strength=strength, luma=luma, chroma=chroma, detail=detail,
             keep_hot_pixels=keep_hot_pixels,
             tile=tile or 0, max_memory=max_memory, crop=crop, seed=seed,
         )  # fmt: skip
-        raw_options = RawOptions(development=develop, highlights=highlights)
-        mosaics = MosaicDenoiser(weights, denoising, raw_options, device=where)
-        models = ModelChooser(mosaics.for_developed)
-        steps = PhotoSteps(
-            models=models, options=denoising, device=where, raw=raw_options,
-            mosaics=mosaics, before_development=raw == "mosaic",
+        pictured = [job.target for job in plan.jobs if report and not job.skip][:MAX_SHOWN]
+        settings = PhotoSettings(
+            weights=weights, options=denoising, device=device,
+            raw=RawOptions(development=develop, highlights=highlights),
+            before_development=raw == "mosaic",
             destination=destination, depth=depth, strip_metadata=strip_metadata,
-            sidecar=sidecar,
-            keep_time=keep_time, force=force, report=report is not None,
-            measure_noise=as_json or verbose, label=printer.label, quiet=quiet, verbose=verbose,
+            sidecar=sidecar, keep_time=keep_time, force=force,
+            report=report is not None, pictured=frozenset(pictured),
+            measure_noise=as_json or verbose, verbose=verbose,
         )  # fmt: skip
-        threads = jobs if jobs is not None else 0 if max_memory else 1
+        steps = PhotoSteps(
+            settings, lambda job: progress_bar(printer.label(job), quiet=quiet)
+        )  # fmt: skip
+        engine = LocalEngine(steps, jobs if jobs is not None else 0 if max_memory else 1)
         entries: list[ReportEntry] = []
-        outcomes = run_jobs(
-            plan.jobs, read=steps.read, work=steps.denoise, write=steps.write,
-            threads=threads, fail_fast=fail_fast,
-        )  # fmt: skip
-        with closing(outcomes):
+        with closing(engine.run(plan.jobs, fail_fast=fail_fast)) as outcomes:
             try:
                 for outcome in outcomes:
                     printer.outcome(outcome)
@@ -247,15 +245,15 @@ def denoise(
                 raise
         if report:
             write_report(
-                report, entries, f"amsnet {__version__}, weights {models.name}.",
-                settings_section(models.name, steps.options),
+                report, entries, f"amsnet {__version__}, weights {steps.weights}.",
+                settings_section(steps.weights, denoising),
             )  # fmt: skip
             say(f"before and after: {report}")
         raise typer.Exit(printer.summary(time.monotonic() - started))
 
 
 def _naming(name: str | None, suffix: str | None, file_format: str | None) -> Naming:
-    from amsnet_cli.batch.plan import Naming
+    from amsnet_cli.batch.naming import Naming
 
     if name is not None and suffix is not None:
         raise UsageError(

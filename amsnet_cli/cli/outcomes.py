@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amsnet_cli.batch.plan import Job
-from amsnet_cli.batch.run import Outcome
+from amsnet_cli.batch.job import Job, Outcome
 from amsnet_cli.cli.console import SOME_FAILED, complain, print_json, print_result, say
 from amsnet_cli.cli.pipes import PIPE, Pipes, write_stdout
 from amsnet_cli.errors import PhotoError
@@ -78,6 +77,9 @@ class OutcomePrinter:
         if outcome.error:
             self._exit_codes.add(outcome.error.exit_code)
             complain(outcome.error)
+        if outcome.info and not self._quiet:
+            for note in outcome.info.notes:
+                say(f"{job.source}: {note}")
         if self._as_json:
             self._print_object(job, outcome.status, outcome)
         elif outcome.status == "done" and self._pipes.holds(job.target):
