@@ -4,30 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol
 
 from amsnet_cli.batch.job import Info, Job, Outcome
-from amsnet_cli.batch.run import run_jobs
-from amsnet_cli.photos.photo import Photo
-
-Info_co = TypeVar("Info_co", covariant=True)
-
-
-class Steps(Protocol[Info_co]):
-    """What is done with each photo, see `run_jobs`."""
-
-    def read(self, job: Job) -> Photo:
-        """Read the photo."""
-
-    def denoise(self, job: Job, photo: Photo) -> tuple[Photo, Info_co]:
-        """Return the result, and what the outcome shall hold of it."""
-
-    def write(self, job: Job, photo: Photo) -> None:
-        """Write the result."""
+from amsnet_cli.batch.run import Steps, run_jobs
 
 
 class Engine(Protocol[Info]):
     """Runs the jobs of a batch. It may be used for several batches, one after another."""
+
+    def __enter__(self) -> Engine[Info]:
+        """Get ready."""
+
+    def __exit__(self, *error: object) -> None:
+        """Release what was needed."""
 
     def run(
         self, jobs: Sequence[Job], *, fail_fast: bool = False, stop: Callable[[], bool] = ...
@@ -55,6 +45,13 @@ class LocalEngine(Generic[Info]):
 
     steps: Steps[Info]
     threads: int
+
+    def __enter__(self) -> LocalEngine[Info]:
+        """Do nothing: all is there."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
     def run(
         self,

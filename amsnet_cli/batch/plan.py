@@ -178,7 +178,7 @@ class _Folders:
         self._root, self._output = root, output
         self._known: dict[str, _Folder] = {}
         self._results = None
-        if output is not None and output.resolve() != root.resolve():
+        if output is not None and root.resolve() in output.resolve().parents:
             self._results = output.resolve()
 
     def find(self, place: str) -> _Folder:

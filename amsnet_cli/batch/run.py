@@ -7,8 +7,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from itertools import islice
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from amsnet_cli.atomic import clear_leftovers
 from amsnet_cli.batch.job import Job, Outcome
@@ -21,6 +22,22 @@ Info = TypeVar("Info")
 
 _FATAL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT})
 """Write errors that the next photo would meet as well: the disk is full or gone."""
+
+
+Info_co = TypeVar("Info_co", covariant=True)
+
+
+class Steps(Protocol[Info_co]):
+    """What is done with each photo, see `run_jobs`."""
+
+    def read(self, job: Job) -> Photo:
+        """Read the photo."""
+
+    def denoise(self, job: Job, photo: Photo) -> tuple[Photo, Info_co]:
+        """Return the result, and what the outcome shall hold of it."""
+
+    def write(self, job: Job, photo: Photo) -> None:
+        """Write the result."""
 
 
 def run_jobs(
@@ -66,19 +83,6 @@ def run_jobs(
         for job in islice(to_read, count - len(reads)):
             reads.append(readers.submit(_timed, read, job))
 
-    def write_result(
-        job: Job, photo: Photo, info: Info, depth: int, seconds: float
-    ) -> Outcome[Info]:
-        try:
-            _, write_seconds = _timed(write, job, photo)
-        except AmsnetError as error:
-            return Outcome(job=job, status="failed", error=error, info=info)
-        height, width = photo.pixels.shape[:2]
-        return Outcome(
-            job=job, status="done", size=(width, height), depth=depth,
-            seconds=seconds + write_seconds, info=info,
-        )  # fmt: skip
-
     def start(job: Job) -> Future[Outcome[Info]]:
         """Denoise a photo and start to write it."""
         finished: Future[Outcome[Info]] = Future()
@@ -97,7 +101,7 @@ def run_jobs(
             finished.set_result(Outcome(job=job, status="failed", error=error))
             return finished
         seconds = read_seconds + work_seconds
-        return writers.submit(write_result, job, denoised, info, noisy.depth, seconds)
+        return writers.submit(_written, write, job, denoised, info, noisy.depth, seconds)
 
     try:
         for job in jobs:
@@ -111,6 +115,48 @@ def run_jobs(
     finally:
         readers.shutdown(cancel_futures=True)
         writers.shutdown(cancel_futures=True)
+
+
+def run_one(job: Job, steps: Steps[Info], turn: AbstractContextManager[object]) -> Outcome[Info]:
+    """Run one job in the calling thread.
+
+    Args:
+        job: the photo and its result.
+        steps: read, denoise, write.
+        turn: entered while the photo is denoised.
+
+    Raises:
+        UsageError: from the steps, since it would be the same for all.
+    """
+    try:
+        noisy, read_seconds = _timed(steps.read, job)
+        with turn:
+            (denoised, info), work_seconds = _timed(steps.denoise, job, noisy)
+    except UsageError:
+        raise
+    except AmsnetError as error:
+        return Outcome(job=job, status="failed", error=error)
+    seconds = read_seconds + work_seconds
+    return _written(steps.write, job, denoised, info, noisy.depth, seconds)
+
+
+def _written(
+    write: Callable[[Job, Photo], None],
+    job: Job,
+    photo: Photo,
+    info: Info,
+    depth: int,
+    seconds: float,
+) -> Outcome[Info]:
+    try:
+        _, write_seconds = _timed(write, job, photo)
+    except AmsnetError as error:
+        return Outcome(job=job, status="failed", error=error, info=info)
+    height, width = photo.pixels.shape[:2]
+    return Outcome(
+        job=job, status="done", size=(width, height), depth=depth,
+        seconds=seconds + write_seconds, info=info,
+    )  # fmt: skip
 
 
 def _timed(

@@ -23,7 +23,7 @@ class OutcomePrinter:
     """Prints what becomes of the photos and counts it.
 
     Args:
-        jobs: of the batch.
+        jobs: of the batch; none where they are not known beforehand.
         pipes: stdin and stdout.
         as_json: print a JSON object for each photo.
         quiet: print only errors on stderr.
@@ -68,7 +68,8 @@ class OutcomePrinter:
     def label(self, job: Job) -> str:
         """Return a photo's name, with its number if there are several."""
         total = len(self._numbers)
-        return f"{self._numbers[job]}/{total} " * (total > 1) + job.source.name
+        number = f"{self._numbers[job]}/{total} " if total > 1 else ""
+        return number + job.source.name
 
     def outcome(self, outcome: Outcome[PhotoInfo]) -> None:
         """Print what became of a photo."""
@@ -103,7 +104,7 @@ class OutcomePrinter:
 
     def summary(self, seconds: float) -> int:
         """Print the counts; returns the exit code."""
-        counts, total = self._counts, len(self._numbers)
+        counts, total = self._counts, len(self._numbers) or self._counts.total()
         done, skipped, failed = counts["done"], counts["skipped"], counts["failed"]
         if total != 1 and (failed or not self._quiet):
             parts = [f"{done} of {total} photos denoised"]

@@ -74,6 +74,8 @@ class PhotoSettings:
         sidecar: copy XMP sidecars beside results that are at the same stage as their photos.
         keep_time: give the result the photo's time of modification.
         force: overwrite.
+        planned: results were looked for beforehand; one that is there now was written by a worker
+            that died before it could say so, and is replaced.
         report: compare each photo with its result.
         pictured: results that the report shows with pictures.
         measure_noise: estimate the noise before and after.
@@ -91,6 +93,7 @@ class PhotoSettings:
     sidecar: bool
     keep_time: bool
     force: bool
+    planned: bool = False
     report: bool
     pictured: frozenset[Path]
     measure_noise: bool
@@ -140,7 +143,7 @@ class PhotoSteps:
         self._notes[job] = []
         self._settings.destination.make_subfolder(job.target.parent)
         try:
-            check_output(job.target, force=self._settings.force)
+            check_output(job.target, force=self._settings.force or self._settings.planned)
         except OSError as error:
             raise OutputError(f"{job.target}: {error.strerror}", "choose another OUT") from error
         to_dng = is_dng(job.target)
