@@ -8,6 +8,7 @@ import queue
 import time
 import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic
@@ -175,8 +176,9 @@ class _Batch(Generic[Info]):
                     self._start(following, jobs[following], outcomes, stopped=bool(stopped))
                     following += 1
                 if number not in outcomes and (future := self._next()):
-                    done = self._running.pop(future)
-                    outcomes[done] = _outcome(future, jobs[done])
+                    done = self._running[future]
+                    outcomes[done] = self._outcome(future, jobs[done])
+                    del self._running[future]
                     stopped = stopped or stops_batch(outcomes[done], fail_fast=fail_fast)
             yield replace(outcomes.pop(number), job=job)
 
@@ -206,10 +208,40 @@ class _Batch(Generic[Info]):
     def _next(self) -> Future | None:
         """Return a future that is done, or None after a moment."""
         try:
-            return self._finished.get(timeout=0.5)
+            future = self._finished.get(timeout=0.5)
         except queue.Empty:
             self._look()
             return None
+        if future.status in ("pending", "lost"):  # Its worker died with the result in hand.
+            future.add_done_callback(self._finished.put)
+            return None
+        return future
+
+    def _outcome(self, future: Future, job: Job) -> Outcome[Info]:
+        """Return what became of a photo.
+
+        Raises:
+            AmsnetError: what would be the same for all.
+        """
+        from distributed.scheduler import KilledWorker
+
+        try:
+            outcome: Outcome[Info] = future.result()
+            return outcome
+        except AmsnetError:
+            raise
+        except CancelledError as error:
+            raise DeviceError(
+                "the Dask scheduler is gone", "resume with --skip-existing"
+            ) from error
+        except KilledWorker:
+            dead = DeviceError(
+                f"{job.source}: passed over, as each worker that had it died",
+                "denoise it alone, with --max-memory",
+            )
+            return Outcome(job=job, status="failed", error=dead)
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong on a worker
+            return Outcome(job=job, status="failed", error=BugError(job.source, error))
 
     def _look(self) -> None:
         """Count the workers, once a second.
@@ -235,31 +267,6 @@ class _Batch(Generic[Info]):
             )
 
 
-def _outcome(future: Future, job: Job) -> Outcome[Any]:
-    """Return what became of a photo.
-
-    Raises:
-        AmsnetError: what would be the same for all.
-    """
-    from distributed.scheduler import KilledWorker
-
-    if future.cancelled() or future.status == "lost":
-        raise DeviceError("the Dask scheduler is gone", "resume with --skip-existing")
-    error = future.exception()
-    if error is None:
-        outcome: Outcome[Any] = future.result()
-        return outcome
-    if isinstance(error, AmsnetError):
-        raise error
-    if isinstance(error, KilledWorker):
-        error = DeviceError(
-            f"{job.source}: passed over, as each worker that had it died",
-            "denoise it alone, with --max-memory",
-        )
-        return Outcome(job=job, status="failed", error=error)
-    return Outcome(job=job, status="failed", error=BugError(job.source, error))
-
-
 def _connect(address: str, options: ClusterOptions, stack: ExitStack) -> Client:
     try:
         import dask
@@ -277,7 +284,7 @@ def _connect(address: str, options: ClusterOptions, stack: ExitStack) -> Client:
             LocalCluster(
                 n_workers=count, threads_per_worker=max(1, (os.cpu_count() or 1) // count),
                 processes=True, dashboard_address=None, memory_limit=None,
-                silence_logs=logging.CRITICAL,
+                silence_logs=logging.CRITICAL, preload=["amsnet_cli.batch.dask_worker"],
             )
         )  # fmt: skip
     try:

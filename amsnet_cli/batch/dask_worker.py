@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import uuid
 from collections.abc import Callable, Mapping
@@ -88,3 +89,8 @@ def run_photo(recipe: Recipe[Info], job: Job) -> Outcome[Info]:
     place = _find_workplace(recipe)
     with place.places:
         return run_one(job, place.steps, place.turn)
+
+
+def dask_setup(worker: object) -> None:
+    """Leave Ctrl-C to the process that started the cluster; Dask calls this in each worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
