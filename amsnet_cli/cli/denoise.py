@@ -16,6 +16,7 @@ from amsnet_cli.cli.console import complain, imports_whole, say, stop_requests
 from amsnet_cli.cli.denoise_checks import (
     check_pipes,
     check_report,
+    check_urls,
     check_watch,
     exclude_each_other,
     naming_of,
@@ -194,11 +195,15 @@ def denoise(
         exclude_each_other({"--watch": watch, option: bool(given)})
     if watch:
         check_watch(inputs, output)
+    needing_files = {"--watch": watch, "--dask": dask, "--report": report, "--sidecar": sidecar,
+                     "--keep-time": keep_time}  # fmt: skip
+    check_urls(inputs, output, [option for option, given in needing_files.items() if given])
     check_pipes(inputs, output, paths_needed=dask is not None, prints=as_json or dry_run)
 
     with imports_whole():
         from amsnet_cli.batch.job import Outcome
         from amsnet_cli.batch.plan import Plan, plan_jobs
+        from amsnet_cli.batch.remote import open_remote
         from amsnet_cli.batch.shard import Shard
         from amsnet_cli.batch.watch import Watch
         from amsnet_cli.cli.outcomes import OutcomePrinter
@@ -208,16 +213,20 @@ def denoise(
     naming = naming_of(name, suffix, file_format)
     find_weights(None if weights == AUTO else weights)  # A wrong name is reported first.
     started = time.monotonic()
-    with open_pipes(inputs, output) as pipes:
-        sources = [pipes.source(argument) for argument in inputs]
-        destination = pipes.destination(sources, output, naming)
+    with (
+        open_pipes(inputs, output) as pipes,
+        open_remote(inputs, output) as remote,
+        remote.named(),
+    ):
+        sources = [pipes.source(remote.source(argument)) for argument in inputs]
+        destination = pipes.destination(sources, remote.output(output), naming)
         planning = partial(
             plan_jobs, sources, destination.path, into_folder=destination.into_folder,
             naming=naming, recursive=recursive, force=force, skip_existing=skip_existing or watch,
             shard=shard or Shard(0, 1), may_be_empty=watch,
         )  # fmt: skip
         plan = Plan(jobs=[], excluded=[], passed_over=[]) if watch else planning()
-        printer = OutcomePrinter(plan.jobs, pipes, as_json=as_json, quiet=quiet)
+        printer = OutcomePrinter(plan.jobs, pipes, as_json=as_json, quiet=quiet, text=remote.text)
         printer.excluded(plan.excluded)
         printer.passed_over(plan.passed_over)
         if dry_run:
@@ -261,7 +270,7 @@ def denoise(
         entries: list[ReportEntry] = []
         with (
             choose_engine(
-                settings, dask, threads=threads, label=printer.label, quiet=quiet
+                settings, dask, threads=threads, label=printer.label, quiet=quiet, remote=remote
             ) as engine,
             stop_requests() if watcher else nullcontext(lambda: False) as stop,
         ):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from amsnet_cli.batch.remote import is_url
 from amsnet_cli.cli.pipes import PIPE
 from amsnet_cli.errors import OutputError, UsageError
 
@@ -42,6 +43,17 @@ def check_pipes(
         raise UsageError("--dask sends paths to workers, and - has none", "name files")
     if output == PIPE and prints:
         raise UsageError("--json and --dry-run cannot be used with '-o -'", "choose a file with -o")
+
+
+def check_urls(inputs: Sequence[str], output: str | None, options: Sequence[str]) -> None:
+    """Refuse URLs together with options that need files.
+
+    Raises:
+        UsageError: they are given together.
+    """
+    for argument in (*inputs, output):
+        if options and is_url(argument):
+            raise UsageError(f"{argument}: {options[0]} needs files, not URLs", "mount the store")
 
 
 def check_watch(inputs: Sequence[str], output: str | None) -> None:

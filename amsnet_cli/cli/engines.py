@@ -10,6 +10,7 @@ from pathlib import Path
 from amsnet_cli import __version__
 from amsnet_cli.batch.engine import Engine, LocalEngine
 from amsnet_cli.batch.job import Job
+from amsnet_cli.batch.remote import RemoteFiles
 from amsnet_cli.cli.console import progress_bar
 from amsnet_cli.cli.photo_steps import PhotoInfo, PhotoSettings, PhotoSteps
 from amsnet_cli.weights.manifest import sha256_of
@@ -23,6 +24,7 @@ def choose_engine(
     threads: int,
     label: Callable[[Job], str],
     quiet: bool,
+    remote: RemoteFiles = RemoteFiles(None),
 ) -> Engine[PhotoInfo]:
     """Return this process, or a Dask cluster.
 
@@ -32,6 +34,7 @@ def choose_engine(
         threads: photos that are read ahead, and photos being written.
         label: names a photo in the progress bar.
         quiet: no progress bar.
+        remote: photos and results of stores.
 
     Raises:
         DeviceError: there is no such device.
@@ -39,7 +42,7 @@ def choose_engine(
     """
     if dask is None:
         steps = PhotoSteps(settings, lambda job: progress_bar(label(job), quiet=quiet))
-        return LocalEngine(steps, threads)
+        return LocalEngine(remote.steps(steps), threads)
     from amsnet_cli.batch.dask_engine import ClusterOptions, DaskEngine
 
     weights, folder = settings.weights, settings.destination.path
