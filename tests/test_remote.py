@@ -176,6 +176,7 @@ def s3(monkeypatch, tmp_path):
 
     at(port).mkdir("bucket")
     yield at, port
+    at(port).rm("bucket", recursive=True)  # All servers of a process share what they hold.
     server.stop()
 
 
