@@ -30,7 +30,7 @@ LOCAL = "local"
 class ClusterOptions:
     """How a cluster is used."""
 
-    connect_timeout: float = 10.0
+    connect_timeout: float = 20.0
     """Seconds to wait for the scheduler."""
     worker_timeout: float = 60.0
     """Seconds to wait for a worker where there is none, at the beginning or later."""
