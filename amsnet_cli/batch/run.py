@@ -20,8 +20,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Info = TypeVar("Info")
 
-_FATAL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT})
-"""Write errors that the next photo would meet as well: the disk is full or gone."""
+_FATAL = frozenset({
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT, errno.ECONNREFUSED,
+})  # fmt: skip
+"""Write errors that the next photo would meet as well: the disk is full or gone, or the store."""
 
 
 Info_co = TypeVar("Info_co", covariant=True)

@@ -130,7 +130,7 @@ def _numbers(
     for name in names:
         text = environment.get(name, defaults.get(name, ""))
         if not (text.isascii() and text.isdecimal()):
-            said = f"is {text!r}" if text else "is not set"
-            raise UsageError(f"--shard auto: {name} {said}, though {names[0]} is set", _AUTO_HINT)
+            said = f"is {text!r}, no number" if text else f"is not set, though {names[0]} is"
+            raise UsageError(f"--shard auto: {name} {said}", _AUTO_HINT)
         numbers.append(int(text))
     return numbers
