@@ -51,7 +51,7 @@ class Watched:
         deadline = time.monotonic() + 20
         while len(self.came) < count and time.monotonic() < deadline:
             time.sleep(0.02)
-        time.sleep(0.5)  # that another could come
+        time.sleep(0.4)  # that another could come
         return self.came
 
     def __enter__(self) -> Watched:
@@ -142,8 +142,9 @@ def test_what_does_not_suit_is_one_line(amsnet, folder, monkeypatch, arguments, 
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
-@pytest.mark.parametrize("number", [signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_after_the_photo_in_hand(folder, tiny_model, noisy_crop, number):
     for i in range(9):
         write_photo(Photo(pixels=np.ascontiguousarray(noisy_crop)), folder / f"{i}.png")

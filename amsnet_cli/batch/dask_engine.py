@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import queue
@@ -22,6 +23,7 @@ from amsnet_cli.errors import AmsnetError, BugError, DeviceError, UsageError
 if TYPE_CHECKING:
     from distributed import Client, Future
 
+_TIMEOUTS = (TimeoutError, asyncio.TimeoutError)  # one since Python 3.11
 LOCAL = "local"
 """Address of a cluster of processes on this machine."""
 
@@ -81,7 +83,7 @@ class DaskEngine(Generic[Info]):
             self._client = _connect(self._address, self._options, self._open)
             try:
                 self._client.wait_for_workers(1, timeout=self._options.worker_timeout)
-            except TimeoutError as error:
+            except _TIMEOUTS as error:
                 raise DeviceError(
                     f"--dask {self._address}: no worker", "start one with: dask worker ADDRESS"
                 ) from error
@@ -100,7 +102,7 @@ class DaskEngine(Generic[Info]):
             worker: self._client.submit(prepare, self._recipe, workers=[worker], pure=False)
             for worker in self._client.nthreads()
         }
-        with suppress(TimeoutError):
+        with suppress(*_TIMEOUTS):
             wait(list(asked.values()), timeout=self._options.worker_timeout)
         for worker, future in asked.items():
             error = future.exception() if future.status == "error" else None
@@ -289,7 +291,7 @@ def _connect(address: str, options: ClusterOptions, stack: ExitStack) -> Client:
         )  # fmt: skip
     try:
         client = Client(cluster, timeout=options.connect_timeout)
-    except (OSError, TimeoutError) as error:
+    except (OSError, *_TIMEOUTS) as error:
         raise DeviceError(
             f"--dask {address}: no scheduler answers", "start one with: dask scheduler"
         ) from error

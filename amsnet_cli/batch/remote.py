@@ -7,7 +7,6 @@ other. Each is fetched when it is read, and each result is published when it is 
 from __future__ import annotations
 
 import os
-import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,17 +17,12 @@ from typing import Any, Generic
 
 from amsnet_cli.batch.job import Info, Job
 from amsnet_cli.batch.run import Steps
+from amsnet_cli.batch.url import is_url
 from amsnet_cli.errors import AmsnetError, OutputError, PhotoError, UsageError
 from amsnet_cli.photos.photo import Photo
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _PUT_IS_ATOMIC = frozenset({"abfs", "adl", "az", "gcs", "gs", "memory", "oci", "s3", "s3a"})
 """Stores where a file appears only once it is complete. In others it gets its name last."""
-
-
-def is_url(text: str | None) -> bool:
-    """Return whether an argument is a URL rather than a path."""
-    return text is not None and _URL.match(text) is not None
 
 
 @dataclass(frozen=True)

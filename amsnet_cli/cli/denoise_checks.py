@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amsnet_cli.batch.remote import is_url
+from amsnet_cli.batch.url import is_url
 from amsnet_cli.cli.pipes import PIPE
 from amsnet_cli.errors import OutputError, UsageError
 
