@@ -36,6 +36,24 @@ class AmsnetError(Exception):
         self.what = what
         self.hint = hint
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the attributes on the way to another process, and a cause by the system."""
+        cause = self.__cause__ if isinstance(self.__cause__, OSError) else None
+        return _received, (type(self), self.args, self.__dict__, cause)
+
+
+def _received(
+    kind: type[AmsnetError],
+    args: tuple[str, ...],
+    attributes: dict[str, object],
+    cause: OSError | None,
+) -> AmsnetError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    error.__cause__ = cause
+    return error
+
 
 class UsageError(AmsnetError):
     """Options that do not fit together, or a value out of range."""

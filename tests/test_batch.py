@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from amsnet_cli.batch.plan import Job, Naming, plan_jobs
+from amsnet_cli.batch.job import Job
+from amsnet_cli.batch.naming import Naming
+from amsnet_cli.batch.plan import plan_jobs
 from amsnet_cli.batch.run import run_jobs
 from amsnet_cli.cli import photo_steps
 from amsnet_cli.cli.app import app

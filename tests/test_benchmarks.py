@@ -166,3 +166,14 @@ def test_raw_benchmark_prints_a_row_for_each_way(raw_set, capsys, monkeypatch):
     assert {"`photo` after development", "`fine` after development"} <= set(psnr["A"])
     for table in psnr.values():
         assert table["`raw`, true noise"] > table["noisy"] + 2
+
+
+def test_planning_grows_with_the_number_of_photos_and_stays_small():
+    """Ten times the photos take about ten times as long, and little memory."""
+    command = [sys.executable, "-m", "benchmarks.plan", "--counts", "1000", "10000"]
+    done = subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True)
+    small, large = (line.split("|") for line in done.stdout.splitlines()[2:])
+    seconds = [float(row[2].split()[0]) for row in (small, large)]
+    assert seconds[1] < 25 * seconds[0] and seconds[1] < 2
+    assert float(large[4].split()[0]) - float(small[4].split()[0]) < 40
+    assert 1 < float(large[5].split()[0]) < 1.2

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -199,6 +202,40 @@ class TestProcesses:
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]),
                  "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
+
+    def start_node(self, port: int, *args: object) -> subprocess.Popen[str]:
+        """One of two machines that meet over TCP; here both are this one."""
+        torchrun = [
+            sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
+            "--max-restarts", "3", "--rdzv-backend", "c10d", "--rdzv-id", "fit",
+            "--rdzv-endpoint", f"127.0.0.1:{port}", "--local-addr", "127.0.0.1", "-m", "amsnet_cli",
+        ]  # fmt: skip
+        return subprocess.Popen(
+            [*torchrun, *self.CALL, *map(str, args)],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]),
+                 "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+    def test_a_node_that_is_killed_and_restarted_changes_no_byte(self, tmp_path, folder):
+        outputs = [tmp_path / f"{name}.safetensors" for name in ("undisturbed", "disturbed")]
+        for output in outputs:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            call = [folder, "-o", output, "--steps", 400]
+            nodes = [self.start_node(port, *call) for _ in range(2)]
+            if output is outputs[1]:
+                while not output.with_name(f"{output.name}.resume").exists():
+                    assert nodes[0].poll() is None, nodes[0].communicate()[0]
+                    time.sleep(0.1)
+                assert not output.exists(), "it must not be at its end"
+                (victim,) = psutil.Process(nodes[1].pid).children()
+                victim.kill()
+            said = [node.communicate(timeout=400)[0] for node in nodes]
+            assert [node.returncode for node in nodes] == [0, 0], said
+        undisturbed, disturbed = map(self.weights, outputs)
+        assert all(torch.equal(undisturbed[name], disturbed[name]) for name in undisturbed)
 
     def weights(self, path: Path) -> dict[str, torch.Tensor]:
         return load_model(path).network.state_dict()

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from amsnet_cli.batch.plan import Naming, is_folder, plan_jobs
+from amsnet_cli.batch.naming import Naming
+from amsnet_cli.batch.plan import is_folder, plan_jobs
 from amsnet_cli.errors import OutputError, UsageError
 from amsnet_cli.photos.formats import WRITABLE
 

@@ -2,78 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import os
-import stat
-import string
-import unicodedata
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import cache
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from amsnet_cli.errors import OutputError, UsageError
-from amsnet_cli.photos.find import PassedOver, list_folder
-from amsnet_cli.photos.formats import WRITABLE
-from amsnet_cli.photos.formats.raw import FORMAT as RAW
-
-_TEMPLATE_HINT = "use {stem} or {name}, and {folder} and {ext}, as in {stem}_clean{ext}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Naming:
-    """How results are named.
-
-    Attributes:
-        template: may hold {stem} and {name}, the photo's name without and with its suffix,
-            {folder}, the name of the photo's folder, and {ext}, the suffix of the result.
-        format: suffix of the result without the dot; None keeps that of the photo, or takes TIFF
-            where that format cannot be written.
-
-    Raises:
-        UsageError: the template or the format cannot be used.
-    """
-
-    template: str = "{stem}{ext}"
-    format: str | None = None
-
-    def __post_init__(self) -> None:
-        option = f"--name {self.template}"
-        try:
-            fields = {field for _, field, _, _ in string.Formatter().parse(self.template)} - {None}
-            example = self.template.format(stem="x", name="x.png", folder="x", ext=".png")
-        except (ValueError, KeyError, IndexError, AttributeError) as error:
-            raise UsageError(f"{option}: not a template", _TEMPLATE_HINT) from error
-        if not fields <= {"stem", "name", "folder", "ext"} or not fields & {"stem", "name"}:
-            raise UsageError(f"{option}: does not name the photo", _TEMPLATE_HINT)
-        if Path(example).name != example or Path(example).suffix.lower() not in WRITABLE:
-            raise UsageError(f"{option}: not the name of an image file", _TEMPLATE_HINT)
-        if self.format is not None and f".{self.format}" not in WRITABLE:
-            known = ", ".join(sorted(suffix[1:] for suffix in WRITABLE))
-            raise UsageError(f"--format {self.format}: cannot be written", f"use {known}")
-
-    def name(self, source: Path) -> str:
-        """Return the file name of a photo's result."""
-        same = source.suffix.lower() in WRITABLE and source.suffix.lower() not in RAW.suffixes
-        suffix = source.suffix if same else ".tif"
-        ext = f".{self.format}" if self.format else suffix
-        folder = source.parent.absolute().name
-        return self.template.format(stem=source.stem, name=source.name, folder=folder, ext=ext)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One photo and its result.
-
-    Attributes:
-        source: the photo.
-        target: the file of the result.
-        skip: the result exists already and is kept.
-    """
-
-    source: Path
-    target: Path
-    skip: bool = False
+from amsnet_cli.batch.conflicts import (
+    Planned,
+    Refuse,
+    check_existing,
+    exclude_results,
+    raise_refusal,
+    without_collisions,
+)
+from amsnet_cli.batch.job import Job
+from amsnet_cli.batch.naming import Naming
+from amsnet_cli.batch.shard import Shard
+from amsnet_cli.photos.find import PassedOver, scan_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +47,9 @@ def plan_jobs(
     recursive: bool = False,
     force: bool = False,
     skip_existing: bool = False,
+    shard: Shard = Shard(0, 1),
+    may_be_empty: bool = False,
+    refuse: Refuse = raise_refusal,
 ) -> Plan:
     """Decide where the result of each photo goes. Reads folders and changes nothing.
 
@@ -111,41 +61,138 @@ def plan_jobs(
         recursive: search folders recursively; their tree is kept below `output`.
         force: results may replace files, also the photo itself if `output` is its own path.
         skip_existing: mark jobs whose result exists as skipped.
+        shard: plan only this part. Names are compared over all; whether results exist is looked
+            at in this part only, as other parts may be at work already.
+        may_be_empty: whether a folder without photos is no error.
+        refuse: see `Refuse`.
 
     Raises:
         PhotoError: a folder holds no photo, or cannot be read.
         UsageError: two photos would get the same name, case and Unicode normalisation ignored.
         OutputError: a result would replace a photo or another file.
     """
-    resolve: Callable[[Path], Path] = cache(Path.resolve)
+    with _garbage_kept():
+        planned, passed_over = _list_photos(
+            inputs, output, into_folder=into_folder, naming=naming, recursive=recursive,
+            shard=shard, may_be_empty=may_be_empty,
+        )  # fmt: skip
+        kept, excluded = exclude_results(planned, refuse, skip_existing=skip_existing)
+        kept = without_collisions(kept, refuse)
+        mine = [item for item in kept if shard.holds(item.key)]
+        jobs = check_existing(mine, kept, refuse, force=force, skip_existing=skip_existing)
+    return Plan(
+        jobs=jobs,
+        excluded=[item.job.source for item in excluded if shard.holds(item.key)],
+        passed_over=passed_over,
+    )
 
-    def canonical(path: Path) -> Path:
-        """Resolve the folder of a file; a link in the file's own place is not followed."""
-        return resolve(path.parent) / path.name
 
-    jobs: list[Job] = []
-    passed_over: dict[Path, PassedOver] = {}
+@contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """Pause Python's search for cycles, which takes as long as planning itself and finds none."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _list_photos(
+    inputs: Sequence[Path],
+    output: Path | None,
+    *,
+    into_folder: bool,
+    naming: Naming,
+    recursive: bool,
+    shard: Shard,
+    may_be_empty: bool,
+) -> tuple[list[Planned], list[PassedOver]]:
+    """List the photos of all shards once each, and what this one passes over."""
+    planned: dict[tuple[str, str], Planned] = {}
+    passed_over: dict[str, PassedOver] = {}
+
+    def add(folder: _Folder, name: str) -> None:
+        result = output.name if output and not into_folder else naming.name_of(name, folder.source)
+        job = Job(source=folder.source / name, target=folder.target / result)
+        item = Planned(
+            job, folder.source_resolved + name, folder.target_resolved + result, folder.key + name
+        )
+        planned[item.source, item.target] = item
+
     for path in inputs:
         if is_folder(path):
-            photos, others = list_folder(path, recursive=recursive)
-            if output is not None and (root := resolve(output)) != resolve(path):
-                photos = [p for p in photos if not resolve(p.parent).is_relative_to(root)]
-                others = [o for o in others if not resolve(o.path.parent).is_relative_to(root)]
-            passed_over |= {canonical(other.path): other for other in others}
-            for source in photos:
-                folder = output / source.relative_to(path).parent if output else source.parent
-                jobs.append(Job(source=source, target=folder / naming.name(source)))
-        elif output is not None and not into_folder:
-            jobs.append(Job(source=path, target=output))
+            photos, others = scan_folder(path, recursive=recursive, may_be_empty=may_be_empty)
+            folders = _Folders(path, output)
+            for photo in photos:
+                folder = folders.find(photo.path[: -len(photo.name)])
+                if not folder.holds_results:
+                    add(folder, photo.name)
+            for other in others:
+                name = other.path.name
+                folder = folders.find(str(other.path)[: -len(name)])
+                if not folder.holds_results and shard.holds(folder.key + name):
+                    passed_over[folder.source_resolved + name] = other
         else:
-            jobs.append(Job(source=path, target=(output or path.parent) / naming.name(path)))
-    unique = {(canonical(job.source), canonical(job.target)): job for job in jobs}
-    jobs, excluded = _exclude_results(
-        list(unique.values()), canonical, skip_existing=skip_existing
-    )  # fmt: skip
-    _check_collisions(jobs, canonical)
-    jobs = _check_existing(jobs, canonical, force=force, skip_existing=skip_existing)
-    return Plan(jobs=jobs, excluded=excluded, passed_over=list(passed_over.values()))
+            target = path.parent if output is None else output if into_folder else output.parent
+            add(_Folder.of(path.parent, target), path.name)
+    return list(planned.values()), list(passed_over.values())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Folder:
+    """A folder of photos, and that of their results.
+
+    Attributes:
+        source: the folder.
+        target: of the results.
+        source_resolved: the folder without links, with a separator at the end.
+        target_resolved: likewise.
+        key: the folder as seen from the input folder, with a slash at the end; or empty.
+        holds_results: it lies in the folder of the results, so its photos are no inputs.
+    """
+
+    source: Path
+    target: Path
+    source_resolved: str
+    target_resolved: str
+    key: str = ""
+    holds_results: bool = False
+
+    @classmethod
+    def of(cls, source: Path, target: Path, key: str = "", holds_results: bool = False) -> _Folder:
+        """Resolve both folders."""
+        real = [os.path.join(os.path.realpath(path), "") for path in (source, target)]  # noqa: PTH118
+        return cls(
+            source=source, target=target, source_resolved=real[0], target_resolved=real[1],
+            key=key, holds_results=holds_results,
+        )  # fmt: skip
+
+
+class _Folders:
+    """The folders below an input folder; each is looked at once."""
+
+    def __init__(self, root: Path, output: Path | None) -> None:
+        self._root, self._output = root, output
+        self._known: dict[str, _Folder] = {}
+        self._results = None
+        if output is not None and root.resolve() in output.resolve().parents:
+            self._results = output.resolve()
+
+    def find(self, place: str) -> _Folder:
+        """Return a folder by its path."""
+        if place not in self._known:
+            source = Path(place)
+            below = source.relative_to(self._root)
+            self._known[place] = _Folder.of(
+                source, self._output / below if self._output else source,
+                key="" if below == Path() else f"{below.as_posix()}/",
+                holds_results=self._results is not None
+                and source.resolve().is_relative_to(self._results),
+            )  # fmt: skip
+        return self._known[place]
 
 
 def is_folder(path: Path) -> bool:
@@ -154,88 +201,3 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:
         return False
-
-
-def _exclude_results(
-    jobs: list[Job], canonical: Callable[[Path], Path], *, skip_existing: bool
-) -> tuple[list[Job], list[Path]]:
-    """Take out the photos that are the result of another job, as an earlier run leaves them."""
-    by_target = {canonical(job.target): job for job in jobs}
-    kept, excluded = [], []
-    for job in jobs:
-        producer = by_target.get(canonical(job.source), job)
-        if canonical(producer.source) == canonical(job.source):
-            kept.append(job)
-        elif skip_existing:
-            excluded.append(job.source)
-        else:
-            raise UsageError(
-                f"{job.source}: both a photo to denoise and the result of {producer.source}",
-                "choose another OUT, or skip existing results with --skip-existing",
-            )
-    return kept, excluded
-
-
-def _check_collisions(jobs: list[Job], canonical: Callable[[Path], Path]) -> None:
-    sources: dict[str, Path] = {}
-    for job in jobs:
-        # Some file systems ignore case, or the Unicode normalisation of names.
-        folded = unicodedata.normalize("NFD", str(canonical(job.target))).casefold()
-        other = sources.setdefault(unicodedata.normalize("NFD", folded), job.source)
-        if other != job.source:
-            raise UsageError(
-                f"{other} and {job.source} would both become {job.target}",
-                "rename one, denoise them separately, or give distinct names with --name",
-            )
-
-
-def _check_existing(
-    jobs: list[Job], canonical: Callable[[Path], Path], *, force: bool, skip_existing: bool
-) -> list[Job]:
-    """Check the files that exist under the targets: refuse, skip or allow to replace them."""
-    photos = {}
-    for job in jobs:
-        with suppress(OSError):  # Reading the photo will report what is wrong.
-            status = job.source.stat()
-            photos[status.st_dev, status.st_ino] = job.source
-    checked, existing = [], []
-    for job in jobs:
-        target = _stat_if_exists(job.target)
-        if target is None:
-            checked.append(job)
-            continue
-        photo = photos.get((target.st_dev, target.st_ino))
-        if photo is not None and canonical(photo) != canonical(job.target):
-            raise OutputError(f"{job.target}: is a link to the photo {photo}", "choose another OUT")
-        if photo is not None and not force:
-            raise OutputError(
-                f"{photo}: would be overwritten by its denoised version",
-                "choose another OUT, or overwrite it with --force",
-            )
-        if not stat.S_ISREG(target.st_mode) and not job.target.is_symlink():
-            kind = "a folder" if stat.S_ISDIR(target.st_mode) else "not a regular file"
-            raise OutputError(f"{job.target}: is {kind}", "choose another name")
-        existing.append(job.target)
-        checked.append(replace(job, skip=skip_existing))
-    if existing and not (force or skip_existing):
-        more = f" (and {len(existing) - 1} more results)" if len(existing) > 1 else ""
-        raise OutputError(
-            f"{existing[0]}{more}: already exists",
-            "overwrite with --force" + ", or skip with --skip-existing" * (len(jobs) > 1),
-        )
-    return checked
-
-
-def _stat_if_exists(target: Path) -> os.stat_result | None:
-    """Return the status of a file, or of a link that leads nowhere; None if there is neither."""
-    try:
-        try:
-            return target.stat()
-        except FileNotFoundError:
-            return target.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise OutputError(
-            f"{target}: cannot be written ({error.strerror})", "choose another OUT"
-        ) from error

@@ -7,12 +7,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from itertools import islice
-from typing import Concatenate, Generic, Literal, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from amsnet_cli.atomic import clear_leftovers
-from amsnet_cli.batch.plan import Job
+from amsnet_cli.batch.job import Job, Outcome
 from amsnet_cli.errors import AmsnetError, DeviceError, OutputError, UsageError, bugs_named
 from amsnet_cli.photos.photo import Photo
 
@@ -20,31 +20,26 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Info = TypeVar("Info")
 
-_FATAL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT})
-"""Write errors that the next photo would meet as well: the disk is full or gone."""
+_FATAL = frozenset({
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT, errno.ECONNREFUSED,
+})  # fmt: skip
+"""Write errors that the next photo would meet as well: the disk is full or gone, or the store."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome(Generic[Info]):
-    """What became of a photo.
+Info_co = TypeVar("Info_co", covariant=True)
 
-    Attributes:
-        job: the photo and its result.
-        status: "not_run" if the batch was stopped before it.
-        error: why it failed.
-        size: width and height of the written photo, in pixels.
-        depth: bits per channel of the photo.
-        seconds: reading, denoising and writing together.
-        info: what `work` returned beside the photo; None if it did not come so far.
-    """
 
-    job: Job
-    status: Literal["done", "skipped", "failed", "not_run"]
-    error: AmsnetError | None = None
-    size: tuple[int, int] | None = None
-    depth: int | None = None
-    seconds: float = 0.0
-    info: Info | None = None
+class Steps(Protocol[Info_co]):
+    """What is done with each photo, see `run_jobs`."""
+
+    def read(self, job: Job) -> Photo:
+        """Read the photo."""
+
+    def denoise(self, job: Job, photo: Photo) -> tuple[Photo, Info_co]:
+        """Return the result, and what the outcome shall hold of it."""
+
+    def write(self, job: Job, photo: Photo) -> None:
+        """Write the result."""
 
 
 def run_jobs(
@@ -55,6 +50,7 @@ def run_jobs(
     write: Callable[[Job, Photo], None],
     threads: int = 1,
     fail_fast: bool = False,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Generator[Outcome[Info], None, None]:
     """Run jobs in order; one that fails, by a bug as well, does not stop the others.
 
@@ -69,6 +65,7 @@ def run_jobs(
         write: writes the result; in a thread.
         threads: photos read ahead, and photos being written; 0 for one step after another.
         fail_fast: stop after the first failure. A full or missing disk stops the batch in any case.
+        stop: whether to start no more.
 
     Yields:
         An outcome for each job, in order.
@@ -88,23 +85,10 @@ def run_jobs(
         for job in islice(to_read, count - len(reads)):
             reads.append(readers.submit(_timed, read, job))
 
-    def write_result(
-        job: Job, photo: Photo, info: Info, depth: int, seconds: float
-    ) -> Outcome[Info]:
-        try:
-            _, write_seconds = _timed(write, job, photo)
-        except AmsnetError as error:
-            return Outcome(job=job, status="failed", error=error, info=info)
-        height, width = photo.pixels.shape[:2]
-        return Outcome(
-            job=job, status="done", size=(width, height), depth=depth,
-            seconds=seconds + write_seconds, info=info,
-        )  # fmt: skip
-
     def start(job: Job) -> Future[Outcome[Info]]:
         """Denoise a photo and start to write it."""
         finished: Future[Outcome[Info]] = Future()
-        if job.skip or stopped:
+        if job.skip or stopped or stop():
             finished.set_result(Outcome(job=job, status="skipped" if job.skip else "not_run"))
             return finished
         read_ahead(max(1, threads))
@@ -119,20 +103,62 @@ def run_jobs(
             finished.set_result(Outcome(job=job, status="failed", error=error))
             return finished
         seconds = read_seconds + work_seconds
-        return writers.submit(write_result, job, denoised, info, noisy.depth, seconds)
+        return writers.submit(_written, write, job, denoised, info, noisy.depth, seconds)
 
     try:
         for job in jobs:
             writes.append(start(job))
             while writes and (len(writes) > threads or writes[0].done()):
                 outcome = writes.popleft().result()
-                stopped = stopped or _stops_batch(outcome, fail_fast=fail_fast)
+                stopped = stopped or stops_batch(outcome, fail_fast=fail_fast)
                 yield outcome
         while writes:
             yield writes.popleft().result()
     finally:
         readers.shutdown(cancel_futures=True)
         writers.shutdown(cancel_futures=True)
+
+
+def run_one(job: Job, steps: Steps[Info], turn: AbstractContextManager[object]) -> Outcome[Info]:
+    """Run one job in the calling thread.
+
+    Args:
+        job: the photo and its result.
+        steps: read, denoise, write.
+        turn: entered while the photo is denoised.
+
+    Raises:
+        UsageError: from the steps, since it would be the same for all.
+    """
+    try:
+        noisy, read_seconds = _timed(steps.read, job)
+        with turn:
+            (denoised, info), work_seconds = _timed(steps.denoise, job, noisy)
+    except UsageError:
+        raise
+    except AmsnetError as error:
+        return Outcome(job=job, status="failed", error=error)
+    seconds = read_seconds + work_seconds
+    return _written(steps.write, job, denoised, info, noisy.depth, seconds)
+
+
+def _written(
+    write: Callable[[Job, Photo], None],
+    job: Job,
+    photo: Photo,
+    info: Info,
+    depth: int,
+    seconds: float,
+) -> Outcome[Info]:
+    try:
+        _, write_seconds = _timed(write, job, photo)
+    except AmsnetError as error:
+        return Outcome(job=job, status="failed", error=error, info=info)
+    height, width = photo.pixels.shape[:2]
+    return Outcome(
+        job=job, status="done", size=(width, height), depth=depth,
+        seconds=seconds + write_seconds, info=info,
+    )  # fmt: skip
 
 
 def _timed(
@@ -148,7 +174,8 @@ def _timed(
     return result, time.monotonic() - started
 
 
-def _stops_batch(outcome: Outcome[Info], *, fail_fast: bool) -> bool:
+def stops_batch(outcome: Outcome[Info], *, fail_fast: bool) -> bool:
+    """Return whether no more photos are to be started after one with this outcome."""
     error = outcome.error
     if fail_fast or error is None:
         return error is not None

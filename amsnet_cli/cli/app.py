@@ -10,7 +10,18 @@ import typer
 from typer.core import TyperGroup
 
 from amsnet_cli import __version__
-from amsnet_cli.cli import compare, denoise, evaluate, export, fit, noise, submit, tune, weights
+from amsnet_cli.cli import (
+    compare,
+    denoise,
+    evaluate,
+    export,
+    fit,
+    noise,
+    report,
+    submit,
+    tune,
+    weights,
+)
 from amsnet_cli.cli.console import complain, debugging, reports_errors
 from amsnet_cli.cli.streams import run_with_streams
 
@@ -33,6 +44,7 @@ app = typer.Typer(
 app.command()(denoise.denoise)
 app.command()(tune.tune)
 app.command()(compare.compare)
+app.command()(report.report)
 app.command()(noise.noise)
 app.command()(fit.fit)
 app.command()(export.export)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,14 +12,18 @@ import typer
 
 from amsnet_cli import __version__
 from amsnet_cli.cli import options
-from amsnet_cli.cli.console import imports_whole, say
-from amsnet_cli.cli.pipes import PIPE, open_pipes
-from amsnet_cli.errors import OutputError, UsageError
+from amsnet_cli.cli.console import complain, imports_whole, say, stop_requests
+from amsnet_cli.cli.denoise_checks import (
+    check_pipes,
+    check_report,
+    check_urls,
+    check_watch,
+    exclude_each_other,
+    naming_of,
+)
+from amsnet_cli.cli.pipes import open_pipes
 
 if TYPE_CHECKING:
-    from amsnet_cli.batch.plan import Job, Naming
-    from amsnet_cli.batch.run import Outcome
-    from amsnet_cli.cli.photo_steps import PhotoInfo
     from amsnet_cli.report.html import ReportEntry
 
 _MANY = "Many photos"
@@ -153,6 +158,25 @@ def denoise(
         bool,
         typer.Option("--json", rich_help_panel=_MANY, help="Print a JSON object for each photo."),
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            rich_help_panel=_MANY,
+            help="Wait for photos in the folders, and denoise each once it has stopped growing, "
+            "until Ctrl-C or SIGTERM.",
+        ),
+    ] = False,
+    shard: options.Shard = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS|local[:N]",
+            rich_help_panel="Many machines",
+            help="Denoise on the workers of a Dask cluster, or by N processes here. Needs "
+            "amsnet[cluster].",
+        ),
+    ] = None,
     tile: options.Tile = None,
     max_memory: options.MaxMemory = None,
     jobs: options.Jobs = None,
@@ -165,125 +189,103 @@ def denoise(
     Depth, colour profile, EXIF, XMP, orientation and transparency are kept. The suffix of OUT sets
     the format; in a folder photos keep theirs, but RAW and HEIC files become TIFF.
     """
-    if force and skip_existing:
-        raise UsageError("--force and --skip-existing exclude each other", "give one of them")
-    if quiet and verbose:
-        raise UsageError("--quiet and --verbose exclude each other", "give one of them")
-    if sidecar and strip_metadata:
-        raise UsageError("--sidecar and --strip-metadata exclude each other", "give one of them")
-    if output == PIPE and (as_json or dry_run):
-        raise UsageError("--json and --dry-run cannot be used with '-o -'", "choose a file with -o")
+    exclude_each_other({"--force": force, "--skip-existing": skip_existing})
+    exclude_each_other({"--quiet": quiet, "--verbose": verbose})
+    exclude_each_other({"--sidecar": sidecar, "--strip-metadata": strip_metadata})
+    for option, given in (("--force", force), ("--report", report), ("--dry-run", dry_run)):
+        exclude_each_other({"--watch": watch, option: bool(given)})
+    if watch:
+        check_watch(inputs, output)
+    needing_files = {"--watch": watch, "--dask": dask, "--report": report, "--sidecar": sidecar,
+                     "--keep-time": keep_time}  # fmt: skip
+    check_urls(inputs, output, [option for option, given in needing_files.items() if given])
+    check_pipes(inputs, output, paths_needed=dask is not None, prints=as_json or dry_run)
 
     with imports_whole():
-        from amsnet_cli.batch.plan import plan_jobs
-        from amsnet_cli.batch.run import Outcome, run_jobs
+        from amsnet_cli.batch.job import Outcome
+        from amsnet_cli.batch.plan import Plan, plan_jobs
+        from amsnet_cli.batch.remote import open_remote
+        from amsnet_cli.batch.shard import Shard
+        from amsnet_cli.batch.watch import Watch
         from amsnet_cli.cli.outcomes import OutcomePrinter
+        from amsnet_cli.cli.run_batch import report_entry, run_batches
         from amsnet_cli.weights.store import AUTO, find_weights
 
-    naming = _naming(name, suffix, file_format)
+    naming = naming_of(name, suffix, file_format)
     find_weights(None if weights == AUTO else weights)  # A wrong name is reported first.
     started = time.monotonic()
-    with open_pipes(inputs, output) as pipes:
-        sources = [pipes.source(argument) for argument in inputs]
-        destination = pipes.destination(sources, output, naming)
-        plan = plan_jobs(
-            sources, destination.path, into_folder=destination.into_folder, naming=naming,
-            recursive=recursive, force=force, skip_existing=skip_existing,
+    with (
+        open_pipes(inputs, output) as pipes,
+        open_remote(inputs, output) as remote,
+        remote.named(),
+    ):
+        sources = [pipes.source(remote.source(argument)) for argument in inputs]
+        destination = pipes.destination(sources, remote.output(output), naming)
+        planning = partial(
+            plan_jobs, sources, destination.path, into_folder=destination.into_folder,
+            naming=naming, recursive=recursive, force=force, skip_existing=skip_existing or watch,
+            shard=shard or Shard(0, 1), may_be_empty=watch,
         )  # fmt: skip
-        printer = OutcomePrinter(plan.jobs, pipes, as_json=as_json, quiet=quiet)
+        plan = Plan(jobs=[], excluded=[], passed_over=[]) if watch else planning()
+        printer = OutcomePrinter(plan.jobs, pipes, as_json=as_json, quiet=quiet, text=remote.text)
         printer.excluded(plan.excluded)
         printer.passed_over(plan.passed_over)
         if dry_run:
             raise typer.Exit(printer.plan())
         if report:
-            _check_report(report, plan.jobs, force=force)
+            check_report(report, plan.jobs, force=force)
+        watcher = Watch(sources, lambda r: planning(refuse=r), complain) if watch else None
+        if watcher:
+            say(f"watching {', '.join(map(str, sources))}; Ctrl-C ends it")
         destination.make_folder()
-        if all(job.skip for job in plan.jobs):
+        if not watcher and all(job.skip for job in plan.jobs):
             for job in plan.jobs:
                 printer.outcome(Outcome(job=job, status="skipped"))
             raise typer.Exit(printer.summary(time.monotonic() - started))
 
         with imports_whole():
-            from amsnet_cli.cli.photo_steps import PhotoSteps
-            from amsnet_cli.device import choose_device
+            from amsnet_cli.cli.engines import choose_engine
+            from amsnet_cli.cli.photo_steps import PhotoSettings
             from amsnet_cli.inference.denoise import DenoiseOptions
-            from amsnet_cli.inference.model_choice import ModelChooser
-            from amsnet_cli.inference.mosaic_photos import MosaicDenoiser
             from amsnet_cli.photos.formats.raw import RawOptions
-            from amsnet_cli.report.html import write_report
+            from amsnet_cli.report.html import MAX_SHOWN, write_report
             from amsnet_cli.report.settings import settings_section
 
-        where = choose_device(device)
         denoising = DenoiseOptions(
             n_masks=masks, stride=pd_stride, repeats=repeats, refine=refine,
             strength=strength, noise=noise, luma=luma, chroma=chroma, detail=detail,
             keep_hot_pixels=keep_hot_pixels,
             tile=tile or 0, max_memory=max_memory, crop=crop, seed=seed,
         )  # fmt: skip
-        raw_options = RawOptions(development=develop, highlights=highlights)
-        mosaics = MosaicDenoiser(weights, denoising, raw_options, device=where)
-        models = ModelChooser(mosaics.for_developed)
-        steps = PhotoSteps(
-            models=models, options=denoising, device=where, raw=raw_options,
-            mosaics=mosaics, before_development=raw == "mosaic",
+        pictured = [job.target for job in plan.jobs if report and not job.skip][:MAX_SHOWN]
+        settings = PhotoSettings(
+            weights=weights, options=denoising, device=device,
+            raw=RawOptions(development=develop, highlights=highlights),
+            before_development=raw == "mosaic",
             destination=destination, depth=depth, strip_metadata=strip_metadata,
-            sidecar=sidecar,
-            keep_time=keep_time, force=force, report=report is not None,
-            measure_noise=as_json or verbose, label=printer.label, quiet=quiet, verbose=verbose,
+            sidecar=sidecar, keep_time=keep_time, force=force,
+            report=report is not None, pictured=frozenset(pictured),
+            measure_noise=as_json or verbose, verbose=verbose,
         )  # fmt: skip
         threads = jobs if jobs is not None else 0 if max_memory else 1
         entries: list[ReportEntry] = []
-        outcomes = run_jobs(
-            plan.jobs, read=steps.read, work=steps.denoise, write=steps.write,
-            threads=threads, fail_fast=fail_fast,
-        )  # fmt: skip
-        with closing(outcomes):
-            try:
-                for outcome in outcomes:
-                    printer.outcome(outcome)
-                    if report and outcome.status in ("done", "failed"):
-                        entries.append(_report_entry(outcome))
-            except KeyboardInterrupt:
-                printer.interrupted()
-                raise
+        with (
+            choose_engine(
+                settings, dask, threads=threads, label=printer.label, quiet=quiet, remote=remote
+            ) as engine,
+            stop_requests() if watcher else nullcontext(lambda: False) as stop,
+        ):
+            batches = watcher.batches(stop) if watcher else [plan.jobs]
+            for outcome in run_batches(engine, batches, printer, fail_fast=fail_fast, stop=stop):
+                if watcher:
+                    watcher.finished(outcome)
+                if report and outcome.status in ("done", "failed"):
+                    entries.append(report_entry(outcome))
         if report:
+            used = weights or find_weights(None).stem
             write_report(
-                report, entries, f"amsnet {__version__}, weights {models.name}.",
-                settings_section(models.name, steps.options),
+                report, entries, f"amsnet {__version__}, weights {used}.",
+                settings_section(used, denoising),
             )  # fmt: skip
             say(f"before and after: {report}")
         raise typer.Exit(printer.summary(time.monotonic() - started))
-
-
-def _naming(name: str | None, suffix: str | None, file_format: str | None) -> Naming:
-    from amsnet_cli.batch.plan import Naming
-
-    if name is not None and suffix is not None:
-        raise UsageError(
-            "--name and --suffix exclude each other", "put the suffix into the template"
-        )
-    if suffix is not None:
-        name = f"{{stem}}{suffix.replace('{', '{{').replace('}', '}}')}{{ext}}"
-    file_format = file_format and file_format.lower().removeprefix(".")
-    return Naming(template=name or Naming.template, format=file_format)
-
-
-def _check_report(report: Path, jobs: list[Job], *, force: bool) -> None:
-    from amsnet_cli.report.html import check_report
-
-    check_report(report, force=force)
-    if report.resolve() in {path.resolve() for job in jobs for path in (job.source, job.target)}:
-        raise OutputError(f"{report}: is the name of a photo", "choose another for the page")
-
-
-def _report_entry(outcome: Outcome[PhotoInfo]) -> ReportEntry:
-    from amsnet_cli.cli.outcomes import describe_weights
-    from amsnet_cli.report.html import ReportEntry
-
-    info, done = outcome.info, outcome.status == "done"
-    return ReportEntry(
-        source=outcome.job.source, target=outcome.job.target,
-        comparison=info.comparison if info and done else None,
-        weights=describe_weights(info) if info else "",
-        error=str(outcome.error or ""), seconds=outcome.seconds,
-    )  # fmt: skip

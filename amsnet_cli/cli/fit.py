@@ -199,11 +199,12 @@ def fit(
         from amsnet_cli.cli.fit_progress import FitDisplay
         from amsnet_cli.device import choose_device
         from amsnet_cli.fitting.checkpoint import checkpoint_path
-        from amsnet_cli.fitting.distributed import distributed_context
+        from amsnet_cli.fitting.distributed import distributed_context, was_restarted
         from amsnet_cli.fitting.fit import fit as run_fit
         from amsnet_cli.fitting.options import FitOptions
         from amsnet_cli.fitting.start import load_start
 
+    resume = resume or (was_restarted() and not force and checkpoint_path(output).exists())
     if checkpoint_path(output).exists() and not (force or resume):
         raise OutputError(
             f"{checkpoint_path(output)}: the checkpoint of an interrupted fit",

@@ -11,6 +11,8 @@ from typing import Annotated, Literal, NamedTuple
 
 import typer
 
+from amsnet_cli.batch.shard import Shard as ShardOfPhotos
+from amsnet_cli.batch.shard import parse_shard
 from amsnet_cli.errors import UsageError
 
 _MEMORY_AND_SPEED = "Memory and speed"
@@ -195,3 +197,11 @@ Sidecar = Annotated[
         help="Copy XMP sidecars beside the results, where they suit: RAW to DNG, photo to photo.",
     ),
 ]
+Shard = Annotated[
+    ShardOfPhotos | None,
+    typer.Option(
+        parser=parse_shard, metavar="K/N|auto", rich_help_panel="Many machines",
+        help="Denoise only the K-th of N parts of the photos; auto takes both from Slurm, Grid "
+        "Engine, or RANK and WORLD_SIZE.",
+    ),
+]  # fmt: skip

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amsnet_cli.batch.plan import Job
-from amsnet_cli.batch.run import Outcome
+from amsnet_cli.batch.job import Job, Outcome
 from amsnet_cli.cli.console import SOME_FAILED, complain, print_json, print_result, say
 from amsnet_cli.cli.pipes import PIPE, Pipes, write_stdout
 from amsnet_cli.errors import PhotoError
@@ -24,15 +23,25 @@ class OutcomePrinter:
     """Prints what becomes of the photos and counts it.
 
     Args:
-        jobs: of the batch.
+        jobs: of the batch; none where they are not known beforehand.
         pipes: stdin and stdout.
         as_json: print a JSON object for each photo.
         quiet: print only errors on stderr.
+        text: puts names that people know in the place of paths.
     """
 
-    def __init__(self, jobs: Sequence[Job], pipes: Pipes, *, as_json: bool, quiet: bool) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        pipes: Pipes,
+        *,
+        as_json: bool,
+        quiet: bool,
+        text: Callable[[str], str] = str,
+    ) -> None:
         self._numbers = {job: number for number, job in enumerate(jobs, 1)}
         self._pipes, self._as_json, self._quiet = pipes, as_json, quiet
+        self._text = text
         self._counts: Counter[str] = Counter()
         self._exit_codes: set[int] = set()
 
@@ -40,14 +49,14 @@ class OutcomePrinter:
         """Print which photos are left out, as they are results of others."""
         if photos:
             more = f" and {len(photos) - 1} more" if len(photos) > 1 else ""
-            say(f"{photos[0]}{more}: left out, as the result of another photo")
+            say(f"{self._text(str(photos[0]))}{more}: left out, as the result of another photo")
 
     def passed_over(self, files: Sequence[PassedOver]) -> None:
         """Print how many files of folders are no photos, and of which kinds."""
         if self._as_json:
             for file in files:
                 print_json({
-                    "input": str(file.path), "output": None, "status": "passed_over",
+                    "input": self._text(str(file.path)), "output": None, "status": "passed_over",
                     "reason": file.reason,
                 })  # fmt: skip
         if files and not self._quiet:
@@ -63,13 +72,15 @@ class OutcomePrinter:
             elif self._as_json:
                 self._print_object(job, "skipped" if job.skip else "planned")
             else:
-                print_result(f"{job.source} -> {job.target}{' (exists, skipped)' * job.skip}")
+                line = f"{job.source} -> {job.target}{' (exists, skipped)' * job.skip}"
+                print_result(self._text(line))
         return 0 if not unreadable else SOME_FAILED if unreadable < len(self._numbers) else 1
 
     def label(self, job: Job) -> str:
         """Return a photo's name, with its number if there are several."""
         total = len(self._numbers)
-        return f"{self._numbers[job]}/{total} " * (total > 1) + job.source.name
+        number = f"{self._numbers[job]}/{total} " if total > 1 else ""
+        return number + job.source.name
 
     def outcome(self, outcome: Outcome[PhotoInfo]) -> None:
         """Print what became of a photo."""
@@ -78,15 +89,18 @@ class OutcomePrinter:
         if outcome.error:
             self._exit_codes.add(outcome.error.exit_code)
             complain(outcome.error)
+        if outcome.info and not self._quiet:
+            for note in outcome.info.notes:
+                say(self._text(f"{job.source}: {note}"))
         if self._as_json:
             self._print_object(job, outcome.status, outcome)
         elif outcome.status == "done" and self._pipes.holds(job.target):
             write_stdout(job.target)
         elif outcome.status == "done":
-            print_result(job.target)
+            print_result(self._text(str(job.target)))
         if outcome.size and outcome.info and not self._quiet:
             width, height = outcome.size
-            name = job.source.name if self._pipes.holds(job.source) else job.source
+            name = job.source.name if self._pipes.holds(job.source) else self._text(str(job.source))
             say(
                 f"{name}: {width}x{height}, {outcome.depth} bit, {describe_weights(outcome.info)}, "
                 f"{outcome.seconds:.1f} s"
@@ -101,7 +115,7 @@ class OutcomePrinter:
 
     def summary(self, seconds: float) -> int:
         """Print the counts; returns the exit code."""
-        counts, total = self._counts, len(self._numbers)
+        counts, total = self._counts, len(self._numbers) or self._counts.total()
         done, skipped, failed = counts["done"], counts["skipped"], counts["failed"]
         if total != 1 and (failed or not self._quiet):
             parts = [f"{done} of {total} photos denoised"]
@@ -120,8 +134,8 @@ class OutcomePrinter:
         width, height = (outcome.size if outcome else None) or (None, None)
         before, after = (info.noise if info else None) or (math.nan, math.nan)
         print_json({
-            "input": PIPE if self._pipes.holds(job.source) else str(job.source),
-            "output": str(job.target),
+            "input": PIPE if self._pipes.holds(job.source) else self._text(str(job.source)),
+            "output": self._text(str(job.target)),
             "status": status,
             "error": str(outcome.error) if outcome and outcome.error else None,
             "width": width,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import torch
+from typing import TypeAlias
 
 from amsnet_cli.batch.destination import Destination
-from amsnet_cli.batch.plan import Job
-from amsnet_cli.cli.console import progress_bar, say
+from amsnet_cli.batch.job import Job
+from amsnet_cli.device import choose_device
 from amsnet_cli.errors import OutputError, PhotoError, UsageError
 from amsnet_cli.inference.denoise import Denoised, DenoiseOptions, denoise
 from amsnet_cli.inference.model_choice import ModelChooser
@@ -34,7 +34,6 @@ from amsnet_cli.photos.read import (
 from amsnet_cli.photos.sidecars import check_sidecars, copy_sidecars, find_sidecars
 from amsnet_cli.photos.write import check_depth, check_output, not_kept, write_photo
 from amsnet_cli.report.comparison import Comparison, compare
-from amsnet_cli.report.html import MAX_SHOWN
 from amsnet_cli.software_tag import software_note, tag_software
 
 TONES = (0.1, 0.5, 0.9)
@@ -51,6 +50,7 @@ class PhotoInfo:
         hot_pixels: values of its pixels that were mended.
         noise: estimated noise level before and after, on a scale of 255; None if not asked for.
         comparison: for the report; None without one.
+        notes: on the photo, as lines for people.
     """
 
     weights: str
@@ -58,18 +58,18 @@ class PhotoInfo:
     hot_pixels: int
     noise: tuple[float, float] | None
     comparison: Comparison | None
+    notes: tuple[str, ...]
 
 
-@dataclass(kw_only=True)
-class PhotoSteps:
-    """The steps of `run_jobs`.
+@dataclass(frozen=True, kw_only=True)
+class PhotoSettings:
+    """What is asked for, for all photos of a batch. It can be sent to another machine.
 
     Attributes:
-        models: choose the model of each photo.
+        weights: as asked for; None for the bundled weights.
         options: of the denoising.
-        device: where to compute.
+        device: name of where to compute, see `choose_device`.
         raw: how RAW files are developed.
-        mosaics: denoises mosaics of RAW files.
         before_development: denoise RAW files before they are developed. What becomes DNG is.
         destination: of the results.
         depth: bits per channel to write; None for as many as the photo has.
@@ -77,18 +77,18 @@ class PhotoSteps:
         sidecar: copy XMP sidecars beside results that are at the same stage as their photos.
         keep_time: give the result the photo's time of modification.
         force: overwrite.
+        planned: results were looked for beforehand; one that is there now was written by a worker
+            that died before it could say so, and is replaced.
         report: compare each photo with its result.
+        pictured: results that the report shows with pictures.
         measure_noise: estimate the noise before and after.
-        label: names a photo in the progress bar.
-        quiet: no notes, no progress bar.
-        verbose: say what was measured, chosen and mended.
+        verbose: note what was measured, chosen and mended.
     """
 
-    models: ModelChooser
+    weights: str | None
     options: DenoiseOptions
-    device: torch.device
+    device: str
     raw: RawOptions
-    mosaics: MosaicDenoiser
     before_development: bool
     destination: Destination
     depth: int | None
@@ -96,15 +96,45 @@ class PhotoSteps:
     sidecar: bool
     keep_time: bool
     force: bool
+    planned: bool = False
     report: bool
+    pictured: frozenset[Path]
     measure_noise: bool
-    label: Callable[[Job], str]
-    quiet: bool
     verbose: bool
-    _cameras: dict[Job, tuple[str | None, int | None]] = field(default_factory=dict)
-    _modified_ns: dict[Job, int] = field(default_factory=dict)
-    _sidecars: dict[Job, list[tuple[Path, Path]]] = field(default_factory=dict)
-    _shown: int = 0
+
+
+Progress: TypeAlias = AbstractContextManager[Callable[[float], None]]
+"""Yields a function to call with the fraction done."""
+
+
+class PhotoSteps:
+    """The steps of `run_jobs`.
+
+    Args:
+        settings: of all photos.
+        progress: shows that of a photo.
+
+    Raises:
+        DeviceError: there is no such device.
+        WeightsError: the weights are missing or damaged.
+    """
+
+    def __init__(
+        self,
+        settings: PhotoSettings,
+        progress: Callable[[Job], Progress] = lambda job: nullcontext(lambda fraction: None),
+    ) -> None:
+        self._settings, self._progress = settings, progress
+        self._device = choose_device(settings.device)
+        self._mosaics = MosaicDenoiser(
+            settings.weights, settings.options, settings.raw, device=self._device
+        )
+        self._models = ModelChooser(self._mosaics.for_developed)
+        self.weights = self._models.name
+        self._cameras: dict[Job, tuple[str | None, int | None]] = {}
+        self._modified_ns: dict[Job, int] = {}
+        self._sidecars: dict[Job, list[tuple[Path, Path]]] = {}
+        self._notes: dict[Job, list[str]] = {}
 
     def read(self, job: Job) -> Photo:
         """Read a photo; anything that would prevent writing its result is an error now.
@@ -113,22 +143,23 @@ class PhotoSteps:
             PhotoError: it cannot be read.
             OutputError: the result could not be written.
         """
-        self.destination.make_subfolder(job.target.parent)
+        self._notes[job] = []
+        self._settings.destination.make_subfolder(job.target.parent)
         try:
-            check_output(job.target, force=self.force)
+            check_output(job.target, force=self._settings.force or self._settings.planned)
         except OSError as error:
             raise OutputError(f"{job.target}: {error.strerror}", "choose another OUT") from error
         to_dng = is_dng(job.target)
-        if to_dng and self.strip_metadata:
+        if to_dng and self._settings.strip_metadata:
             raise UsageError("DNG files keep their metadata", "leave out --strip-metadata")
-        if to_dng and self.options.crop:
+        if to_dng and self._settings.options.crop:
             raise UsageError(
                 "DNG files keep the whole mosaic", "leave out --crop and crop it as you develop it"
             )
-        if self.sidecar:
+        if self._settings.sidecar:
             self._sidecars[job] = self._suitable_sidecars(job)
         photo = self._read(job)
-        if self.keep_time:
+        if self._settings.keep_time:
             try:
                 self._modified_ns[job] = job.source.stat().st_mtime_ns
             except OSError as error:
@@ -150,84 +181,86 @@ class PhotoSteps:
             except UnknownNoiseError as error:
                 if is_dng(job.target):
                     raise
-                photo = read_raw(job.source, photo.content, self.raw)
+                photo = read_raw(job.source, photo.content, self._settings.raw)
                 photo = self._as_asked(after_development(job.source, photo, error))
-        self._say_notes(job, photo)
-        self.mosaics.refuse_developed(job.source)
-        model, reason = self.models.choose(*self._cameras.pop(job))
-        with progress_bar(self.label(job), quiet=self.quiet) as progress:
-            denoised = denoise(photo, model, self.options, device=self.device, progress=progress)
+        self._note(job, photo)
+        self._mosaics.refuse_developed(job.source)
+        model, reason = self._models.choose(*self._cameras.pop(job))
+        with self._progress(job) as progress:
+            denoised = denoise(
+                photo, model, self._settings.options, device=self._device, progress=progress
+            )
         if denoised.model is not model:
             reason = "its noise is white"
         noise = None
-        if self.measure_noise or self.report:
+        if self._settings.measure_noise or self._settings.report:
             noise = denoised.noise_before, denoised.noise_after
+        if self._settings.verbose:
+            self._notes[job] += _details(photo, denoised.hot_pixels, noise)
+            self._notes[job] += _told(denoised)
         info = PhotoInfo(
             weights=denoised.model.name, reason=reason, hot_pixels=denoised.hot_pixels, noise=noise,
-            comparison=self._compare(denoised.noisy, denoised.photo, noise)
-            if self.report
-            else None,
+            comparison=self._compare(job, denoised.noisy, denoised.photo, noise),
+            notes=tuple(self._notes.pop(job)),
         )  # fmt: skip
-        if self.verbose:
-            for line in (*_details(photo, denoised.hot_pixels, noise), *_told(denoised)):
-                say(f"{job.source}: {line}")
-        clean = denoised.photo if self.strip_metadata else tag_software(denoised, self.options)
+        clean = (
+            denoised.photo
+            if self._settings.strip_metadata
+            else tag_software(denoised, self._settings.options)
+        )
         return clean, info
 
     def _read(self, job: Job) -> Photo:
         if is_dng(job.target):
             photo: Photo = read_mosaic_photo(job.source)
-        elif self.before_development:
-            photo = read_mosaic_or_photo(job.source, self.raw)
+        elif self._settings.before_development:
+            photo = read_mosaic_or_photo(job.source, self._settings.raw)
         else:
-            return read_photo(job.source, self.raw)
+            return read_photo(job.source, self._settings.raw)
         if not isinstance(photo, MosaicPhoto):
             return photo
-        self.mosaics.check(job.source)
+        self._mosaics.check(job.source)
         if is_dng(job.target):
             return photo
-        return replace(photo, icc=profile_of(photo.mosaic, self.raw))
+        return replace(photo, icc=profile_of(photo.mosaic, self._settings.raw))
 
     def _as_asked(self, photo: Photo) -> Photo:
         """Set the depth, and remove metadata, if that was asked for."""
-        if self.depth:
-            photo = replace(photo, bits=self.depth)
-        return without_metadata(photo) if self.strip_metadata else photo
+        if self._settings.depth:
+            photo = replace(photo, bits=self._settings.depth)
+        return without_metadata(photo) if self._settings.strip_metadata else photo
 
-    def _say_notes(self, job: Job, photo: Photo) -> None:
-        if not self.quiet:
-            for note in (*photo.notes, *not_kept(photo, job.target)):
-                say(f"{job.source}: {note}")
+    def _note(self, job: Job, photo: Photo) -> None:
+        self._notes[job].extend((*photo.notes, *not_kept(photo, job.target)))
 
     def _denoise_mosaic(self, job: Job, photo: MosaicPhoto) -> tuple[Photo, PhotoInfo]:
         to_dng = is_dng(job.target)
-        with progress_bar(self.label(job), quiet=self.quiet) as progress:
-            denoised = self.mosaics.denoise(photo, progress, to_dng=to_dng)
+        with self._progress(job) as progress:
+            denoised = self._mosaics.denoise(photo, progress, to_dng=to_dng)
         self._cameras.pop(job)
         clean: Photo = denoised.photo
-        measured = self.report or self.measure_noise
+        measured = self._settings.report or self._settings.measure_noise
         developed = noisy = None
         if measured or not to_dng:
-            developed = self.mosaics.develop(job.source, denoised.photo)
+            developed = self._mosaics.develop(job.source, denoised.photo)
         noise, comparison = None, None
         if measured and developed:
-            noisy = self.mosaics.develop(job.source, photo)
+            noisy = self._mosaics.develop(job.source, photo)
             noise = photo_noise_level(noisy), photo_noise_level(developed)
-            comparison = self._compare(noisy, developed, noise) if self.report else None
+            comparison = self._compare(job, noisy, developed, noise)
         if not to_dng and developed:
             clean = self._as_asked(replace(developed, bits=photo.depth))
             clean = replace(clean, notes=(*photo.notes, *clean.notes))
-        self._say_notes(job, clean)
-        if self.verbose:
-            for line in (*_laws(denoised), *_details(photo, denoised.hot_pixels, noise)):
-                say(f"{job.source}: {line}")
-        if not self.strip_metadata:
-            note = software_note(denoised.weights, self.options)
+        self._note(job, clean)
+        if self._settings.verbose:
+            self._notes[job] += (*_laws(denoised), *_details(photo, denoised.hot_pixels, noise))
+        if not self._settings.strip_metadata:
+            note = software_note(denoised.weights, self._settings.options)
             clean = replace(clean, exif=with_software(clean.exif, note))
         info = PhotoInfo(
             weights=denoised.weights, reason=denoised.reason, hot_pixels=denoised.hot_pixels,
             noise=noise,
-            comparison=comparison,
+            comparison=comparison, notes=tuple(self._notes.pop(job)),
         )  # fmt: skip
         return clean, info
 
@@ -244,15 +277,19 @@ class PhotoSteps:
         """Find the sidecars to copy: settings for RAW do not suit developed photos."""
         sidecars = find_sidecars(job.source, job.target)
         if job.source.suffix.lower() in RAW.suffixes and not is_dng(job.target):
-            if sidecars and not self.quiet:
-                say(f"{sidecars[0][0]}: not copied, as its settings are for RAW; write DNG")
+            if sidecars:
+                name = sidecars[0][0].name
+                self._notes[job].append(f"{name} is not copied, as it is for RAW; write DNG")
             return []
-        check_sidecars(sidecars, force=self.force)
+        check_sidecars(sidecars, force=self._settings.force)
         return sidecars
 
-    def _compare(self, noisy: Photo, clean: Photo, noise: tuple[float, float] | None) -> Comparison:
-        pictures = self._shown < MAX_SHOWN
-        self._shown += pictures
+    def _compare(
+        self, job: Job, noisy: Photo, clean: Photo, noise: tuple[float, float] | None
+    ) -> Comparison | None:
+        if not self._settings.report:
+            return None
+        pictures = job.target in self._settings.pictured
         return compare(noisy, clean, noise=noise, pictures=pictures)
 
 

@@ -16,7 +16,7 @@ from amsnet_cli.photos.limits import MAX_BYTES
 
 if TYPE_CHECKING:
     from amsnet_cli.batch.destination import Destination
-    from amsnet_cli.batch.plan import Naming
+    from amsnet_cli.batch.naming import Naming
 
 PIPE = "-"
 

@@ -99,7 +99,7 @@ def tune(
 
 def _command(photo: Path, serve: Path | None) -> str:
     """Return the command line that denoises the photo, up to its options."""
-    from amsnet_cli.batch.plan import Naming
+    from amsnet_cli.batch.naming import Naming
 
     clean = serve or Path(Naming(template="{stem}_clean{ext}").name(photo))
     # A name may look like an option.

@@ -78,6 +78,11 @@ class DistributedContext:
         return network.module if isinstance(network, DistributedDataParallel) else network
 
 
+def was_restarted() -> bool:
+    """Return whether torchrun has started this process again after one of them died."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") not in ("", "0")
+
+
 @contextmanager
 def distributed_context(device: torch.device) -> Iterator[DistributedContext]:
     """Join the process group that torchrun has set up, if it has.

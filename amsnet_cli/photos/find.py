@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ _SYSTEM_FILES = frozenset({"desktop.ini", "ehthumbs.db", "icon\r", "thumbs.db"})
 _SUFFIXES_NAMED = 6
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PassedOver:
     """A file in a folder that is not taken for a photo.
 
@@ -44,43 +44,83 @@ def find_photos(folder: Path, *, recursive: bool = True) -> list[Path]:
 def list_folder(folder: Path, *, recursive: bool = True) -> tuple[list[Path], list[PassedOver]]:
     """List the photos in `folder` and below, by suffix, and the other files.
 
+    Returns:
+        Photos and other files; paths begin with `folder` and are sorted by their parts.
+
+    Raises:
+        PhotoError: see `scan_folder`.
+    """
+    photos, others = scan_folder(folder, recursive=recursive)
+    return [Path(photo.path) for photo in photos], others
+
+
+def scan_folder(
+    folder: Path, *, recursive: bool = True, may_be_empty: bool = False
+) -> tuple[list[os.DirEntry[str]], list[PassedOver]]:
+    """Return what `list_folder` does, photos as the system lists them: that costs least.
+
     Hidden files and folders, and what systems hide, are left out; linked folders are not entered.
 
     Args:
         folder: where to look.
         recursive: whether to look below.
-
-    Returns:
-        Photos and other files; paths begin with `folder` and are sorted by their parts.
+        may_be_empty: whether a folder without photos is no error.
 
     Raises:
         PhotoError: there is no such folder, it cannot be read, or it holds no photo.
     """
     if not folder.is_dir():
         raise PhotoError(f"{folder}: no such folder", "check the path")
-
-    def refuse(error: OSError) -> None:
-        raise PhotoError(f"{error.filename}: cannot be read ({error.strerror})") from error
-
     photos, others = [], []
-    for place, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
-        for name in files:
-            if name.startswith(".") or name.lower() in _SYSTEM_FILES:
-                continue
-            path, suffix = Path(place, name), Path(name).suffix.lower()
-            if suffix in PHOTO_SUFFIXES:
-                photos.append(path)
-            else:
-                reason = SIDECAR if suffix in _SIDECAR_SUFFIXES else UNKNOWN
-                others.append(PassedOver(path=path, reason=reason))
-    if not photos:
+    for file in _files_below(str(folder), recursive=recursive):
+        suffix = _suffix(file.name)
+        if suffix in PHOTO_SUFFIXES:
+            photos.append(file)
+        else:
+            reason = SIDECAR if suffix in _SIDECAR_SUFFIXES else UNKNOWN
+            others.append(PassedOver(path=Path(file.path), reason=reason))
+    if not photos and not may_be_empty:
         hint = f"expected {NAMES}" if recursive else "look below it with --recursive"
         found = f", but {describe_passed_over(others)}" if others else ""
         raise PhotoError(f"{folder}: no photos in it{' or below' * recursive}{found}", hint)
-    photos.sort(key=lambda path: path.parts)
-    others.sort(key=lambda other: other.path.parts)
     return photos, others
+
+
+def _files_below(folder: str, *, recursive: bool) -> Iterator[os.DirEntry[str]]:
+    """Yield all files that are not hidden, sorted by the parts of their paths."""
+    open_folders = [_entries(folder)]
+    while open_folders:
+        entry = next(open_folders[-1], None)
+        if entry is None:
+            open_folders.pop()
+        elif entry.name.startswith("."):
+            continue
+        elif _is_folder(entry):
+            if recursive and not entry.is_symlink():
+                open_folders.append(_entries(entry.path))
+        elif entry.name.lower() not in _SYSTEM_FILES:
+            yield entry
+
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return iter(sorted(entries, key=lambda entry: entry.name))
+    except OSError as error:
+        raise PhotoError(f"{folder}: cannot be read ({error.strerror})") from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _suffix(name: str) -> str:
+    """Return what `Path.suffix` does, in lower case; several times as fast."""
+    dot = name.rfind(".")
+    return name[dot:].lower() if 0 < dot < len(name) - 1 else ""
 
 
 def describe_passed_over(files: Sequence[PassedOver]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 from pathlib import Path
 
 from amsnet_cli.atomic import write_whole
@@ -33,10 +34,10 @@ def check_sidecars(sidecars: list[tuple[Path, Path]], *, force: bool) -> None:
     """Refuse to replace files.
 
     Raises:
-        OutputError: there is a file under the name of a copy, and `force` is not set.
+        OutputError: there is another file under the name of a copy, and `force` is not set.
     """
-    for _, copy in sidecars:
-        if copy.exists() and not force:
+    for path, copy in sidecars:
+        if copy.exists() and not force and not filecmp.cmp(path, copy, shallow=False):
             raise OutputError(f"{copy}: exists already", "overwrite it with --force")
 
 

@@ -1,0 +1,80 @@
+"""Which engine runs the photos of `amsnet denoise`, and in what order they come to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from amsnet_cli import __version__
+from amsnet_cli.batch.engine import Engine, LocalEngine
+from amsnet_cli.batch.job import Job
+from amsnet_cli.batch.remote import RemoteFiles
+from amsnet_cli.cli.console import progress_bar
+from amsnet_cli.cli.photo_steps import PhotoInfo, PhotoSettings, PhotoSteps
+from amsnet_cli.weights.manifest import sha256_of
+from amsnet_cli.weights.store import AUTO, MOSAIC_WEIGHTS, find_weights, fitted_models
+
+
+def choose_engine(
+    settings: PhotoSettings,
+    dask: str | None,
+    *,
+    threads: int,
+    label: Callable[[Job], str],
+    quiet: bool,
+    remote: RemoteFiles = RemoteFiles(None),
+) -> Engine[PhotoInfo]:
+    """Return this process, or a Dask cluster.
+
+    Args:
+        settings: of all photos.
+        dask: the cluster's address, see `DaskEngine`; None for this process.
+        threads: photos that are read ahead, and photos being written.
+        label: names a photo in the progress bar.
+        quiet: no progress bar.
+        remote: photos and results of stores.
+
+    Raises:
+        DeviceError: there is no such device.
+        WeightsError: the weights are missing or damaged.
+    """
+    if dask is None:
+        steps = PhotoSteps(settings, lambda job: progress_bar(label(job), quiet=quiet))
+        return LocalEngine(remote.steps(steps), threads)
+    from amsnet_cli.batch.dask_engine import ClusterOptions, DaskEngine
+
+    weights, folder = settings.weights, settings.destination.path
+    if weights not in (None, AUTO) and Path(weights).name != weights:
+        weights = str(Path(weights).absolute())
+    settings = replace(
+        settings, weights=weights, planned=True,
+        destination=replace(settings.destination, path=folder and folder.absolute()),
+    )  # fmt: skip
+    return DaskEngine(
+        dask, partial(PhotoSteps, settings), partial(describe_machine, weights),
+        use_gpu=settings.device != "cpu",
+        progress=lambda: progress_bar(dask, quiet=quiet),
+        options=ClusterOptions(ahead=threads),
+    )  # fmt: skip
+
+
+def describe_machine(weights: str | None) -> dict[str, str]:
+    """Return versions, and digests of the weights: what decides the bytes of a result.
+
+    Args:
+        weights: as asked for.
+
+    Raises:
+        WeightsError: there are no such weights here.
+    """
+    import torch
+
+    files = {"": find_weights(None if weights == AUTO else weights)}
+    if weights in (None, AUTO):
+        files[MOSAIC_WEIGHTS] = find_weights(MOSAIC_WEIGHTS)
+    if weights == AUTO:
+        files.update(fitted_models())
+    digests = {f"weights {name or path.stem}": sha256_of(path)[:12] for name, path in files.items()}
+    return {"amsnet": __version__, "torch": str(torch.__version__), **digests}
