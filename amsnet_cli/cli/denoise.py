@@ -152,6 +152,11 @@ def denoise(
         bool,
         typer.Option("--json", rich_help_panel=_MANY, help="Print a JSON object for each photo."),
     ] = False,
+    pages: options.Pages = None,
+    gain: options.Gain = None,
+    read_noise: options.ReadNoise = None,
+    dark: options.Dark = None,
+    keep_flux: options.KeepFlux = None,
     tile: options.Tile = None,
     max_memory: options.MaxMemory = None,
     jobs: options.Jobs = None,
@@ -159,7 +164,7 @@ def denoise(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Denoise photos.
+    """Denoise photos, and the stacks of instruments.
 
     Depth, colour profile, EXIF, XMP, orientation and transparency are kept. The suffix of OUT sets
     the format; in a folder photos keep theirs, but RAW and HEIC files become TIFF.
@@ -206,6 +211,7 @@ def denoise(
             from amsnet_cli.cli.model_choice import ModelChooser
             from amsnet_cli.cli.mosaic_denoiser import MosaicDenoiser
             from amsnet_cli.cli.photo_steps import PhotoSteps
+            from amsnet_cli.cli.stack_denoiser import StackDenoiser, make_detector, parse_pages
             from amsnet_cli.device import choose_device
             from amsnet_cli.inference.denoise import DenoiseOptions
             from amsnet_cli.photos.formats.raw import RawOptions
@@ -222,9 +228,13 @@ def denoise(
         raw_options = RawOptions(development=develop, highlights=highlights)
         mosaics = MosaicDenoiser(weights, denoising, raw_options, device=where)
         models = ModelChooser(mosaics.for_developed)
+        stacks = StackDenoiser(
+            denoising, where, chosen=parse_pages(pages), keep_flux=keep_flux,
+            detector=make_detector(gain, read_noise, dark),
+        )  # fmt: skip
         steps = PhotoSteps(
             models=models, options=denoising, device=where, raw=raw_options,
-            mosaics=mosaics, before_development=raw == "mosaic",
+            mosaics=mosaics, stacks=stacks, before_development=raw == "mosaic",
             destination=destination, depth=depth, strip_metadata=strip_metadata,
             sidecar=sidecar,
             keep_time=keep_time, force=force, report=report is not None,

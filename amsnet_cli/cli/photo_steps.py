@@ -14,6 +14,7 @@ from amsnet_cli.batch.plan import Job
 from amsnet_cli.cli.console import progress_bar, say
 from amsnet_cli.cli.model_choice import ModelChooser
 from amsnet_cli.cli.mosaic_denoiser import DenoisedMosaic, MosaicDenoiser
+from amsnet_cli.cli.stack_denoiser import StackDenoiser
 from amsnet_cli.errors import OutputError, PhotoError, UsageError
 from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.inference.mosaic_noise import UnknownNoiseError
@@ -36,6 +37,7 @@ from amsnet_cli.photos.write import check_depth, check_output, not_kept, write_p
 from amsnet_cli.report.comparison import Comparison, compare
 from amsnet_cli.report.html import MAX_SHOWN
 from amsnet_cli.software_tag import software_note, tag_software
+from amsnet_cli.stacks.stack import StackPhoto
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,7 @@ class PhotoSteps:
         device: where to compute.
         raw: how RAW files are developed.
         mosaics: denoises mosaics of RAW files.
+        stacks: denoises stacks.
         before_development: denoise RAW files before they are developed. What becomes DNG is.
         destination: of the results.
         depth: bits per channel to write; None for as many as the photo has.
@@ -86,6 +89,7 @@ class PhotoSteps:
     device: torch.device
     raw: RawOptions
     mosaics: MosaicDenoiser
+    stacks: StackDenoiser
     before_development: bool
     destination: Destination
     depth: int | None
@@ -124,13 +128,15 @@ class PhotoSteps:
             )
         if self.sidecar:
             self._sidecars[job] = self._suitable_sidecars(job)
-        photo = self._read(job)
+        photo = self.stacks.open(job.source, job.target) or self._read(job)
         if self.keep_time:
             try:
                 self._modified_ns[job] = job.source.stat().st_mtime_ns
             except OSError as error:
                 raise PhotoError(f"{job.source}: cannot be read ({error.strerror})") from error
         self._cameras[job] = camera_of(photo.exif)
+        if isinstance(photo, StackPhoto):
+            return self._checked_stack(photo)
         photo = self._as_asked(photo)
         check_depth(photo, job.target)
         return photo
@@ -141,6 +147,8 @@ class PhotoSteps:
         Raises:
             AmsnetError: see `inference.denoise.denoise` and `MosaicDenoiser.denoise`.
         """
+        if isinstance(photo, StackPhoto):
+            return self._denoise_stack(job, photo)
         if isinstance(photo, MosaicPhoto):
             try:
                 return self._denoise_mosaic(job, photo)
@@ -170,6 +178,28 @@ class PhotoSteps:
                 say(f"{job.source}: {line}")
         clean = denoised.photo if self.strip_metadata else tag_software(denoised, self.options)
         return clean, info
+
+    def _checked_stack(self, photo: StackPhoto) -> StackPhoto:
+        if self.depth or self.strip_metadata or self.sidecar:
+            raise UsageError(
+                "stacks keep their type and metadata",
+                "leave out --depth, --strip-metadata and --sidecar",
+            )
+        return photo
+
+    def _denoise_stack(self, job: Job, photo: StackPhoto) -> tuple[Photo, PhotoInfo]:
+        self.mosaics.refuse_developed(job.source)
+        model, _ = self.models.choose(*self._cameras.pop(job))
+        with progress_bar(self.label(job), quiet=self.quiet) as progress:
+            denoised = self.stacks.denoise(photo, job.target, model, progress)
+        if not self.quiet:
+            for note in denoised.notes:
+                say(f"{job.source}: {note}")
+        info = PhotoInfo(
+            weights=denoised.weights, reason=denoised.reason, hot_pixels=0, noise=None,
+            comparison=None,
+        )  # fmt: skip
+        return denoised.photo, info
 
     def _read(self, job: Job) -> Photo:
         if is_dng(job.target):
@@ -234,6 +264,9 @@ class PhotoSteps:
         Raises:
             OutputError: it cannot be written.
         """
+        if isinstance(photo, StackPhoto):
+            self.stacks.write(job.target, modified_ns=self._modified_ns.get(job))
+            return
         write_photo(photo, job.target, modified_ns=self._modified_ns.get(job))
         copy_sidecars(self._sidecars.pop(job, []))
 
