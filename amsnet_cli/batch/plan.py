@@ -14,7 +14,7 @@ from pathlib import Path
 
 from amsnet_cli.errors import OutputError, UsageError
 from amsnet_cli.photos.find import PassedOver, list_folder
-from amsnet_cli.photos.formats import WRITABLE
+from amsnet_cli.photos.formats import STACK_SUFFIXES, WRITABLE
 from amsnet_cli.photos.formats.raw import FORMAT as RAW
 
 _TEMPLATE_HINT = "use {stem} or {name}, and {folder} and {ext}, as in {stem}_clean{ext}"
@@ -54,7 +54,8 @@ class Naming:
 
     def name(self, source: Path) -> str:
         """Return the file name of a photo's result."""
-        same = source.suffix.lower() in WRITABLE and source.suffix.lower() not in RAW.suffixes
+        own = source.suffix.lower()
+        same = own in STACK_SUFFIXES or (own in WRITABLE and own not in RAW.suffixes)
         suffix = source.suffix if same else ".tif"
         ext = f".{self.format}" if self.format else suffix
         folder = source.parent.absolute().name

@@ -20,6 +20,7 @@ from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.inference.mosaic_noise import UnknownNoiseError
 from amsnet_cli.inference.photo_noise import photo_noise_level
 from amsnet_cli.photos.exif import camera_of, with_software
+from amsnet_cli.photos.formats import WRITABLE
 from amsnet_cli.photos.formats.dng import FORMAT as DNG
 from amsnet_cli.photos.formats.raw import FORMAT as RAW
 from amsnet_cli.photos.formats.raw import RawOptions, profile_of
@@ -115,8 +116,10 @@ class PhotoSteps:
             OutputError: the result could not be written.
         """
         self.destination.make_subfolder(job.target.parent)
+        stack = self.stacks.open(job.source, job.target)
         try:
-            check_output(job.target, force=self.force)
+            suffixes = stack.stack.suffixes if stack else WRITABLE
+            check_output(job.target, force=self.force, suffixes=suffixes)
         except OSError as error:
             raise OutputError(f"{job.target}: {error.strerror}", "choose another OUT") from error
         to_dng = is_dng(job.target)
@@ -128,7 +131,7 @@ class PhotoSteps:
             )
         if self.sidecar:
             self._sidecars[job] = self._suitable_sidecars(job)
-        photo = self.stacks.open(job.source, job.target) or self._read(job)
+        photo = stack or self._read(job)
         if self.keep_time:
             try:
                 self._modified_ns[job] = job.source.stat().st_mtime_ns

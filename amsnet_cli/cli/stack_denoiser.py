@@ -22,6 +22,9 @@ from amsnet_cli.photos.read import read_photo
 from amsnet_cli.stacks.find import open_stack
 from amsnet_cli.stacks.stack import Page, Stack, StackPhoto, photo_of_stack
 
+SHOWN = 4
+"""Channels whose noise is said."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DenoisedStack:
@@ -154,7 +157,7 @@ class StackDenoiser:
             if found.law is not None
         ]
         return DenoisedStack(
-            photo=photo, weights=", ".join(names) or model.name, reason="; ".join(reasons),
+            photo=photo, weights=", ".join(names) or model.name, reason=_shortened(reasons),
             notes=tuple(notes),
         )  # fmt: skip
 
@@ -241,6 +244,11 @@ def _dark(dark: str) -> tuple[float, float]:
             raise PhotoError(f"{path}: dark frames are grey", "give a number with --dark")
         return dark_of([pixels[..., 0]])
     return dark_of([stack.read(index) for index in range(min(16, len(stack.pages)))])
+
+
+def _shortened(lines: list[str]) -> str:
+    more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+    return "; ".join(lines[:SHOWN]) + more
 
 
 def _named(group: tuple[int, ...], noise: dict[tuple[int, ...], StackNoise]) -> str:

@@ -108,9 +108,12 @@ def denoise_counts(
         )  # fmt: skip
         denoised = scale.from_unit(torch.from_numpy(clean.pixels[..., 0]).double())
         if options.keep_flux:
-            there = torch.where(stabilised.isfinite(), stabilised, denoised)
-            noisy, smooth = (x.float()[None, None] for x in (there, denoised))
-            denoised = keep_significant(noisy, smooth, options.significance)[0, 0].double()
+            # Where nothing is known, nothing was removed.
+            there, denoised = (
+                torch.where(stabilised.isfinite(), x, scale.centre).float()[None, None]
+                for x in (stabilised, denoised)
+            )
+            denoised = keep_significant(there, denoised, options.significance)[0, 0].double()
     result = noise.unstabilise(denoised).numpy()
     return np.where(known, _as_type(result, page.dtype), page), selected.name
 

@@ -74,11 +74,10 @@ def stack_noise(stack: Stack, pages: Sequence[int], detector: Detector) -> Stack
         return StackNoise(law=law, source="given" if law else "too little to measure")
     measured = estimate_counts_noise(runs)
     header = stack.header_noise(pages[0])
-    if "gain" in header:
-        stated = _with_known(
-            runs, Detector(gain=header["gain"], read_noise=header.get("read_noise"))
-        )
-        if stated and measured and _agree(stated, measured, runs):
+    if "gain" in header and measured:
+        a = 1 / header["gain"]
+        stated = CountsNoise(a=a, b=(header.get("read_noise", 0.0) * a) ** 2)
+        if _agree(stated, measured, runs):
             return StackNoise(law=stated, source="gain of the header")
     return StackNoise(law=measured, source="measured" if measured else "too little to measure")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amsnet_cli.errors import PhotoError
-from amsnet_cli.photos.formats import NAMES, PHOTO_SUFFIXES
+from amsnet_cli.photos.formats import NAMES, PHOTO_SUFFIXES, STACK_SUFFIXES
 
 SIDECAR = "beside a photo"
 """Why a file that programs put beside photos is passed over."""
@@ -69,7 +69,7 @@ def list_folder(folder: Path, *, recursive: bool = True) -> tuple[list[Path], li
             if name.startswith(".") or name.lower() in _SYSTEM_FILES:
                 continue
             path, suffix = Path(place, name), Path(name).suffix.lower()
-            if suffix in PHOTO_SUFFIXES:
+            if suffix in PHOTO_SUFFIXES or suffix in STACK_SUFFIXES:
                 photos.append(path)
             else:
                 reason = SIDECAR if suffix in _SIDECAR_SUFFIXES else UNKNOWN

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from amsnet_cli.stacks import tiff
+from amsnet_cli.stacks import fits, tiff
 from amsnet_cli.stacks.stack import Stack
 
 
@@ -26,4 +26,6 @@ def open_stack(path: Path, *, counts: bool = False) -> Stack | None:
         return None
     if path.suffix.lower() in tiff.SUFFIXES:
         return tiff.open_tiff(path, counts=counts)
+    if path.suffix.lower() in fits.SUFFIXES:
+        return fits.open_fits(path)
     return None
