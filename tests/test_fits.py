@@ -132,7 +132,7 @@ class TestFaults:
         path = save(tmp_path / "in.fits", fits.PrimaryHDU(values((2, 40, 56))))
         content = path.read_bytes()
         place = content.index(b"NAXIS3")
-        path.write_bytes(content[: place + 29] + b"0" + content[place + 30 :])
+        path.write_bytes(content[: place + 29] + b"0" + content[place + 30 : 2880])
         with pytest.raises(PhotoError, match="no image in it"):
             open_stack(path)
 
@@ -161,19 +161,25 @@ class TestFaults:
 
 
 class TestPhotometry:
+    @pytest.mark.slow
     @pytest.mark.parametrize("law", ["known", "measured"])
-    @pytest.mark.parametrize("sky", [100, 10_000])
-    def test_fluxes_stay_and_the_sky_is_quiet(self, sky, law):
+    @pytest.mark.parametrize("sky", [100, 1000, 10_000])
+    def test_fluxes_stay_at_every_sky(self, sky, law):
+        self.check(sky, law, range(5))
+
+    def test_fluxes_stay_and_the_sky_is_quiet(self):
+        self.check(1000, "measured", range(1))
+
+    def check(self, sky: float, law: str, seeds: range) -> None:
         changes, quiet, model = [], [], load_model("photo")
-        for seed in range(2):
-            field = star_field(sky, seed, fwhm=2.5 + seed)
+        for seed in seeds:
+            field = star_field(sky, seed, fwhm=2.5 + seed % 4 / 2)
             noise = CountsNoise(a=1.0, b=25.0)
             if law == "measured":
                 noise = estimate_counts_noise([[torch.from_numpy(field.noisy)]])
             clean, name = denoise_counts(field.noisy, noise, model, CountsOptions(keep_flux=True))
             assert name == "white"
-            before, after = field.fluxes(field.noisy), field.fluxes(clean)
-            changes.append((after, before, field.snrs))
+            changes.append((field.fluxes(clean), field.fluxes(field.noisy), field.snrs))
             quiet.append(field.noisy[field.sky].std() / clean[field.sky].std())
         assert np.mean(quiet) > 5
         after, before, snrs = np.concatenate(changes, 1)
@@ -181,8 +187,9 @@ class TestPhotometry:
         for snr in set(SNRS):
             of = snrs == snr
             change = after[of].sum() / before[of].sum() - 1
-            # One per cent, and what chance adds with so few stars: an aperture's noise has a part
-            # that denoising takes away.
+            print(f"sky {sky}, {law}: signal-to-noise {snr}: {100 * change:+.1f} %")
+            # One per cent, and what chance adds with so few stars: denoising takes a part of the
+            # noise of an aperture away, about half of it.
             assert abs(change) < 0.01 + 2 * 0.5 / snr / np.sqrt(of.sum())
 
     def test_gain_of_the_header_is_believed_where_it_fits(self, tmp_path):

@@ -32,7 +32,7 @@ class SignificanceConfig:
     """
 
     scales: int = 3
-    threshold: float = 3.2
+    threshold: float = 3.5
     around: int = 3
     rounds: int = 2
 
