@@ -394,3 +394,16 @@ def test_pages_are_chosen_as_in_python(text, expected):
 def test_other_choices_are_refused(text):
     with pytest.raises(UsageError, match="not a range"):
         parse_pages(text)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_stack(tmp_path, peak_memory):
+    peaks = []
+    for count in (10, 500):
+        pages = (numbers("uint16", (512, 512)) for _ in range(count))
+        tifffile.imwrite(
+            tmp_path / "in.tif", pages, shape=(count, 512, 512), dtype="uint16", bigtiff=True,
+            metadata=None, photometric="minisblack",
+        )  # fmt: skip
+        peaks.append(peak_memory("denoise", "in.tif", "-o", "out.tif", "-f", "--strength", "0"))
+    assert peaks[1] < peaks[0] + 50_000_000
