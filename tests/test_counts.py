@@ -7,9 +7,11 @@ import pytest
 import skimage.data
 import torch
 
-from amsnet_cli.inference.stack_noise import dark_of
+from amsnet_cli.inference.denoise_counts import CountsOptions, denoise_counts
+from amsnet_cli.inference.stack_noise import dark_of, light_alone
+from amsnet_cli.model import load_model
 from amsnet_cli.noise.counts import CountsNoise, estimate_counts_noise
-from amsnet_cli.postprocess.significant import keep_significant
+from amsnet_cli.postprocess.significant import keep_significant, keep_unexplained
 
 
 def shots(light: np.ndarray, gain: float, read: float, pedestal: float, count: int = 1, seed=0):
@@ -118,3 +120,66 @@ class TestSignificance:
         noise = torch.randn(1, 1, 256, 256, generator=torch.Generator().manual_seed(0))
         kept = keep_significant(noise + 3, torch.zeros_like(noise))
         assert abs(kept.mean() - (noise + 3).mean()) < 0.01
+
+    def test_what_noise_explains_stays_away(self):
+        noise = torch.randn(1, 1, 256, 256, generator=torch.Generator().manual_seed(0))
+        assert keep_unexplained(noise, torch.zeros_like(noise)).std() < 0.1
+
+    def test_what_is_stronger_than_noise_comes_back(self):
+        noise = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+        spot = torch.zeros_like(noise)
+        spot[..., 30:34, 30:34] = 20
+        kept = keep_unexplained(noise + spot, torch.zeros_like(noise))
+        assert (kept - spot)[..., 30:34, 30:34].abs().mean() < 1.5
+
+
+class TestPages:
+    """What a page must not lose, whatever is in it."""
+
+    model = None
+
+    @pytest.fixture(autouse=True)
+    def photo(self):
+        TestPages.model = TestPages.model or load_model("photo")
+
+    def denoised(self, page: np.ndarray, **options: object) -> np.ndarray:
+        law = estimate_counts_noise([[torch.from_numpy(page.astype(float))]])
+        return denoise_counts(page, law, self.model, CountsOptions(**options))[0]
+
+    @pytest.mark.parametrize("brightness", [1, 30])
+    def test_bright_spots_are_not_worse_than_noisy(self, brightness):
+        rng = np.random.default_rng(0)
+        y, x = np.mgrid[:192, :192]
+        light = np.full((192, 192), 5.0 * brightness)
+        for row, column, power in rng.uniform((0, 0, 0), (192, 192, 2.4), (60, 3)):
+            spot = np.exp(-((y - row) ** 2 + (x - column) ** 2) / 8)
+            light += brightness * 10**power * spot
+        noisy = rng.poisson(light) + rng.normal(0, 2, light.shape) + 100
+        clean = self.denoised(noisy) - 100
+        error, before = (np.square(p - light) / (light + 4) for p in (clean, noisy - 100))
+        assert error.mean() < 0.5 * before.mean()
+        bright = light > np.quantile(light, 0.98)
+        assert error[bright].mean() < 1.3 * before[bright].mean()
+
+    def test_values_that_stand_for_something_stay_and_spread_nothing(self):
+        page = np.random.default_rng(0).poisson(100, (128, 128)).astype(np.float32)
+        plain = self.denoised(page)
+        page[5, 5], page[60, 60] = 3.4e38, -1e30
+        law = CountsNoise(a=1.0, b=0.0)
+        clean, _ = denoise_counts(page, law, self.model)
+        assert clean[5, 5] == page[5, 5]
+        assert clean[60, 60] == page[60, 60]
+        others = np.ones(page.shape, bool)
+        others[2:9, 2:9] = others[57:64, 57:64] = False
+        assert np.abs(clean - plain)[others].max() < 3
+
+    def test_a_picture_without_noise_has_no_law(self):
+        ramp = np.tile(np.arange(128.0) * 10, (128, 1))
+        assert estimate_counts_noise([[torch.from_numpy(ramp)]]) is None
+
+    @pytest.mark.parametrize("level", [300, 2000])
+    def test_saturated_parts_do_not_hide_the_noise(self, level):
+        light = np.where(np.arange(256) > 128, level, 20) * np.ones((256, 256))
+        page = np.random.default_rng(0).poisson(light).clip(0, 255)
+        law = estimate_counts_noise([[torch.from_numpy(light_alone(page))]])
+        assert float(law.variance(torch.tensor(20.0))) == pytest.approx(20, rel=0.2)

@@ -146,13 +146,14 @@ class StackDenoiser:
         total, before = run.denoise(page, progress)
         self._runs[target] = run
         notes = [f"{before} of {total} pages taken from an interrupted run"] * bool(before)
+        unknown = [_named(group, noise) for group, found in noise.items() if found.law is None]
         notes += [
-            f"{_named(group, noise)}its noise cannot be measured: left as it is"
-            for group, found in noise.items()
-            if found.law is None
-        ]
+            f"{_shortened(unknown)}{': ' * (unknown != [''])}its noise cannot be measured: left as "
+            "it is"
+        ] * bool(unknown)
         reasons = [
-            f"{_named(group, noise)}variance {_law(found)} ({found.source})"
+            f"{_named(group, noise)}{': ' * (len(noise) > 1)}variance {_law(found)} "
+            f"({found.source})"
             for group, found in noise.items()
             if found.law is not None
         ]
@@ -256,7 +257,7 @@ def _named(group: tuple[int, ...], noise: dict[tuple[int, ...], StackNoise]) -> 
         return ""
     pictures = {first for first, *_ in noise}
     name = f"picture {group[0] + 1}, " if len(pictures) > 1 else ""
-    return f"{name}channel {group[1] + 1}: "
+    return f"{name}channel {group[1] + 1}"
 
 
 def _law(noise: StackNoise) -> str:

@@ -22,7 +22,11 @@ from amsnet_cli.noise.whiteness import is_white
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.pixel_codec import PixelCodec
 from amsnet_cli.postprocess.pipeline import BlendSettings
-from amsnet_cli.postprocess.significant import SignificanceConfig, keep_significant
+from amsnet_cli.postprocess.significant import (
+    SignificanceConfig,
+    keep_significant,
+    keep_unexplained,
+)
 
 Page = NDArray[Any]
 """(H, W) of any integer or float type, in native byte order."""
@@ -35,9 +39,14 @@ class CountsOptions:
     Attributes:
         strength: 0 keeps the page, 1 is what the network says; None as for photos.
         keep_flux: give back what surely is there, so that fluxes stay: for measurements.
-        widest: standard deviations of the noise that the network sees side by side. Pages of a
-            larger range are compressed above and below their median, or their noise would be too
-            faint for the network.
+        widest: standard deviations of the noise that the network sees side by side. Where stars
+            have a larger range, they are compressed, or the noise of the sky would be too faint
+            for the network.
+        room: but it sees at least this many times the range of the bulk.
+        bulk: quantiles of the values that are never compressed.
+        margin: standard deviations that they reach beyond.
+        farthest: standard deviations from the median beyond which values are no light, but stand
+            for something; they stay as they are.
         tile: longest side of a tile in pixels; 0 chooses by the free memory.
         max_memory: memory budget of this process on the device, in bytes; None for no limit.
         significance: numbers of `keep_flux`.
@@ -46,6 +55,10 @@ class CountsOptions:
     strength: float | None = None
     keep_flux: bool = False
     widest: float = 40.0
+    room: float = 1.25
+    bulk: tuple[float, float] = (0.01, 0.99)
+    margin: float = 3.0
+    farthest: float = 1e4
     tile: int = 0
     max_memory: int | None = None
     significance: SignificanceConfig = field(default_factory=SignificanceConfig)
@@ -84,7 +97,14 @@ def denoise_counts(
         return page.copy(), model.name
     values = torch.from_numpy(np.where(known, page, np.nan).astype(np.float64))
     stabilised = noise.stabilise(values)
-    scale = _Scale.of(stabilised[torch.from_numpy(known)], options.widest)
+    median = stabilised.nanmedian()
+    # The transform hides how far below the dark a value is.
+    lowest = values.nanmedian()
+    lowest = lowest - options.farthest * noise.variance(lowest).clamp_min(abs(noise.b)).sqrt()
+    near = (stabilised - median <= options.farthest) & (values >= lowest)
+    known &= near.numpy()
+    stabilised = torch.where(torch.from_numpy(known), stabilised, torch.nan)
+    scale = _Scale.of(stabilised[torch.from_numpy(known)], options)
     if scale.high <= scale.low:
         return page.copy(), model.name
     unit = scale.to_unit(stabilised).float()
@@ -107,13 +127,16 @@ def denoise_counts(
             white_noise=white and selected.config.noise == "white",
         )  # fmt: skip
         denoised = scale.from_unit(torch.from_numpy(clean.pixels[..., 0]).double())
-        if options.keep_flux:
+        if options.strength is None or options.keep_flux:
             # Where nothing is known, nothing was removed.
             there, denoised = (
-                torch.where(stabilised.isfinite(), x, scale.centre).float()[None, None]
+                torch.where(stabilised.isfinite(), x, median).float()[None, None]
                 for x in (stabilised, denoised)
             )
-            denoised = keep_significant(there, denoised, options.significance)[0, 0].double()
+            denoised = keep_unexplained(there, denoised, options.significance)
+            if options.keep_flux:
+                denoised = keep_significant(there, denoised, options.significance)
+            denoised = denoised[0, 0].double()
     result = noise.unstabilise(denoised).numpy()
     return np.where(known, _as_type(result, page.dtype), page), selected.name
 
@@ -123,41 +146,49 @@ class _Scale:
     """From the stabilised scale to what the network sees, [0, 1].
 
     Attributes:
-        centre: the median.
-        knee: distance from it at which compression sets in; infinite for none.
+        start: the least value of the bulk, below which values are compressed.
+        end: the greatest, above which they are.
+        knee: distance from both at which compression sets in; infinite for none.
         low: the least value, compressed.
         high: the greatest.
     """
 
-    centre: float
+    start: float
+    end: float
     knee: float
     low: float
     high: float
 
     @classmethod
-    def of(cls, stabilised: Tensor, widest: float) -> _Scale:
-        centre, low, high = (float(f(stabilised)) for f in (torch.median, torch.min, torch.max))
-        below, above, knee = centre - low, high - centre, math.inf
-        if below + above > widest:
+    def of(cls, stabilised: Tensor, options: CountsOptions) -> _Scale:
+        values = stabilised.numpy()
+        start, end = np.quantile(values, options.bulk)
+        start, end = start - options.margin, end + options.margin
+        below, above = max(0.0, start - values.min()), max(0.0, values.max() - end)
+        widest, knee = max(options.widest, options.room * (end - start)), math.inf
+        if end - start + below + above > widest:
             knee, least = widest, 1e-6
             for _ in range(60):
                 middle = math.sqrt(least * knee)
-                wide = middle * (math.asinh(below / middle) + math.asinh(above / middle)) > widest
-                least, knee = (least, middle) if wide else (middle, knee)
+                tails = middle * (math.asinh(below / middle) + math.asinh(above / middle))
+                least, knee = (least, middle) if end - start + tails > widest else (middle, knee)
             below, above = (knee * math.asinh(x / knee) for x in (below, above))
-        return cls(centre=centre, knee=knee, low=centre - below, high=centre + above)
+        low, high = start - below, end + above
+        if not math.isfinite(knee):
+            low, high = float(values.min()), float(values.max())
+        return cls(start=start, end=end, knee=knee, low=low, high=high)
 
     def to_unit(self, stabilised: Tensor) -> Tensor:
-        away = stabilised - self.centre
-        if math.isfinite(self.knee):
-            away = self.knee * torch.asinh(away / self.knee)
-        return (away + self.centre - self.low) / (self.high - self.low)
+        return (self._bent(stabilised, torch.asinh) - self.low) / (self.high - self.low)
 
     def from_unit(self, unit: Tensor) -> Tensor:
-        away = unit * (self.high - self.low) + self.low - self.centre
-        if math.isfinite(self.knee):
-            away = self.knee * torch.sinh(away / self.knee)
-        return away + self.centre
+        return self._bent(unit * (self.high - self.low) + self.low, torch.sinh)
+
+    def _bent(self, values: Tensor, curve: Callable[[Tensor], Tensor]) -> Tensor:
+        if not math.isfinite(self.knee):
+            return values
+        bulk = values.clamp(self.start, self.end)
+        return bulk + self.knee * curve((values - bulk) / self.knee)
 
 
 def _as_type(values: NDArray[np.float64], dtype: np.dtype[Any]) -> Page:

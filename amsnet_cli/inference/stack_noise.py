@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from amsnet_cli.noise.counts import CountsNoise, estimate_counts_noise
@@ -18,6 +19,12 @@ RUNS = 4
 """Places of a stack at which its noise is measured, two pages each."""
 WINDOW, WINDOWS = 512, 3
 """Side in pixels, and number along each side, of the windows of a large page that are measured."""
+FAR = 1e5
+"""Median deviations from the median from which a value is no light, but stands for something."""
+SATURATED = 1e-3
+"""Share of the pixels with the greatest value from which it may be that of saturation."""
+LEAST_VARIANCE = 1 / 12
+"""Of stored integers, by rounding; a law of less is none of noise."""
 DARK_PAGES = 16
 """Dark frames that are looked at."""
 HOT = 6.0
@@ -79,6 +86,11 @@ def stack_noise(stack: Stack, pages: Sequence[int], detector: Detector) -> Stack
         stated = CountsNoise(a=a, b=(header.get("read_noise", 0.0) * a) ** 2)
         if _agree(stated, measured, runs):
             return StackNoise(law=stated, source="gain of the header")
+    if measured and stack.pages[pages[0]].dtype.kind in "iu":
+        strongest = max(
+            float(measured.variance(frame.nanmedian())) for run in runs for frame in run
+        )
+        measured = measured if strongest >= LEAST_VARIANCE else None
     return StackNoise(law=measured, source="measured" if measured else "too little to measure")
 
 
@@ -150,6 +162,22 @@ def _frames(stack: Stack, run: Sequence[int]) -> list[list[Tensor]]:
             for top in window_starts(height, WINDOW, WINDOWS)
             for left in window_starts(width, WINDOW, WINDOWS)
         ]
-        doubles = [torch.from_numpy(window.astype(np.float64)) for window in windows]
-        frames.append([torch.where(d.isfinite(), d, torch.nan) for d in doubles])
+        frames.append([torch.from_numpy(light_alone(window)) for window in windows])
     return frames
+
+
+def light_alone(page: Page) -> NDArray[np.float64]:
+    """Return values in which what is no light is NaN: gaps, codes far away, saturation."""
+    values = page.astype(np.float64)
+    values[~np.isfinite(values)] = np.nan
+    if np.isnan(values).all():
+        return values
+    away = np.abs(values - np.nanmedian(values))
+    spread = float(np.nanmedian(away))
+    if spread > 0:
+        values[away > FAR * spread] = np.nan
+    found, counts = np.unique(values[~np.isnan(values)], return_counts=True)
+    # Clipped light piles up at the greatest value, while that of noise is rare.
+    if len(found) > 1 and counts[-1] > max(counts[-2], SATURATED * counts.sum()):
+        values[values == found[-1]] = np.nan
+    return values

@@ -22,6 +22,9 @@ _BLOCK = 16
 """Side of the blocks in which the variance is measured, in pixels."""
 _FREEDOM = _BLOCK**2 / (70 / 36) ** 2
 """Degrees of freedom of a block's variance: Immerkær's residuals are correlated."""
+_KNOWN = 0.5
+"""Share of the pixels that a block must have."""
+_ROUNDING = 1e-6
 _ROOT = math.sqrt(1.5)
 _ROUNDS = 20
 """Of the fit, each with the weights that the one before suggests."""
@@ -74,14 +77,16 @@ class CountsConfig:
         quantile: of the variances of blocks about as bright, which is compared with that of noise
             alone. Texture only adds, so most blocks may have some.
         bins: brightnesses that are told apart.
-        fewest: blocks to a bin, and without which there is no estimate.
+        per_bin: blocks to a bin.
+        fewest: blocks without which there is no estimate.
         certainty: standard errors by which the variance must grow with the light, to be believed.
         texture: weight of a bin above the line, against one below it.
     """
 
     quantile: float = 0.25
     bins: int = 12
-    fewest: int = 12
+    per_bin: int = 12
+    fewest: int = 6
     certainty: float = 3.0
     texture: float = 0.3
 
@@ -122,24 +127,29 @@ def estimate_counts_noise(
 
 
 def _blocks(noisy: Tensor, light: Tensor) -> Tensor:
-    """Mean light, and variance of Immerkær's residuals, of blocks without gaps; (N, 2)."""
+    """Mean light, and variance of Immerkær's residuals, of blocks with few gaps; (N, 2)."""
     if min(noisy.shape) < _BLOCK + 2:
         return noisy.new_empty(0, 2)
     line = torch.tensor([1.0, -2.0, 1.0], dtype=noisy.dtype)
     residual = F.conv2d(noisy[None, None], (line[:, None] * line / 6)[None, None])
-    variance = F.avg_pool2d(residual.square(), _BLOCK)
-    mean = F.avg_pool2d(light[None, None, 1:-1, 1:-1], _BLOCK)
-    pairs = torch.stack([mean.flatten(), variance.flatten()], 1)
-    return pairs[pairs.isfinite().all(1) & (pairs[:, 1] > 0)]
+    known = residual.isfinite()
+    share = F.avg_pool2d(known.double(), _BLOCK)
+    mean, variance = (
+        F.avg_pool2d(torch.where(known, x, 0.0), _BLOCK) / share
+        for x in (light[None, None, 1:-1, 1:-1], residual.square())
+    )
+    # Below is what rounding to float32 leaves.
+    usable = (share >= _KNOWN) & (variance > (_ROUNDING * mean).square()) & variance.isfinite()
+    return torch.stack([mean[usable], variance[usable]], 1)
 
 
 def _line(
     blocks: Tensor, a: float | None, dark: tuple[float, float] | None, config: CountsConfig
 ) -> CountsNoise | None:
     """Fit a x + b to the lower edge of the variances of blocks, (N, 2)."""
-    count = min(config.bins, len(blocks) // config.fewest)
-    if count == 0:
+    if len(blocks) < config.fewest:
         return None
+    count = max(1, min(config.bins, len(blocks) // config.per_bin))
     bins = blocks[blocks[:, 0].argsort()].tensor_split(count)
     x = torch.stack([b[:, 0].mean() for b in bins])
     share = 2 / (9 * _FREEDOM)

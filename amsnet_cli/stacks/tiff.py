@@ -28,6 +28,7 @@ SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 _MALFORMED: tuple[type[Exception], ...] = (*MALFORMED, tifffile.TiffFileError, PhotoError)
 _HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _GREY, _RGB = (0, 1), 2
+_SEPARATE = 2
 _PLAIN_BITS = (8, 16, 32, 64)
 _NO_PAGE = 1 | 4
 """Of NewSubfileType: a thumbnail, a mask."""
@@ -332,11 +333,11 @@ class TiffStack(Stack):
                     self._file, self._page(index), first=position == 0, selection=edit,
                     numbers=indices,
                 )  # fmt: skip
-                samples = key.samplesperpixel
+                samples, planes = key.samplesperpixel, key.planarconfig == _SEPARATE
                 writer.write(
-                    page,
+                    np.moveaxis(page, 2, 0) if samples > 1 and planes else page,
                     photometric="rgb" if samples > 1 else key.photometric,
-                    planarconfig="contig" if samples > 1 else None,
+                    planarconfig=key.planarconfig if samples > 1 else None,
                     extrasamples=key.extrasamples if samples > 3 else None,
                     compression=None if key.compression == 1 else "adobe_deflate",
                     subfiletype=key.subfiletype, extratags=tags, software=False,
