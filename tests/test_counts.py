@@ -163,15 +163,15 @@ class TestPages:
 
     def test_values_that_stand_for_something_stay_and_spread_nothing(self):
         page = np.random.default_rng(0).poisson(100, (128, 128)).astype(np.float32)
-        plain = self.denoised(page)
-        page[5, 5], page[60, 60] = 3.4e38, -1e30
         law = CountsNoise(a=1.0, b=0.0)
+        plain, _ = denoise_counts(page, law, self.model)
+        page[5, 5], page[60, 60] = 3.4e38, -1e30
         clean, _ = denoise_counts(page, law, self.model)
         assert clean[5, 5] == page[5, 5]
         assert clean[60, 60] == page[60, 60]
         others = np.ones(page.shape, bool)
         others[2:9, 2:9] = others[57:64, 57:64] = False
-        assert np.abs(clean - plain)[others].max() < 3
+        assert np.abs(clean - plain)[others].max() < 2
 
     def test_a_picture_without_noise_has_no_law(self):
         ramp = np.tile(np.arange(128.0) * 10, (128, 1))

@@ -358,7 +358,7 @@ class TestResuming:
 
     def test_a_killed_run_resumes(self, tmp_path, amsnet):
         path = tmp_path / "in.tif"
-        tifffile.imwrite(path, numbers("uint16", (5, 48, 48)), imagej=True)
+        tifffile.imwrite(path, numbers("uint16", (5, 64, 64)), imagej=True)
         code = (
             "import os, sys; from amsnet_cli.cli import stack_denoiser as s\n"
             "of = s.denoise_counts; left = [3]\n"
