@@ -15,6 +15,7 @@ import tifffile
 from amsnet_cli.batch.stack_run import StackRun
 from amsnet_cli.cli.stack_denoiser import parse_pages
 from amsnet_cli.errors import OutputError, PhotoError, UsageError
+from amsnet_cli.fitting.images import read_developed
 from amsnet_cli.stacks.find import open_stack
 
 SHAPE = (2, 3, 2, 40, 56)
@@ -172,15 +173,21 @@ class TestNotStacks:
 
 class TestFaults:
     @pytest.mark.parametrize("kind", KINDS)
-    def test_cut_files_are_refused_in_one_line(self, tmp_path, amsnet, kind):
+    def test_cut_files_are_refused(self, tmp_path, kind):
         path = make(tmp_path / "in.tif", kind, "uint8" if kind == "RGB" else "uint16")
         content = path.read_bytes()
         for share in (0.95, 0.5, 0.05):
             path.write_bytes(content[: int(share * len(content))])
-            done = amsnet("denoise", path, "-o", tmp_path / "out.tif", "--strength", "0")
-            assert done.exit_code == 1
-            assert len(done.stderr.strip().splitlines()) == 1
-            assert not (tmp_path / "out.tif").exists()
+            with pytest.raises(PhotoError, match=r"in\.tif: (cut short|damaged|page)"):
+                open_stack(path)
+
+    def test_a_cut_file_gives_one_line_and_no_result(self, tmp_path, amsnet):
+        path = make(tmp_path / "in.tif", "imagej")
+        path.write_bytes(path.read_bytes()[:20_000])
+        done = amsnet("denoise", path, "-o", tmp_path / "out.tif")
+        assert done.exit_code == 1
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert [p.name for p in tmp_path.iterdir()] == ["in.tif"]
 
     def test_palettes_and_pyramids_are_refused(self, tmp_path):
         path = tmp_path / "in.tif"
@@ -356,6 +363,7 @@ class TestResuming:
 
         run.denoise(page, lambda share: None)
 
+    @pytest.mark.slow
     def test_a_killed_run_resumes(self, tmp_path, amsnet):
         path = tmp_path / "in.tif"
         tifffile.imwrite(path, numbers("uint16", (5, 64, 64)), imagej=True)
@@ -407,3 +415,19 @@ def test_memory_does_not_grow_with_the_stack(tmp_path, peak_memory):
         )  # fmt: skip
         peaks.append(peak_memory("denoise", "in.tif", "-o", "out.tif", "-f", "--strength", "0"))
     assert peaks[1] < peaks[0] + 50_000_000
+
+
+def test_a_fit_sees_pages_as_denoising_does(tmp_path):
+    light = skimage.data.cell()[150:310, 150:342] / 2.0
+    rng = np.random.default_rng(0)
+    path = tmp_path / "in.tif"
+    tifffile.imwrite(path, rng.poisson([light] * 5).astype(np.uint16), imagej=True)
+    crops = read_developed(path, 2 * light.size, (0,)).crops
+    assert [crop.pixels.shape for crop in crops] == [(*light.shape, 3)] * 2
+    levels = []
+    for crop in crops:
+        assert 0 <= crop.pixels.min() < crop.pixels.max() <= 1
+        # Even noise: as strong in the dark as in the light.
+        halves = crop.pixels[:80, :, 0], crop.pixels[80:, :, 0]
+        levels += [np.abs(np.diff(half, 2, axis=1)).mean() for half in halves]
+    assert max(levels) < 1.2 * min(levels)

@@ -92,24 +92,13 @@ def denoise_counts(
         DeviceError: out of memory, even with small tiles.
     """
     inference = single_pass_only(model)
-    known = np.isfinite(page)
-    if options.strength == 0 or not known.any():
+    if options.strength == 0:
         return page.copy(), model.name
-    values = torch.from_numpy(np.where(known, page, np.nan).astype(np.float64))
-    stabilised = noise.stabilise(values)
-    median = stabilised.nanmedian()
-    # The transform hides how far below the dark a value is.
-    lowest = values.nanmedian()
-    lowest = lowest - options.farthest * noise.variance(lowest).clamp_min(abs(noise.b)).sqrt()
-    near = (stabilised - median <= options.farthest) & (values >= lowest)
-    known &= near.numpy()
-    stabilised = torch.where(torch.from_numpy(known), stabilised, torch.nan)
-    scale = _Scale.of(stabilised[torch.from_numpy(known)], options)
-    if scale.high <= scale.low:
+    seen = _seen(page, noise, options)
+    if seen is None:
         return page.copy(), model.name
-    unit = scale.to_unit(stabilised).float()
     height, width = page.shape
-    photo = Photo(pixels=unit[..., None].numpy())
+    photo = Photo(pixels=seen.unit[..., None])
     codec = PixelCodec(dtype=np.dtype(np.float32))
     white = is_white(torch.from_numpy(codec.decode(photo.pixels)).permute(2, 0, 1))
     selected = model.white if white and model.white is not None else model
@@ -126,19 +115,67 @@ def denoise_counts(
             ),
             white_noise=white and selected.config.noise == "white",
         )  # fmt: skip
-        denoised = scale.from_unit(torch.from_numpy(clean.pixels[..., 0]).double())
+        denoised = seen.scale.from_unit(torch.from_numpy(clean.pixels[..., 0]).double())
         if options.strength is None or options.keep_flux:
             # Where nothing is known, nothing was removed.
             there, denoised = (
-                torch.where(stabilised.isfinite(), x, median).float()[None, None]
-                for x in (stabilised, denoised)
+                torch.where(seen.stabilised.isfinite(), x, seen.median).float()[None, None]
+                for x in (seen.stabilised, denoised)
             )
             denoised = keep_unexplained(there, denoised, options.significance)
             if options.keep_flux:
                 denoised = keep_significant(there, denoised, options.significance)
             denoised = denoised[0, 0].double()
     result = noise.unstabilise(denoised).numpy()
+    known = seen.stabilised.isfinite().numpy()
     return np.where(known, _as_type(result, page.dtype), page), selected.name
+
+
+def unit_page(
+    page: Page, noise: CountsNoise, options: CountsOptions = CountsOptions()
+) -> NDArray[np.float32] | None:
+    """Return what a network sees of a page: (H, W) in [0, 1], NaN where nothing is known.
+
+    None where the page holds no light or is of one value.
+    """
+    seen = _seen(page, noise, options)
+    return seen.unit if seen else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """A page as the network sees it.
+
+    Attributes:
+        unit: (H, W) in [0, 1].
+        scale: from the stabilised values to `unit`.
+        stabilised: (H, W) double; nan where nothing is known.
+        median: of it.
+    """
+
+    unit: NDArray[np.float32]
+    scale: _Scale
+    stabilised: Tensor
+    median: Tensor
+
+
+def _seen(page: Page, noise: CountsNoise, options: CountsOptions) -> _Seen | None:
+    known = np.isfinite(page)
+    if not known.any():
+        return None
+    values = torch.from_numpy(np.where(known, page, np.nan).astype(np.float64))
+    stabilised = noise.stabilise(values)
+    median = stabilised.nanmedian()
+    # The transform hides how far below the dark a value is.
+    lowest = values.nanmedian()
+    lowest = lowest - options.farthest * noise.variance(lowest).clamp_min(abs(noise.b)).sqrt()
+    near = (stabilised - median <= options.farthest) & (values >= lowest)
+    stabilised = torch.where(near, stabilised, torch.nan)
+    scale = _Scale.of(stabilised[near], options)
+    if scale.high <= scale.low:
+        return None
+    unit = scale.to_unit(stabilised).float().numpy()
+    return _Seen(unit=unit, scale=scale, stabilised=stabilised, median=median)
 
 
 @dataclass(frozen=True, kw_only=True)
