@@ -125,8 +125,9 @@ def read_developed(path: Path, max_pixels: int, seed: Seed) -> ReadPhoto[ImageCr
         stack = open_stack(path)
         if stack is not None:
             pages = pages_to_learn(stack, max_pixels, seed)
-            crops = [ImageCrop(pixels=page, image=0) for page in pages]
-            return ReadPhoto(camera=(None, None), crops=crops)
+            return ReadPhoto(
+                camera=(None, None), crops=[ImageCrop(pixels=page, image=0) for page in pages]
+            )
         photo = read_photo(path)
     pixels = photo.pixels
     if pixels.dtype == np.float32 or is_linear(photo.icc):
