@@ -8,7 +8,6 @@ anew, with the tags of theirs that do not tell how the pixels are stored.
 from __future__ import annotations
 
 import shutil
-import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -23,17 +22,13 @@ from amsnet_cli.errors import PhotoError, UsageError
 from amsnet_cli.photos.extras import MALFORMED, package_missing
 from amsnet_cli.stacks import tiff_metadata
 from amsnet_cli.stacks.stack import Page, PageKind, Stack, check_dtype, places
+from amsnet_cli.stacks.tiff_structure import leading_axes, page_count, pictures_of
 
 SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 _MALFORMED: tuple[type[Exception], ...] = (*MALFORMED, tifffile.TiffFileError, PhotoError)
 _HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_GREY, _RGB = (0, 1), 2
 _SEPARATE = 2
 _PLAIN_BITS = (8, 16, 32, 64)
-_NO_PAGE = 1 | 4
-"""Of NewSubfileType: a thumbnail, a mask."""
-_MOST_DIRECTORIES = 10_000_000
-_SUBFILE_TYPE = 254
 _RAW = (32803, 34892)
 _FOUR_GB = 1 << 32
 
@@ -64,7 +59,7 @@ def open_tiff(path: Path, *, counts: bool = False) -> TiffStack | None:
     with file:
         try:
             is_raw = file.pages.first.photometric in _RAW
-            found = None if is_raw else _series_of(path, file, counts=counts)
+            found = None if is_raw else pictures_of(path, file, counts=counts)
             return TiffStack(path, file, found) if found else None
         except PhotoError:
             raise
@@ -73,77 +68,6 @@ def open_tiff(path: Path, *, counts: bool = False) -> TiffStack | None:
                 return None
             reason = " ".join(str(error).split())
             raise PhotoError(f"{path}: damaged or cut short ({reason})") from error
-
-
-def _series_of(path: Path, file: tifffile.TiffFile, *, counts: bool) -> list[Any] | None:
-    """Return the pictures of a stack; None where the file is none."""
-    kinds = _subfile_types(file)
-    if kinds is None:
-        raise PhotoError(
-            f"{path}: cut short, a page lies beyond its end", "copy it again from its source"
-        )
-    if any(kind & _NO_PAGE for kind in kinds):
-        return None
-    described = file.is_imagej or file.is_ome
-    full = [s for s in file.series if not s.keyframe.is_reduced and not s.keyframe.is_mask]
-    if not full:
-        return None
-    several = _page_count(full[0]) > 1 if len(full) == 1 else file.is_ome
-    one_grey = len(full) == 1 and full[0].keyframe.samplesperpixel == 1
-    if not several and not (one_grey and (described or counts)):
-        return None
-    if not several and full[0].keyframe.photometric not in _GREY:
-        return None
-    images = (file.imagej_metadata or {}).get("images", 1)
-    if file.is_imagej and images > _page_count(full[0]):
-        raise PhotoError(
-            f"{path}: cut short, {images} pages should be there", "copy it again from its source"
-        )
-    for series in full:
-        if len(series.levels) > 1:
-            raise PhotoError(
-                f"{path}: a pyramid of {len(series.levels)} resolutions", "save the largest alone"
-            )
-        if not series.keyframe.dtype or series.keyframe.photometric not in (*_GREY, _RGB):
-            colours = tifffile.PHOTOMETRIC(series.keyframe.photometric).name.lower()
-            raise PhotoError(f"{path}: pages with {colours} colours", "convert them to grey or RGB")
-    return full
-
-
-def _subfile_types(file: tifffile.TiffFile) -> list[int] | None:
-    """Return NewSubfileType of all directories; None where their chain leads out of the file."""
-    layout, handle = file.tiff, file.filehandle
-    found: list[int] = []
-    handle.seek(layout.offsetsize if layout.is_bigtiff else 4)
-    while len(found) < _MOST_DIRECTORIES:
-        content = handle.read(layout.offsetsize)
-        if len(content) < layout.offsetsize:
-            return None
-        place = struct.unpack(layout.offsetformat, content)[0]
-        if place == 0:
-            return found
-        handle.seek(place)
-        content = handle.read(layout.tagnosize)
-        if len(content) < layout.tagnosize:
-            return None
-        count = struct.unpack(layout.tagnoformat, content)[0]
-        content = handle.read(layout.tagsize)
-        code, _ = struct.unpack(layout.byteorder + "HH", content[:4].ljust(4, b"\0"))
-        # Directories are sorted, and this tag is the least.
-        value = content[12:16] if layout.is_bigtiff else content[8:12]
-        is_told = code == _SUBFILE_TYPE and len(value) == 4
-        found.append(struct.unpack(layout.byteorder + "I", value)[0] if is_told else 0)
-        handle.seek(place + layout.tagnosize + count * layout.tagsize)
-    return None
-
-
-def _page_count(series: Any) -> int:
-    """Return the pages of a picture, also of those that have no directory."""
-    return (
-        int(np.prod(_leading_axes(series)[1], dtype=int))
-        if series.dataoffset
-        else len(series.pages)
-    )
 
 
 class TiffStack(Stack):
@@ -178,8 +102,8 @@ class TiffStack(Stack):
                     "save its channels as pages",
                 )
             shape = (*shape, samples)
-        count = _page_count(series)
-        axes, lengths = _leading_axes(series)
+        count = page_count(series)
+        axes, lengths = leading_axes(series)
         if int(np.prod(lengths)) != count:
             axes, lengths = "I", (count,)
         self._leading.append((axes, lengths))
@@ -344,13 +268,3 @@ class TiffStack(Stack):
                     metadata=None, contiguous=False,
                     **tiff_metadata.resolution_of(self._page(index) or self._file.pages.first),
                 )  # fmt: skip
-
-
-def _leading_axes(series: Any) -> tuple[str, tuple[int, ...]]:
-    """Names and lengths of the axes before those of a page; those of length 1 are left out."""
-    pairs = [
-        (axis, length)
-        for axis, length in zip(series.axes, series.shape, strict=True)
-        if axis not in "YXS" and length > 1
-    ]
-    return "".join(axis for axis, _ in pairs), tuple(length for _, length in pairs)
