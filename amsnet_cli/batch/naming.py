@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amsnet_cli.errors import UsageError
-from amsnet_cli.photos.formats import WRITABLE
+from amsnet_cli.photos.formats import STACK_SUFFIXES, WRITABLE
 from amsnet_cli.photos.formats.raw import FORMAT as RAW
 
-_SUFFIXES_KEPT = frozenset(WRITABLE) - frozenset(RAW.suffixes)
+_SUFFIXES_KEPT = (frozenset(WRITABLE) - frozenset(RAW.suffixes)) | STACK_SUFFIXES
 _TEMPLATE_HINT = "use {stem} or {name}, and {folder} and {ext}, as in {stem}_clean{ext}"
 
 

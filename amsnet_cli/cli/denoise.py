@@ -177,6 +177,11 @@ def denoise(
             "amsnet[cluster].",
         ),
     ] = None,
+    pages: options.Pages = None,
+    gain: options.Gain = None,
+    read_noise: options.ReadNoise = None,
+    dark: options.Dark = None,
+    keep_flux: options.KeepFlux = None,
     tile: options.Tile = None,
     max_memory: options.MaxMemory = None,
     jobs: options.Jobs = None,
@@ -184,7 +189,7 @@ def denoise(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Denoise photos.
+    """Denoise photos, and the stacks of instruments.
 
     Depth, colour profile, EXIF, XMP, orientation and transparency are kept. The suffix of OUT sets
     the format; in a folder photos keep theirs, but RAW and HEIC files become TIFF.
@@ -246,6 +251,7 @@ def denoise(
         with imports_whole():
             from amsnet_cli.cli.engines import choose_engine
             from amsnet_cli.cli.photo_steps import PhotoSettings
+            from amsnet_cli.cli.stack_denoiser import make_detector, parse_pages
             from amsnet_cli.inference.denoise import DenoiseOptions
             from amsnet_cli.photos.formats.raw import RawOptions
             from amsnet_cli.report.html import MAX_SHOWN, write_report
@@ -262,6 +268,8 @@ def denoise(
             weights=weights, options=denoising, device=device,
             raw=RawOptions(development=develop, highlights=highlights),
             before_development=raw == "mosaic",
+            pages=parse_pages(pages), keep_flux=keep_flux,
+            detector=make_detector(gain, read_noise, dark),
             destination=destination, depth=depth, strip_metadata=strip_metadata,
             sidecar=sidecar, keep_time=keep_time, force=force,
             report=report is not None, pictured=frozenset(pictured),

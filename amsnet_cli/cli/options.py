@@ -190,6 +190,42 @@ Highlights = Annotated[
     Literal["clip", "blend", "rebuild"],
     typer.Option(help="RAW files: clip overexposed highlights to white, blend or rebuild them."),
 ]
+_STACKS = "Stacks"
+Pages = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FIRST:END:STEP", rich_help_panel=_STACKS,
+        help="Denoise and keep only these places of a stack's first axis, counted from 0, as in "
+        "Python. (default: all)",
+    ),
+]  # fmt: skip
+Gain = Annotated[
+    float | None,
+    typer.Option(
+        rich_help_panel=_STACKS, help="Electrons per unit of the values. (default: as measured)"
+    ),
+]
+ReadNoise = Annotated[
+    float | None,
+    typer.Option(
+        rich_help_panel=_STACKS,
+        help="Read noise in electrons; needs --gain. (default: as measured)",
+    ),
+]
+Dark = Annotated[
+    str | None,
+    typer.Option(
+        metavar="VALUE|FILE", rich_help_panel=_STACKS,
+        help="The value without light, or a file of dark frames. (default: as measured)",
+    ),
+]  # fmt: skip
+KeepFlux = Annotated[
+    bool | None,
+    typer.Option(
+        "--keep-flux/--no-keep-flux", rich_help_panel=_STACKS,
+        help="Give back what surely is there, so that fluxes can be measured. (default: FITS only)",
+    ),
+]  # fmt: skip
 Sidecar = Annotated[
     bool,
     typer.Option(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from amsnet_cli.batch.destination import Destination
 from amsnet_cli.batch.job import Job
+from amsnet_cli.cli.stack_denoiser import StackDenoiser
 from amsnet_cli.device import choose_device
 from amsnet_cli.errors import OutputError, PhotoError, UsageError
 from amsnet_cli.inference.denoise import Denoised, DenoiseOptions, denoise
@@ -18,7 +19,9 @@ from amsnet_cli.inference.model_choice import ModelChooser
 from amsnet_cli.inference.mosaic_noise import UnknownNoiseError
 from amsnet_cli.inference.mosaic_photos import DenoisedMosaic, MosaicDenoiser
 from amsnet_cli.inference.photo_noise import photo_noise_level
+from amsnet_cli.inference.stack_noise import Detector
 from amsnet_cli.photos.exif import camera_of, with_software
+from amsnet_cli.photos.formats import WRITABLE
 from amsnet_cli.photos.formats.dng import FORMAT as DNG
 from amsnet_cli.photos.formats.raw import FORMAT as RAW
 from amsnet_cli.photos.formats.raw import RawOptions, profile_of
@@ -35,6 +38,7 @@ from amsnet_cli.photos.sidecars import check_sidecars, copy_sidecars, find_sidec
 from amsnet_cli.photos.write import check_depth, check_output, not_kept, write_photo
 from amsnet_cli.report.comparison import Comparison, compare
 from amsnet_cli.software_tag import software_note, tag_software
+from amsnet_cli.stacks.stack import StackPhoto
 
 TONES = (0.1, 0.5, 0.9)
 """Dark, middle and bright, in [0, 1]."""
@@ -71,6 +75,9 @@ class PhotoSettings:
         device: name of where to compute, see `choose_device`.
         raw: how RAW files are developed.
         before_development: denoise RAW files before they are developed. What becomes DNG is.
+        pages: places of the first axis of stacks that are denoised and kept.
+        keep_flux: whether fluxes in stacks are kept; None for FITS alone.
+        detector: what is known of the noise of stacks.
         destination: of the results.
         depth: bits per channel to write; None for as many as the photo has.
         strip_metadata: write no EXIF, XMP and IPTC.
@@ -90,6 +97,9 @@ class PhotoSettings:
     device: str
     raw: RawOptions
     before_development: bool
+    pages: slice = field(default_factory=lambda: slice(None))
+    keep_flux: bool | None = None
+    detector: Detector = field(default_factory=Detector)
     destination: Destination
     depth: int | None
     strip_metadata: bool
@@ -130,6 +140,10 @@ class PhotoSteps:
             settings.weights, settings.options, settings.raw, device=self._device
         )
         self._models = ModelChooser(self._mosaics.for_developed)
+        self._stacks = StackDenoiser(
+            settings.options, self._device, chosen=settings.pages, keep_flux=settings.keep_flux,
+            detector=settings.detector,
+        )  # fmt: skip
         self.weights = self._models.name
         self._cameras: dict[Job, tuple[str | None, int | None]] = {}
         self._modified_ns: dict[Job, int] = {}
@@ -145,8 +159,11 @@ class PhotoSteps:
         """
         self._notes[job] = []
         self._settings.destination.make_subfolder(job.target.parent)
+        stack = self._stacks.open(job.source, job.target)
+        replaces = self._settings.force or self._settings.planned
         try:
-            check_output(job.target, force=self._settings.force or self._settings.planned)
+            suffixes = stack.stack.suffixes if stack else WRITABLE
+            check_output(job.target, force=replaces, suffixes=suffixes)
         except OSError as error:
             raise OutputError(f"{job.target}: {error.strerror}", "choose another OUT") from error
         to_dng = is_dng(job.target)
@@ -158,13 +175,15 @@ class PhotoSteps:
             )
         if self._settings.sidecar:
             self._sidecars[job] = self._suitable_sidecars(job)
-        photo = self._read(job)
+        photo = stack or self._read(job)
         if self._settings.keep_time:
             try:
                 self._modified_ns[job] = job.source.stat().st_mtime_ns
             except OSError as error:
                 raise PhotoError(f"{job.source}: cannot be read ({error.strerror})") from error
         self._cameras[job] = camera_of(photo.exif)
+        if isinstance(photo, StackPhoto):
+            return self._checked_stack(photo)
         photo = self._as_asked(photo)
         check_depth(photo, job.target)
         return photo
@@ -175,6 +194,8 @@ class PhotoSteps:
         Raises:
             AmsnetError: see `inference.denoise.denoise` and `MosaicDenoiser.denoise`.
         """
+        if isinstance(photo, StackPhoto):
+            return self._denoise_stack(job, photo)
         if isinstance(photo, MosaicPhoto):
             try:
                 return self._denoise_mosaic(job, photo)
@@ -209,6 +230,26 @@ class PhotoSteps:
             else tag_software(denoised, self._settings.options)
         )
         return clean, info
+
+    def _checked_stack(self, photo: StackPhoto) -> StackPhoto:
+        asked = self._settings
+        if asked.depth or asked.strip_metadata or asked.sidecar:
+            raise UsageError(
+                "stacks keep their type and metadata",
+                "leave out --depth, --strip-metadata and --sidecar",
+            )
+        return photo
+
+    def _denoise_stack(self, job: Job, photo: StackPhoto) -> tuple[Photo, PhotoInfo]:
+        self._mosaics.refuse_developed(job.source)
+        model, _ = self._models.choose(*self._cameras.pop(job))
+        with self._progress(job) as progress:
+            denoised = self._stacks.denoise(photo, job.target, model, progress)
+        info = PhotoInfo(
+            weights=denoised.weights, reason=denoised.reason, hot_pixels=0, noise=None,
+            comparison=None, notes=(*self._notes.pop(job), *denoised.notes),
+        )  # fmt: skip
+        return denoised.photo, info
 
     def _read(self, job: Job) -> Photo:
         if is_dng(job.target):
@@ -270,6 +311,9 @@ class PhotoSteps:
         Raises:
             OutputError: it cannot be written.
         """
+        if isinstance(photo, StackPhoto):
+            self._stacks.write(job.target, modified_ns=self._modified_ns.get(job))
+            return
         write_photo(photo, job.target, modified_ns=self._modified_ns.get(job))
         copy_sidecars(self._sidecars.pop(job, []))
 

@@ -18,12 +18,14 @@ import torch
 from torch import Tensor
 
 from amsnet_cli.errors import AmsnetError, PhotoError, bugs_named
+from amsnet_cli.fitting.stack_pages import pages_to_learn
 from amsnet_cli.photos.colour import is_linear
 from amsnet_cli.photos.exif import camera_of
 from amsnet_cli.photos.find import find_photos
 from amsnet_cli.photos.photo import Pixels
 from amsnet_cli.photos.pixel_codec import PixelCodec
 from amsnet_cli.photos.read import read_photo
+from amsnet_cli.stacks.find import open_stack
 
 MAX_IMAGES = 256
 """Default limit of photos read from a folder."""
@@ -111,12 +113,21 @@ def to_tensor(pixels: Pixels) -> Tensor:
 
 
 def read_developed(path: Path, max_pixels: int, seed: Seed) -> ReadPhoto[ImageCrop]:
-    """Read a photo; keep all of it, or random crops of `max_pixels` together.
+    """Read a photo, or a stack; keep all of it, or random crops of `max_pixels` together.
+
+    Pages of stacks are taken as a network sees them when it denoises them: in the scale in which
+    their noise is even.
 
     Raises:
         PhotoError: it cannot be read.
     """
     with bugs_named(path):
+        stack = open_stack(path)
+        if stack is not None:
+            pages = pages_to_learn(stack, max_pixels, seed)
+            return ReadPhoto(
+                camera=(None, None), crops=[ImageCrop(pixels=page, image=0) for page in pages]
+            )
         photo = read_photo(path)
     pixels = photo.pixels
     if pixels.dtype == np.float32 or is_linear(photo.icc):

@@ -299,3 +299,13 @@ def _resolve_inference(model: Model, options: DenoiseOptions) -> Inference:
     if options.refine is not None:
         inference = replace(inference, refine=options.refine)
     return inference
+
+
+def single_pass_only(model: Model) -> Inference:
+    """Return the inference settings of a model with a single pass.
+
+    Raises:
+        UsageError: it has none.
+    """
+    inference = _resolve_inference(model, DenoiseOptions(n_masks=1))
+    return replace(inference, passes="single")

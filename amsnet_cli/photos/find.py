@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amsnet_cli.errors import PhotoError
-from amsnet_cli.photos.formats import NAMES, PHOTO_SUFFIXES
+from amsnet_cli.photos.formats import NAMES, PHOTO_SUFFIXES, STACK_SUFFIXES
 
 SIDECAR = "beside a photo"
 """Why a file that programs put beside photos is passed over."""
@@ -74,7 +74,7 @@ def scan_folder(
     photos, others = [], []
     for file in _files_below(str(folder), recursive=recursive):
         suffix = _suffix(file.name)
-        if suffix in PHOTO_SUFFIXES:
+        if suffix in PHOTO_SUFFIXES or suffix in STACK_SUFFIXES:
             photos.append(file)
         else:
             reason = SIDECAR if suffix in _SIDECAR_SUFFIXES else UNKNOWN

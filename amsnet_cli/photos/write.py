@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,17 +21,22 @@ from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.pixel_codec import with_depth
 
 
-def check_output(path: Path, *, force: bool) -> None:
+def check_output(path: Path, *, force: bool, suffixes: Collection[str] = WRITABLE) -> None:
     """Check before any work that a photo could be written to `path`.
+
+    Args:
+        path: of the result.
+        force: whether it may replace a file.
+        suffixes: of the formats that can be written.
 
     Raises:
         OutputError: the suffix names no format that can be written, the folder is missing or
             read-only, or the file exists and `force` is not set.
     """
-    if path.suffix.lower() not in WRITABLE:
+    if path.suffix.lower() not in suffixes:
         raise OutputError(
             f"{path}: cannot write {path.suffix or 'without a suffix'}",
-            f"use {' '.join(sorted(WRITABLE))}",
+            f"use {' '.join(sorted(suffixes))}",
         )
     if path.is_dir():
         raise OutputError(f"{path}: a folder has this name", "choose another name")

@@ -34,6 +34,8 @@ WRITABLE = {
     **{suffix: known for known in FORMATS if known.write for suffix in known.suffixes},
     **dict.fromkeys(dng.FORMAT.suffixes, dng.FORMAT),
 }
+STACK_SUFFIXES = frozenset({".fits", ".fit", ".fts", ".btf", ".tf8"})
+"""Of files that `amsnet_cli.stacks` reads and writes, and that hold no photo."""
 NAMES = " or ".join([", ".join(known.name for known in FORMATS[:-1]), FORMATS[-1].name])
 """What can be read, for messages."""
 
