@@ -12,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from amsnet_cli.core.photo_noise import PhotoNoise
 from amsnet_cli.inference.denoise import single_pass_only
 from amsnet_cli.inference.memory import memory_errors
+from amsnet_cli.inference.photo_noise import estimate_told_noise
 from amsnet_cli.inference.photo_rows import postprocess_photo, run_photo
 from amsnet_cli.inference.tiles import Tile
 from amsnet_cli.model import Model
@@ -21,6 +23,7 @@ from amsnet_cli.noise.counts import CountsNoise
 from amsnet_cli.noise.whiteness import is_white
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.pixel_codec import PixelCodec
+from amsnet_cli.postprocess.config import PostprocessConfig
 from amsnet_cli.postprocess.pipeline import BlendSettings
 from amsnet_cli.postprocess.significant import (
     SignificanceConfig,
@@ -37,7 +40,7 @@ class CountsOptions:
     """How a page is denoised.
 
     Attributes:
-        strength: 0 keeps the page, 1 is what the network says; None as for photos.
+        strength: 0 keeps the page; else as for photos.
         keep_flux: give back what surely is there, so that fluxes stay: for measurements.
         widest: standard deviations of the noise that the network sees side by side. Where stars
             have a larger range, they are compressed, or the noise of the sky would be too faint
@@ -101,19 +104,33 @@ def denoise_counts(
     photo = Photo(pixels=seen.unit[..., None])
     codec = PixelCodec(dtype=np.dtype(np.float32))
     white = is_white(torch.from_numpy(codec.decode(photo.pixels)).permute(2, 0, 1))
-    selected = model.white if white and model.white is not None else model
+    more = options.strength is not None and options.strength > 1
+    selected = model.white if white and model.white is not None and not more else model
+    if more and not selected.network.is_told:
+        raise UsageError(
+            f"model {selected.name} is not told the noise: its strength is at most 1",
+            "use --strength 1, or -w photo",
+        )
     strength: Any = "auto" if options.strength is None else options.strength
+    told, postprocess, sigma = None, PostprocessConfig(), seen.scale.sigma
     with memory_errors(device):
+        if selected.network.is_told:  # The strength of the noise is known, not its spectrum.
+            factor = 1.0 if options.strength is None else options.strength
+            measured = estimate_told_noise(photo, codec, selected.network.to(device))
+            level = torch.full_like(measured.log_sigma, math.log(255 * sigma))
+            told = PhotoNoise(log_sigma=level, spectrum=measured.spectrum).scaled(factor)
+            postprocess, strength = postprocess.for_told_network(factor * sigma), "auto"
         output = run_photo(
             photo, Tile(top=0, bottom=height, left=0, right=width), codec, selected, inference,
-            tile=options.tile, max_memory=options.max_memory, device=device, progress=progress,
+            noise=told, tile=options.tile, max_memory=options.max_memory, device=device,
+            progress=progress,
         )  # fmt: skip
         clean = postprocess_photo(
             photo, output, codec,
             BlendSettings(
-                luma=strength, chroma=strength, corrections=options.strength is None
+                luma=strength, chroma=strength, corrections=strength == "auto"
             ),
-            white_noise=white and selected.config.noise == "white",
+            white_noise=white and selected.config.noise == "white", config=postprocess,
         )  # fmt: skip
         denoised = seen.scale.from_unit(torch.from_numpy(clean.pixels[..., 0]).double())
         if options.strength is None or options.keep_flux:
@@ -214,6 +231,11 @@ class _Scale:
         if not math.isfinite(knee):
             low, high = float(values.min()), float(values.max())
         return cls(start=start, end=end, knee=knee, low=low, high=high)
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the noise in what the network sees."""
+        return 1 / (self.high - self.low)
 
     def to_unit(self, stabilised: Tensor) -> Tensor:
         return (self._bent(stabilised, torch.asinh) - self.low) / (self.high - self.low)
