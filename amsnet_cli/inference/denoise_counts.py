@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from amsnet_cli.core.photo_noise import PhotoNoise
+from amsnet_cli.errors import UsageError
 from amsnet_cli.inference.denoise import single_pass_only
 from amsnet_cli.inference.memory import memory_errors
 from amsnet_cli.inference.photo_noise import estimate_told_noise
