@@ -38,6 +38,7 @@ def evaluate(
     repeats: options.Repeats = None,
     refine: options.Refine = None,
     strength: options.Strength = None,
+    noise: options.Noise = None,
     tile: options.Tile = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -67,7 +68,7 @@ def evaluate(
     model = load_model(path, weights or path.stem)
     denoise_options = DenoiseOptions(
         n_masks=masks, stride=pd_stride, repeats=repeats, refine=refine,
-        strength=strength, tile=tile or 0, seed=seed,
+        strength=strength, noise=noise, tile=tile or 0, seed=seed,
     )  # fmt: skip
     scores = []
     with progress_bar(noisy.name, quiet=quiet) as progress:
