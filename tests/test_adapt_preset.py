@@ -128,7 +128,9 @@ def test_photos_of_white_noise_start_from_what_knows_it(tmp_path, start, noisy_c
     for i in range(2):
         write_photo(Photo(pixels=np.roll(noisy_crop, 30 * i, 0)), folder / f"{i}.png")
     options = FitOptions(steps=3, batch=2, patch_size=48, learning_rate=1e-12)
-    result = fit(folder, tmp_path / "m.safetensors", options, start=start)
+    result = fit(
+        folder, tmp_path / "m.safetensors", options, start=load_model(find_weights("fine"))
+    )
     assert_nothing_written(result, tmp_path, "no significant improvement over white")
 
 

@@ -76,11 +76,10 @@ def test_float_photos_keep_values_beyond_one(default):
 
 
 class TestWhiteNoise:
-    """Photos whose noise is white are denoised by weights of their own."""
+    """A network that is not told the noise leaves photos whose noise is white to another."""
 
-    @pytest.mark.parametrize("name", [None, "fine"])
-    def test_they_are_better_at_it(self, name, noisy_crop, clean_crop):
-        both = load_model(find_weights(name))
+    def test_it_is_better_at_it(self, untold, noisy_crop, clean_crop):
+        both = untold
         alone = replace(both, white=None)
         photo = Photo(pixels=noisy_crop)
         assert select_model(photo, both) is both.white and select_model(photo, alone) is alone
@@ -88,37 +87,35 @@ class TestWhiteNoise:
         assert np.array_equal(after, denoise(photo, both.white).photo.pixels)
         assert psnr(after, clean_crop) > psnr(otherwise, clean_crop) + 0.15
 
-    def test_which_is_told_of_any_depth_and_number_of_channels(self, default, noisy_crop):
+    def test_which_is_told_of_any_depth_and_number_of_channels(self, untold, noisy_crop):
         for pixels in (
             noisy_crop.astype(np.uint16) * 257,
             noisy_crop.astype(np.float32) / 255,
             noisy_crop[..., :1],
             np.tile(noisy_crop, (40, 3, 1)),
         ):
-            assert select_model(Photo(pixels=pixels), default) is default.white
+            assert select_model(Photo(pixels=pixels), untold) is untold.white
 
-    def test_other_photos_and_other_passes_are_not_theirs(self, default, noisy_crop, clean_crop):
+    def test_other_photos_and_other_passes_are_not_theirs(self, untold, noisy_crop, clean_crop):
         shared = noise_that_pixels_share()
         assert (
-            select_model(shared, default)
-            is select_model(Photo(pixels=clean_crop), default)
-            is default
+            select_model(shared, untold) is select_model(Photo(pixels=clean_crop), untold) is untold
         )
-        assert select_model(Photo(pixels=noisy_crop), default, DenoiseOptions(n_masks=4)) is default
+        assert select_model(Photo(pixels=noisy_crop), untold, DenoiseOptions(n_masks=4)) is untold
 
     def test_the_result_says_which_model_was_used_and_how_much_noise_there_was(
-        self, default, noisy_crop
+        self, untold, noisy_crop
     ):
-        result = denoise(Photo(pixels=noisy_crop), default)
-        assert result.model is default.white
+        result = denoise(Photo(pixels=noisy_crop), untold)
+        assert result.model is untold.white
         assert result.noise_before == photo_noise_level(Photo(pixels=noisy_crop)) > 20
         assert result.noise_after == photo_noise_level(result.photo) < 5
 
     @pytest.mark.parametrize("factor", [1e-3, 1e3])
-    def test_noise_before_and_after_are_on_one_scale(self, default, noisy_crop, factor):
-        expected = denoise(Photo(pixels=noisy_crop), default)
+    def test_noise_before_and_after_are_on_one_scale(self, untold, noisy_crop, factor):
+        expected = denoise(Photo(pixels=noisy_crop), untold)
         pixels = (noisy_crop / np.float32(255 / factor)).astype(np.float32)
-        result = denoise(Photo(pixels=pixels), default)
+        result = denoise(Photo(pixels=pixels), untold)
         share = result.noise_after / result.noise_before
         # 8 bits add the noise of rounding.
         assert share == pytest.approx(expected.noise_after / expected.noise_before, rel=0.25)
@@ -127,7 +124,7 @@ class TestWhiteNoise:
         assert [result.noise_before, result.noise_after] == in_units
 
     def test_the_user_is_told(self, amsnet, noisy_png, tmp_path):
-        done = amsnet("denoise", noisy_png, "-o", tmp_path / "clean.png")
+        done = amsnet("denoise", noisy_png, "-o", tmp_path / "clean.png", "-w", "fine")
         assert "white (its noise is white)" in done.stderr
         chosen = amsnet("denoise", noisy_png, "-o", tmp_path / "same.png", "-w", "white")
         assert "its noise" not in chosen.stderr

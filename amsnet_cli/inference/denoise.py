@@ -233,7 +233,7 @@ def resolve_options(
         postprocess = postprocess.for_told_network(mean_sigma(photo, codec, noise))
     return ResolvedOptions(
         model=selected,
-        white_noise=made_for_white and (selected is not model or has_white_noise(photo)),
+        white_noise=(told or made_for_white) and (selected is not model or has_white_noise(photo)),
         inference=_resolve_inference(selected, options),
         blend=BlendSettings(
             luma="auto" if luma is None else luma,

@@ -69,10 +69,14 @@ def noise_gain(
         (2, h, w) float32 in [0, 1], of luma and chroma.
     """
     gain = torch.ones_like(stats.residual_power)
+    hidden = stats.unclipped.sum() <= config.texture.min_unclipped * (~stats.uniform).sum()
+    if hidden and (config.restore_texture or config.keep_graphics):
+        return torch.zeros_like(gain)  # Hardly any block shows noise: black and white print.
     if config.restore_texture:
         gain = wiener_gain(stats, tolerance, confidence, config)
     if config.keep_graphics:
         gain = gain * (1 - graphics(stats, config))
+        gain = gain.masked_fill(stats.uniform, 0.0)
     return gain
 
 
@@ -96,12 +100,9 @@ def wiener_gain(
 
     Returns:
         (2, h, w) float32 in [0, 1], of luma and chroma: 1 up to the tolerance, above it the share
-        of noise in the sum of noise and structure. All 0 if hardly any block shows the noise, as on
-        a page of black and white print.
+        of noise in the sum of noise and structure.
     """
     numbers = config.texture
-    if stats.unclipped.sum() <= numbers.min_unclipped * (~stats.uniform).sum():
-        return torch.zeros_like(stats.residual_power)
     powers = torch.stack(
         [stats.residual_power[0], stats.residual_power_2x2, stats.residual_power[1]]
     )
@@ -116,8 +117,7 @@ def wiener_gain(
     least = config.confidence.least
     limit += numbers.edge_noise * (confidence - least) / (1 - least) * structure
     by_pixel, by_2x2, chroma = torch.where(found > limit, limit / found, 1.0)
-    gain = torch.stack([torch.minimum(by_pixel, by_2x2), chroma])
-    return gain.masked_fill(stats.uniform, 0.0)
+    return torch.stack([torch.minimum(by_pixel, by_2x2), chroma])
 
 
 def blend_residual(noisy: Tensor, denoised: Tensor, luma: Tensor, chroma: Tensor) -> Tensor:
