@@ -69,7 +69,15 @@ def lines_of(capsys, monkeypatch, *arguments) -> list[list[str]]:
 def test_each_stage_of_the_post_processing_has_a_column(one_picture_set, capsys, monkeypatch):
     stages = ["restore_texture", "smooth_residual_noise"]
     titles, row = lines_of(
-        capsys, monkeypatch, one_picture_set, "--sets", "set", "--without", *stages
+        capsys,
+        monkeypatch,
+        one_picture_set,
+        "--sets",
+        "set",
+        "--weights",
+        "fine",
+        "--without",
+        *stages,
     )
     assert titles == ["set", "noisy", "auto", "strength 1", *stages]
     assert row[0] == "set (1)" and float(row[2].split("/")[0]) > 5

@@ -111,6 +111,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_as_on_one_machine(amsnet, card, tiny_model, two_workers):
     call = ["denoise", "-r", card, "-w", tiny_model, "--json", "--report", card.parent / "p.html"]
     here = amsnet(*call, "-o", card.parent / "here")
