@@ -92,6 +92,14 @@ def test_noise_is_interpolated_by_brightness_and_scaled():
     assert PhotoNoise.white(12).at(0.9) == pytest.approx(12, rel=1e-4)
 
 
+def test_caution_weakens_faint_noise_most():
+    before = [0.1, 1.0, 5.0, 40.0]
+    after = [PhotoNoise.white(sigma).cautious(0.5).at(0.5) for sigma in before]
+    assert after == pytest.approx([(s**2 + 0.25) ** 0.5 - 0.5 for s in before], rel=1e-3)
+    assert all(0 < s - t < 0.5 for s, t in zip(before, after, strict=True))
+    assert PhotoNoise.white(3).cautious(0.0).at(0.5) == pytest.approx(3, rel=1e-4)
+
+
 def test_the_spectrum_of_white_noise_is_that_of_drawn_noise():
     drawn = torch.randn(4, 3, 256, 256, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(spectrum_of(drawn), PhotoNoise.white(1).spectrum, atol=0.03)
@@ -184,9 +192,10 @@ class TestDenoise:
         assert self.change(tiny, noise=2.0) < self.change(tiny, noise=30.0)
         measured = denoise(self.photo, tiny).noise
         windows = torch.from_numpy(self.photo.pixels).permute(2, 0, 1)[None].float() / 255
-        assert torch.allclose(
-            measured.log_sigma, tiny.network.estimate_noise(windows).log_sigma, atol=1e-5
-        )
+        estimate = tiny.network.estimate_noise(windows)
+        caution = DenoiseOptions().caution
+        assert torch.allclose(measured.log_sigma, estimate.cautious(caution).log_sigma, atol=1e-5)
+        assert torch.equal(measured.spectrum, estimate.spectrum)
 
     def test_tiles_are_told_the_noise_of_the_whole_photo(self, tiny):
         pixels = self.photo.pixels.copy()

@@ -178,7 +178,7 @@ class TestPhotometry:
             if law == "measured":
                 noise = estimate_counts_noise([[torch.from_numpy(field.noisy)]])
             clean, name = denoise_counts(field.noisy, noise, model, CountsOptions(keep_flux=True))
-            assert name == "photo"
+            assert name == "white"
             changes.append((field.fluxes(clean), field.fluxes(field.noisy), field.snrs))
             quiet.append(field.noisy[field.sky].std() / clean[field.sky].std())
         assert np.mean(quiet) > 5

@@ -53,6 +53,15 @@ class PhotoNoise:
             log_sigma=self.log_sigma + math.log(max(factor, _LEAST)), spectrum=self.spectrum
         )
 
+    def cautious(self, margin: float) -> PhotoNoise:
+        """The same noise, weakened by up to `margin` on a scale of 255, strong noise hardly.
+
+        A standard deviation s becomes sqrt(s^2 + margin^2) - margin.
+        """
+        squares = (2 * self.log_sigma).exp()
+        weaker = squares / ((squares + margin**2).sqrt() + margin)
+        return PhotoNoise(log_sigma=weaker.clamp_min(_LEAST).log(), spectrum=self.spectrum)
+
     def to(self, device: torch.device) -> PhotoNoise:
         """Move it to a device."""
         return PhotoNoise(log_sigma=self.log_sigma.to(device), spectrum=self.spectrum.to(device))

@@ -53,6 +53,10 @@ class DenoiseOptions:
     noise: float | None = None
     """Standard deviation of the noise on a scale of 255, white and the same everywhere, instead of
     what is measured; only for a network that is told the noise. Multiplied by the strength."""
+    caution: float = 0.5
+    """By how much measured noise is weakened before a network is told it, at most, on a scale of
+    255: noise as faint cannot be told from fine texture, and too strong costs more than too weak.
+    See `PhotoNoise.cautious`."""
     luma: float | None = None
     """Strength for brightness, in [0, 1]; None for `strength`."""
     chroma: float | None = None
@@ -253,7 +257,7 @@ def _told_noise(
 ) -> PhotoNoise:
     """Return the noise that the network is told, measured or given, times the strength."""
     if options.noise is None:
-        noise = estimate_told_noise(photo, codec, network)
+        noise = estimate_told_noise(photo, codec, network).cautious(options.caution)
     else:
         noise = PhotoNoise.white(options.noise)
     return noise if options.strength is None else noise.scaled(options.strength)
