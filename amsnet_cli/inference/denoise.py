@@ -53,7 +53,7 @@ class DenoiseOptions:
     noise: float | None = None
     """Standard deviation of the noise on a scale of 255, white and the same everywhere, instead of
     what is measured; only for a network that is told the noise. Multiplied by the strength."""
-    caution: float = 0.5
+    caution: float = 0.7
     """By how much measured noise is weakened before a network is told it, at most, on a scale of
     255: noise as faint cannot be told from fine texture, and too strong costs more than too weak.
     See `PhotoNoise.cautious`."""
