@@ -2,16 +2,16 @@ r"""Train `photo`, the network that is told the noise, and its noise estimator.
 
     python -m training.conditioned pairs --photos CLEAN_DIR --work DIR
     python -m training.conditioned estimator --work DIR --minutes 30
-    python -m training.conditioned estimates --work DIR --noisy NOISY_DIR --teacher fine
+    python -m training.conditioned estimates --work DIR --noisy NOISY_DIR --teachers fine photo
     python -m training.conditioned network --work DIR --minutes 150 --decay 0.5
 
 Each stage keeps its result in DIR for the next. `pairs` simulates cameras and white noise.
 `estimator` learns to tell the noise of a patch. `estimates` notes what it says of every pair, of
-clean photos, and of real noisy ones, whose target is the teacher's self-ensemble. `network` trains
-on all of them, told the true noise or, more often, the estimate with its mistakes; called again, it
-goes on where it stopped, and with `--decay` the learning rate falls to zero over the last share of
-the call. `--start MODEL` begins with the U-Net of a model that is not told. Beside its state lies
-`photo.safetensors`, for `training.export`. Runs on CUDA where there is a GPU.
+clean photos, and of real noisy ones, whose target is the mean of the teachers' self-ensembles.
+`network` trains on all of them, told the true noise or, more often, the estimate with its mistakes;
+called again, it goes on where it stopped, and with `--decay` the learning rate falls to zero over
+the last share of the call. `--start MODEL` begins with the U-Net of a model that is not told.
+Beside its state lies `photo.safetensors`, for `training.export`. Runs on CUDA where there is a GPU.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def note_estimates(args: argparse.Namespace) -> None:
             noisy, clean = (x[None] for x in pairs.pair(i, noiseless=bool(prefix)))
             notes[prefix + "true"].append(true_noise(255 * (noisy - clean), clean, estimator))
             notes[prefix + "estimate"].append(estimator.estimate(noisy))
-    teacher = load_model(find_weights(args.teacher)).network
+    teachers = [load_model(find_weights(name)).network for name in args.teachers]
     real = []
     for path in sorted(args.noisy.iterdir()):
         photo = cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1]
@@ -205,7 +205,8 @@ def note_estimates(args: argparse.Namespace) -> None:
             pixels = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
             noisy = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
             with fast_precision(torch.device("cpu")):
-                target = self_ensemble(teacher, noisy)
+                results = [self_ensemble(teacher, noisy) for teacher in teachers]
+            target = torch.stack(results).mean(0)
             real.append(((noisy * 255).round().byte(), target.half()))
             notes["real estimate"].append(estimator.estimate(noisy[None]))
     together = {name: vars(PhotoNoise.stack(noises)) for name, noises in notes.items()}
@@ -406,7 +407,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of all results")
     parser.add_argument("--photos", type=Path, help="folder of clean photos")
     parser.add_argument("--noisy", type=Path, help="folder of real noisy photos")
-    parser.add_argument("--teacher", default="fine", help="model that denoises them")
+    parser.add_argument(
+        "--teachers", nargs="+", default=["fine"], help="models whose mean denoises them"
+    )
     parser.add_argument("--pairs", type=int, default=8000)
     parser.add_argument("--start", help="model whose U-Net the network begins with")
     parser.add_argument("--minutes", type=float, default=math.inf, help="end this call after")

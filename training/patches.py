@@ -26,6 +26,10 @@ MASK_RATIOS = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 0.5)
 """One is drawn for each patch. Three in four patches are not masked, for the single pass."""
 PATTERN_RATIO = 0.2
 """Fraction of patches with a synthetic pattern."""
+RECOLOURED_RATIO = 0.4
+"""Fraction of patches with other colours than the photo's: few free photos are vivid."""
+SATURATION = (0.7, 2.5)
+"""Range by which the distance of their colours from grey is multiplied."""
 SCALES = (1.0, 3.0)
 """Clean photos are downscaled by a random factor in this range before noise is simulated."""
 DISTILLATION_SCALES = (1.0, 0.7)
@@ -86,10 +90,20 @@ class CleanPatches(Dataset[CleanBatch]):
         crop = cv2.resize(
             photo[y : y + side, x : x + side], (size, size), interpolation=cv2.INTER_AREA
         )
+        if rng.random() < RECOLOURED_RATIO:
+            crop = recoloured(crop, rng)
         if rng.random() < PATTERN_RATIO:
             crop = with_pattern(crop, rng)
         crop = np.rot90(crop, int(rng.integers(4)))
         return np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)
+
+
+def recoloured(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a crop (S, S, 3) uint8 with its channels in random order and another saturation."""
+    shuffled = crop[..., rng.permutation(3)].astype(np.float32)
+    grey = shuffled.mean(2, keepdims=True)
+    vivid = grey + rng.uniform(*SATURATION) * (shuffled - grey)
+    return vivid.round().clip(0, 255).astype(np.uint8)
 
 
 def add_noise(
