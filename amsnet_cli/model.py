@@ -39,8 +39,9 @@ class Inference:
     """How a model is run on an image.
 
     Attributes:
-        passes: "multi" for the multi-mask scheme; "single" for one pass with nothing masked,
-            which ignores the other fields.
+        passes: "multi" for the multi-mask scheme; "single" for one pass with nothing masked.
+        ensemble: single passes over turned and mirrored copies that are averaged, 1 to 8. Only for
+            "single"; the other fields only for "multi".
         n_masks: k, the number of complementary masks.
         stride: stride of the pixel-shuffle downsampling around the masks; 1 for none.
         repeats: independent sets of masks to average.
@@ -50,6 +51,7 @@ class Inference:
     """
 
     passes: Literal["single", "multi"] = "single"
+    ensemble: int = 1
     n_masks: int = 2
     stride: int = 2
     repeats: int = 1

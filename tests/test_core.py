@@ -10,7 +10,12 @@ from torch import Tensor, nn
 
 from amsnet_cli.core.losses import masked_l1, prior_smoothing
 from amsnet_cli.core.masks import fill_masked, partition_masks, random_mask
-from amsnet_cli.core.multi_mask import multi_mask_pass, random_replacement, single_pass
+from amsnet_cli.core.multi_mask import (
+    multi_mask_pass,
+    random_replacement,
+    self_ensemble,
+    single_pass,
+)
 from amsnet_cli.core.networks import LIGHT, CompactUNet, CompactUNetConfig, MaskedNetwork
 from amsnet_cli.core.pixel_shuffle import pad_to_multiple, pd_down, pd_up
 from amsnet_cli.inference.run import MAX_OVERLAP
@@ -169,6 +174,17 @@ class TestBlindness:
         changed[..., 4, 4] += 1
         before, after = single_pass(Peeking(), x), single_pass(Peeking(), changed)
         assert not torch.equal(before[..., 4, 4], after[..., 4, 4])
+
+    def test_all_orientations_together_have_none(self):
+        network, x = compact(widths=(8, 8), blocks=(1, 1)), torch.rand(1, 3, 12, 10)
+        with torch.no_grad():
+            assert torch.equal(self_ensemble(network, x, 1), single_pass(network, x))
+            turned = torch.rot90(x, 1, (2, 3)).flip(3)
+            back = torch.rot90(self_ensemble(network, turned, 8).flip(3), -1, (2, 3))
+            assert torch.allclose(self_ensemble(network, x, 8), back, atol=1e-5)
+            halfway = torch.rot90(self_ensemble(network, torch.rot90(x, 2, (2, 3)), 2), 2, (2, 3))
+            assert torch.allclose(self_ensemble(network, x, 2), halfway, atol=1e-5)
+            assert not torch.allclose(single_pass(network, x), halfway, atol=1e-3)
 
 
 class TestInference:

@@ -269,6 +269,13 @@ class TestOptions:
         with pytest.raises(UsageError, match="single pass"):
             denoise(Photo(pixels=noisy_crop), default, DenoiseOptions(n_masks=1, repeats=3))
 
+    def test_an_ensemble_is_of_single_passes(self, default, tiny, noisy_crop, clean_crop):
+        photo, eight = Photo(pixels=noisy_crop), DenoiseOptions(ensemble=8)
+        alone, together = (denoise(photo, default, o).photo for o in (DenoiseOptions(), eight))
+        assert psnr(together.pixels, clean_crop) > psnr(alone.pixels, clean_crop)
+        with pytest.raises(UsageError, match="use --repeats"):
+            denoise(photo, tiny, eight)
+
     def test_masks_and_repeats_are_followed(self, noisy_crop, monkeypatch):
         calls = []
 

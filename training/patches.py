@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from amsnet_cli.core.masks import random_mask
-from amsnet_cli.core.multi_mask import single_pass
+from amsnet_cli.core.multi_mask import ORIENTATIONS
+from amsnet_cli.core.multi_mask import self_ensemble as averaged
 from amsnet_cli.core.networks import MaskedNetwork
 from amsnet_cli.model import load_model
 from amsnet_cli.weights.store import find_weights
@@ -195,14 +196,8 @@ class DistilledPatches:
 
 def self_ensemble(network: MaskedNetwork, noisy: Tensor) -> Tensor:
     """Return the mean single-pass result over the eight rotations and flips of (3, H, W)."""
-    total = torch.zeros_like(noisy)
     with torch.inference_mode():
-        for rotations in range(4):
-            for flip in (False, True):
-                x = torch.rot90(noisy.flip(2) if flip else noisy, rotations, (1, 2))
-                y = torch.rot90(single_pass(network, x[None])[0], -rotations, (1, 2))
-                total += (y.flip(2) if flip else y) / 8
-    return total.clamp(0, 1)
+        return averaged(network, noisy[None], ORIENTATIONS)[0].clamp(0, 1)
 
 
 class ReplayBuffer:

@@ -48,6 +48,7 @@ def denoise(
     pd_stride: options.PdStride = None,
     repeats: options.Repeats = None,
     refine: options.Refine = None,
+    ensemble: options.Ensemble = None,
     strength: options.Strength = None,
     noise: options.Noise = None,
     luma: Annotated[
@@ -258,7 +259,7 @@ def denoise(
             from amsnet_cli.report.settings import settings_section
 
         denoising = DenoiseOptions(
-            n_masks=masks, stride=pd_stride, repeats=repeats, refine=refine,
+            n_masks=masks, stride=pd_stride, repeats=repeats, refine=refine, ensemble=ensemble,
             strength=strength, noise=noise, luma=luma, chroma=chroma, detail=detail,
             keep_hot_pixels=keep_hot_pixels,
             tile=tile or 0, max_memory=max_memory, crop=crop, seed=seed,

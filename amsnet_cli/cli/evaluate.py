@@ -37,6 +37,7 @@ def evaluate(
     pd_stride: options.PdStride = None,
     repeats: options.Repeats = None,
     refine: options.Refine = None,
+    ensemble: options.Ensemble = None,
     strength: options.Strength = None,
     noise: options.Noise = None,
     tile: options.Tile = None,
@@ -67,7 +68,7 @@ def evaluate(
     where = choose_device(device)
     model = load_model(path, weights or path.stem)
     denoise_options = DenoiseOptions(
-        n_masks=masks, stride=pd_stride, repeats=repeats, refine=refine,
+        n_masks=masks, stride=pd_stride, repeats=repeats, refine=refine, ensemble=ensemble,
         strength=strength, noise=noise, tile=tile or 0, seed=seed,
     )  # fmt: skip
     scores = []
@@ -89,6 +90,7 @@ def evaluate(
             "pd_stride": pd_stride,
             "repeats": repeats,
             "refine": refine,
+            "ensemble": ensemble,
             "seed": seed,
             "protocol": evaluation.PROTOCOL,
             "mean": mean,

@@ -130,6 +130,14 @@ Refine = Annotated[
         "in the paper. (default: as the model says)",
     ),
 ]  # fmt: skip
+Ensemble = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=8,
+        help="Average over so many turned and mirrored copies: a little better, as many times as "
+        "slow. (default: as the model says)",
+    ),
+]  # fmt: skip
 Strength = Annotated[
     float | None,
     typer.Option(

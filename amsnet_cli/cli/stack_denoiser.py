@@ -86,12 +86,11 @@ class StackDenoiser:
                 )
             return None
         o = self._options
-        if any(v is not None for v in (o.n_masks, o.stride, o.repeats, o.refine, o.crop)) or (
-            o.luma is not None or o.chroma is not None or o.detail
-        ):
+        of_masks = o.n_masks, o.stride, o.repeats, o.refine, o.ensemble
+        if any(v is not None for v in (*of_masks, o.crop, o.luma, o.chroma)) or o.detail:
             raise UsageError(
-                "--masks, --pd-stride, --repeats, --refine, --crop, --luma, --chroma and --detail "
-                "do not work on stacks",
+                "--masks, --pd-stride, --repeats, --refine, --ensemble, --crop, --luma, --chroma "
+                "and --detail do not work on stacks",
                 "leave them out",
             )
         if target.suffix.lower() not in stack.suffixes:

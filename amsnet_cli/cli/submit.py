@@ -50,6 +50,7 @@ def submit(
     pd_stride: options.PdStride = None,
     repeats: options.Repeats = None,
     refine: options.Refine = None,
+    ensemble: options.Ensemble = None,
     strength: options.Strength = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -73,7 +74,7 @@ def submit(
     model = load_model(path, weights or path.stem)
     where = choose_device(device)
     denoise_options = DenoiseOptions(
-        n_masks=masks, stride=pd_stride, repeats=repeats, refine=refine,
+        n_masks=masks, stride=pd_stride, repeats=repeats, refine=refine, ensemble=ensemble,
         strength=strength, seed=seed,
     )  # fmt: skip
     with progress_bar(data.name, quiet=quiet) as progress:

@@ -113,6 +113,8 @@ def network_name(header: Mapping[str, Any]) -> str:
 def how_to_run(inference: Mapping[str, Any], fill: str) -> str:
     """How a model is run, from its `Inference` as a dictionary."""
     if inference.get("passes") != "multi":
+        if (copies := inference.get("ensemble", 1)) > 1:
+            return f"average of {copies} single passes over turned copies, nothing masked"
         return "a single pass, nothing masked"
     masks, stride = inference.get("n_masks", 2), inference.get("stride", 2)
     text = f"{masks} complementary masks (k = {masks}), PD stride {stride}, masked pixels: {fill}"

@@ -15,6 +15,8 @@ from torch import Tensor
 from amsnet_cli.core.pixel_shuffle import pd_down, pd_up
 
 Predictor = Callable[[Tensor, Tensor], Tensor]
+ORIENTATIONS = 8
+"""Ways to turn and mirror an image."""
 
 
 def single_pass(predict: Predictor, noisy: Tensor) -> Tensor:
@@ -32,6 +34,30 @@ def single_pass(predict: Predictor, noisy: Tensor) -> Tensor:
     """
     nothing = torch.zeros_like(noisy[:, :1], dtype=torch.bool)
     return predict(noisy, nothing)
+
+
+def self_ensemble(predict: Predictor, noisy: Tensor, orientations: int) -> Tensor:
+    """Average the single passes over turned and mirrored copies.
+
+    The geometric self-ensemble of Lim et al., "Enhanced deep residual networks for single image
+    super-resolution" (CVPRW 2017).
+
+    Args:
+        predict: see the module's docstring.
+        noisy: (B, C, H, W).
+        orientations: how many of the eight, 1 to `ORIENTATIONS`: turned by 0, 180, 90 and 270
+            degrees, then the same mirrored.
+
+    Returns:
+        (B, C, H, W).
+    """
+    total = torch.zeros_like(noisy)
+    for i in range(orientations):
+        turns, mirrored = (0, 2, 1, 3)[i % 4], i >= 4
+        turned = torch.rot90(noisy.flip(3) if mirrored else noisy, turns, (2, 3))
+        back = torch.rot90(single_pass(predict, turned), -turns, (2, 3))
+        total += back.flip(3) if mirrored else back
+    return total / orientations
 
 
 def multi_mask_pass(

@@ -43,6 +43,8 @@ class DenoiseOptions:
     """Stride of the pixel-shuffle downsampling around the masks, in pixels."""
     repeats: int | None = None
     """Sets of masks that are averaged."""
+    ensemble: int | None = None
+    """Turned and mirrored copies whose single passes are averaged, 1 to 8."""
     refine: float | None = None
     """Share of pixels put back by random replacement refinement, in [0, 1]; 0 for none."""
     strength: float | None = None
@@ -277,17 +279,18 @@ def _check_strength(model: Model, options: DenoiseOptions) -> None:
 def _resolve_inference(model: Model, options: DenoiseOptions) -> Inference:
     """Return the model's inference settings, overridden by the options."""
     inference = model.config.inference
+    masked = options.stride or options.repeats or options.refine
     if options.n_masks == 1:
         if inference.passes == "multi":
             raise UsageError(
                 f"model {model.name} was trained with masking only and cannot run in a single pass",
                 "use --masks 2 or more",
             )
-        if options.stride or options.repeats or options.refine:
+        if masked:
             raise UsageError(
                 "the single pass has no masks to split, repeat or refine", "use --masks 2 or more"
             )
-    elif options.n_masks or options.stride or options.repeats or options.refine:
+    elif options.n_masks or masked:
         if inference.passes == "single" and not model.config.mask_channel:
             raise UsageError(
                 f"model {model.name} was trained without masking and cannot fill masked pixels",
@@ -302,6 +305,13 @@ def _resolve_inference(model: Model, options: DenoiseOptions) -> Inference:
         inference = replace(inference, repeats=options.repeats)
     if options.refine is not None:
         inference = replace(inference, refine=options.refine)
+    if options.ensemble is not None:
+        if inference.passes == "multi":
+            raise UsageError(
+                "--ensemble averages single passes, and masks need several",
+                "use --repeats to average over masks",
+            )
+        inference = replace(inference, ensemble=options.ensemble)
     return inference
 
 

@@ -112,10 +112,10 @@ class MosaicDenoiser:
                 "leave out -w, or denoise it after development with --raw developed",
             )
         o = self._options
-        if any(v is not None for v in (o.n_masks, o.stride, o.repeats, o.refine)):
+        if any(v is not None for v in (o.n_masks, o.stride, o.repeats, o.refine, o.ensemble)):
             raise UsageError(
-                "--masks, --pd-stride, --repeats and --refine do not work on the mosaic of a RAW "
-                "file",
+                "--masks, --pd-stride, --repeats, --refine and --ensemble do not work on the "
+                "mosaic of a RAW file",
                 "leave them out, or denoise it after development with --raw developed",
             )
 

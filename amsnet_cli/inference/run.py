@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from amsnet_cli.core.masks import partition_masks
-from amsnet_cli.core.multi_mask import multi_mask_pass, random_replacement, single_pass
+from amsnet_cli.core.multi_mask import multi_mask_pass, random_replacement, self_ensemble
 from amsnet_cli.core.photo_noise import PhotoNoise
 from amsnet_cli.device import fast_precision
 from amsnet_cli.errors import WeightsError
@@ -100,7 +100,7 @@ def run_network(
     def denoised(part: Tile) -> Tensor:
         x = noisy(part).to(device)
         if single:
-            return single_pass(network, x)
+            return self_ensemble(network, x, inference.ensemble)
         total = torch.zeros_like(x)
         for mask in masks:
             here = part.of(mask).to(device)

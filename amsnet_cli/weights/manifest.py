@@ -21,7 +21,7 @@ _PACKAGE = Path(__file__).parent.parent
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+-]*")
 _DIGESTS = {"sha256": re.compile(r"[0-9a-f]{64}"), "git_blob_sha1": re.compile(r"[0-9a-f]{40}")}
-_INFERENCE = {"passes", "n_masks", "stride", "repeats", "refine", "refine_repeats"}
+_INFERENCE = {"passes", "ensemble", "n_masks", "stride", "repeats", "refine", "refine_repeats"}
 _FIELD_TYPES: dict[str, type] = {
     "name": str, "aliases": list, "title": str, "purpose": str, "network": str, "fill": str,
     "mask_channel": bool, "inference": dict, "file": dict, "bundled": bool, "sources": list,
