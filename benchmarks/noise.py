@@ -73,15 +73,20 @@ def pairs_of(args: argparse.Namespace) -> Iterator[tuple[str, list[tuple[Picture
         yield name, [kind.pair(p, np.random.default_rng(i)) for i, p in enumerate(pictures)]
 
 
+def add_sets(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that `pairs_of` reads."""
+    parser.add_argument("data", type=Path, help="has one folder per set")
+    parser.add_argument("--sets", nargs="+", default=[], metavar="SET")
+    parser.add_argument("--kinds", nargs="+", type=Path, default=[], metavar="CLEAN_FOLDER")
+    parser.add_argument("--every", type=int, default=1, help="take each n-th picture of a folder")
+
+
 def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("data", type=Path, help="has one folder per set")
-    parser.add_argument("--sets", nargs="+", default=[], metavar="SET")
-    parser.add_argument("--kinds", nargs="+", type=Path, default=[], metavar="CLEAN_FOLDER")
-    parser.add_argument("--every", type=int, default=1, help="take each n-th picture of a folder")
+    add_sets(parser)
     parser.add_argument("--weights", default="photo")
     args = parser.parse_args()
     model = load_model(find_weights(args.weights), args.weights)

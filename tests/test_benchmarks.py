@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from dataclasses import replace
@@ -57,11 +58,9 @@ def one_picture_set(tmp_path, noisy_crop, clean_crop):
     return tmp_path
 
 
-def lines_of(capsys, monkeypatch, *arguments) -> list[list[str]]:
-    from benchmarks import postprocess
-
-    monkeypatch.setattr(sys, "argv", ["postprocess", *map(str, arguments)])
-    postprocess.main()
+def lines_of(capsys, monkeypatch, *arguments, of="postprocess") -> list[list[str]]:
+    monkeypatch.setattr(sys, "argv", [of, *map(str, arguments)])
+    importlib.import_module(f"benchmarks.{of}").main()
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
@@ -82,6 +81,15 @@ def test_each_stage_of_the_post_processing_has_a_column(one_picture_set, capsys,
     assert titles == ["set", "noisy", "auto", "strength 1", *stages]
     assert row[0] == "set (1)" and float(row[2].split("/")[0]) > 5
     assert all(0.001 < abs(float(cell.split("/")[0])) < 1 for cell in row[4:])
+
+
+def test_an_option_has_a_column_for_each_value(one_picture_set, capsys, monkeypatch):
+    titles, row = lines_of(
+        capsys, monkeypatch, one_picture_set, "--sets", "set", "--option", "strength", "0", "1",
+        of="options",
+    )  # fmt: skip
+    assert titles == ["set", "noisy", "strength 0", "strength 1"]
+    assert row[2] == "+0.000 / +0.00" and float(row[3].split("/")[0]) > 5
 
 
 def test_a_sweep_moves_every_number_and_keeps_ranges_in_order(one_picture_set, capsys, monkeypatch):
