@@ -36,7 +36,6 @@ from amsnet_cli.inference.photo_noise import mean_sigma
 from amsnet_cli.inference.photo_rows import (
     correct_photo,
     photo_statistics,
-    quantisation_step,
     run_photo,
 )
 from amsnet_cli.photos.find import find_photos
@@ -66,7 +65,6 @@ class Case:
         resolved: options of its denoising.
         output: of the network.
         statistics: with the default configuration.
-        step: quantisation step with the default configuration.
         sigma: of the noise that the network was told; None if it was not.
     """
 
@@ -76,7 +74,6 @@ class Case:
     resolved: ResolvedOptions
     output: NDArray[np.uint16]
     statistics: ImageStatistics
-    step: float | None
     sigma: float | None
 
     @classmethod
@@ -91,25 +88,18 @@ class Case:
         return cls(
             noisy=noisy, clean=clean, before=psnr(noisy.pixels, clean), resolved=resolved,
             output=output, statistics=statistics,
-            step=quantisation_step(noisy, statistics.blocks),
             sigma=None if told is None else mean_sigma(noisy, codec, told),
         )  # fmt: skip
 
     def gain(self, config: PostprocessConfig) -> float:
         """Gain in dB over the noisy picture."""
-        default, statistics, step = PostprocessConfig(), self.statistics, self.step
+        default, statistics = PostprocessConfig(), self.statistics
         if self.sigma is not None:
-            config = config.for_told_network(self.sigma)
+            config = config.for_noise(self.sigma)
         codec, white = self.resolved.codec, self.resolved.white_noise
         if (config.block_stats, config.brightness) != (default.block_stats, default.brightness):
             statistics = photo_statistics(self.noisy, self.output, codec, config)
-        deciding = ("block_stats", "confidence", "jpeg_history")
-        if any(getattr(config, name) != getattr(default, name) for name in deciding):
-            step = quantisation_step(self.noisy, statistics.blocks, config)
-        corrector = Corrector(
-            statistics, self.resolved.blend,
-            quantisation_step=step, white_noise=white, config=config,
-        )  # fmt: skip
+        corrector = Corrector(statistics, self.resolved.blend, white_noise=white, config=config)
         result = correct_photo(self.noisy, self.output, codec, corrector)
         return psnr(result.pixels, self.clean) - self.before
 

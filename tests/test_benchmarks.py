@@ -66,7 +66,7 @@ def lines_of(capsys, monkeypatch, *arguments, of="postprocess") -> list[list[str
 
 
 def test_each_stage_of_the_post_processing_has_a_column(one_picture_set, capsys, monkeypatch):
-    stages = ["restore_texture", "smooth_residual_noise"]
+    stages = ["smooth_residual_noise", "correct_brightness"]
     titles, row = lines_of(
         capsys,
         monkeypatch,
@@ -111,7 +111,7 @@ def test_a_sweep_moves_every_number_and_keeps_ranges_in_order(one_picture_set, c
     assert [row[0].split(".")[1] for row in rows] == [
         "luma_sigma",
         "chroma_sigma",
-        "told_share",
+        "share",
         "radius",
     ]
 

@@ -212,7 +212,7 @@ class TestStages:
 
     @pytest.mark.parametrize(
         "stage",
-        ["restore_texture", "smooth_residual_noise", "limit_sharpness", "correct_brightness"],
+        ["smooth_residual_noise", "limit_sharpness", "correct_brightness"],
     )
     def test_without_one_the_result_is_another(self, untold, stage):
         assert not np.array_equal(self.after(untold, **{stage: False}), self.after(untold))

@@ -16,7 +16,6 @@ from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.postprocess.block_stats import block_stats, split_luma
 from amsnet_cli.postprocess.blocks import upsample_blocks
-from amsnet_cli.postprocess.confidence import noise_confidence
 from amsnet_cli.postprocess.texture import blend_residual, blend_weights
 
 SHARES = st.floats(0, 1, width=32)
@@ -36,7 +35,7 @@ def noisy_and_denoised(channels: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
 
 def blend(noisy, denoised, luma=1.0, chroma=1.0, detail=0.0) -> torch.Tensor:
     removed = block_stats(noisy, denoised)
-    weights = blend_weights(removed, luma, chroma, detail, noise_confidence(removed, None))
+    weights = blend_weights(removed, luma, chroma, detail)
     share = upsample_blocks(weights, 0, *noisy.shape[1:])
     return blend_residual(noisy, denoised, share[:1], share[1:])
 

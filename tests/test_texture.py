@@ -8,7 +8,6 @@ import torch.nn.functional as F
 
 from amsnet_cli.postprocess.block_stats import block_stats, split_luma
 from amsnet_cli.postprocess.blocks import BLOCK_SIZE, BlockStack, upsample_blocks
-from amsnet_cli.postprocess.confidence import noise_confidence
 from amsnet_cli.postprocess.texture import blend_residual, blend_weights
 
 
@@ -16,9 +15,9 @@ def tensor(picture: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float() / 255
 
 
-def fused(noisy: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
+def fused(noisy: torch.Tensor, denoised: torch.Tensor, detail: float = 1.0) -> torch.Tensor:
     removed = block_stats(noisy, denoised)
-    stays = blend_weights(removed, None, None, 0.0, noise_confidence(removed, None))
+    stays = blend_weights(removed, None, None, detail)
     stays = upsample_blocks(stays, 0, *noisy.shape[1:])
     return blend_residual(noisy, denoised, stays[:1], stays[1:])
 
@@ -39,29 +38,8 @@ def noise_like(x: torch.Tensor, sigma: float) -> torch.Tensor:
 @pytest.mark.parametrize("sigma", [4, 8, 30])
 def test_a_perfect_denoiser_is_believed(clean, sigma):
     noisy = clean + noise_like(clean, sigma / 255)
-    assert psnr(fused(noisy, clean), clean) > 50
-
-
-def test_of_faint_differences_only_those_that_neighbours_share_are_surely_noise(clean):
-    white = noise_like(clean, 1.5 / 255)
-    shared = 3 * F.avg_pool2d(white[None], 3, stride=1, padding=1)[0]
-    left = [
-        (fused(clean + x, clean) - clean).square().mean() / x.square().mean()
-        for x in (white, shared)
-    ]
-    assert 0.5 < left[0] < 0.6
-    assert left[1] < 0.02
-
-
-def test_what_neighbours_share_says_less_in_a_jpeg_unless_its_steps_are_coarse(clean):
-    white = noise_like(clean, 0.8 / 255)
-    some = white + 1.5 * F.avg_pool2d(white[None], 3, stride=1, padding=1)[0]
-
-    def believed(step: float | None) -> float:
-        return noise_confidence(block_stats(clean + some, clean), step)
-
-    camera, fine, coarse = believed(None), believed(5 / 255), believed(25 / 255)
-    assert fine < 0.6 and min(camera, coarse) > 0.9
+    assert torch.equal(fused(noisy, clean, detail=0), clean)
+    assert psnr(fused(noisy, clean), clean) > psnr(noisy, clean) + 15
 
 
 def test_removed_structure_comes_back(clean):
@@ -77,36 +55,14 @@ def test_removed_structure_comes_back(clean):
     assert psnr(result[outside], truth[outside]) > 45
 
 
-def test_texture_as_weak_as_noise_is_restored_if_it_is_coarser(clean):
-    fine = noise_like(clean, 1.0)
-    coarse = F.avg_pool2d(fine[None], 5, stride=1, padding=2, count_include_pad=False)[0]
+def test_texture_as_weak_as_noise_is_restored(clean):
+    coarse = F.avg_pool2d(noise_like(clean, 1.0)[None], 5, stride=1, padding=2)[0]
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1)) * 5 / 255
-    inside = np.s_[:, 96:224, 96:224]
-    restored = []
-    for kind in (fine, coarse):
-        texture = torch.zeros_like(clean)
-        texture[inside] = (
-            5 / 255 * 1.1 * (kind / split_luma(kind)[0].std() * split_luma(fine)[0].std())[inside]
-        )
-        result = fused(clean + texture + noise, clean)
-        restored.append(float(split_luma(result - clean)[0][inside].square().mean()) * 255**2)
-    assert restored[0] < 0.3
-    assert restored[1] > 4.5
-
-
-def test_in_textured_images_more_is_restored_if_the_noise_is_faint():
-    """A quarter of the picture has texture that is coarse and no stronger than noise may be."""
-    grey = torch.full((3, 320, 320), 0.5)
-    fine = torch.randn((1, 320, 320), generator=torch.Generator().manual_seed(1))
-    coarse = F.avg_pool2d(fine, 3, stride=1, padding=1)
-    coarse[..., :160] = coarse[..., 240:] = 0
-    restored = []
-    for sigma in (4 / 255, 14 / 255):
-        noise = noise_like(grey, sigma)
-        texture = 0.35 * coarse / coarse.std() * split_luma(noise)[0].std()
-        returned = fused(grey + noise + texture, grey) - grey
-        restored.append(split_luma(returned)[0][..., 168:232].std() / sigma)
-    assert restored[0] > 2 * restored[1]
+    inside, texture = np.s_[:, 96:224, 96:224], torch.zeros_like(clean)
+    texture[inside] = (split_luma(noise)[0].std() / split_luma(coarse)[0].std() * coarse)[inside]
+    returned = split_luma(fused(clean + texture + noise, clean) - clean)[0]
+    assert returned[inside].std() > 0.7 * split_luma(texture[inside])[0].std()
+    assert returned[:, :80].std() < 0.2 * split_luma(noise)[0].std()
 
 
 def test_noise_that_a_camera_left_at_edges_is_not_restored():
@@ -123,27 +79,6 @@ def test_noise_that_a_camera_left_at_edges_is_not_restored():
             float((returned[inside].square().mean() / noise[inside].square().mean()).sqrt())
         )
     assert restored[1] < 0.5 * restored[0]
-
-
-def test_fur_as_weak_as_noise_is_restored_by_its_anisotropy(clean):
-    """Noise that is anisotropic everywhere is not."""
-    fine = noise_like(clean, 6 / 255)
-
-    def stretched(x: torch.Tensor, reach: int) -> torch.Tensor:
-        longer = F.avg_pool2d(x, (1, 2 * reach + 1), stride=1, padding=(0, reach))
-        return longer * (x.std() / longer.std())
-
-    slanted = torch.stack(
-        [torch.roll(stretched(fine, 3)[:, i], i, 1) for i in range(clean.shape[1])], 1
-    )
-    fur = torch.where(torch.arange(320) % 120 < 60, slanted, slanted.flip(2))
-    fur[:, :40], fur[:, 120:] = fine[:, :40], fine[:, 120:]
-    restored = [
-        (fused(clean + x, clean) - clean)[:, 64:96, 40:280].square().mean() / x.square().mean()
-        for x in (fur, fine, stretched(fine, 1))
-    ]
-    assert restored[0] > 0.15
-    assert max(restored[1:]) < 0.02
 
 
 def test_black_clips_the_noise_of_shadows_and_not_that_of_dark_tones(clean):
@@ -163,31 +98,25 @@ def test_noise_that_a_zoom_made_coarse_is_not_restored(clean, zoom):
     few = noise_like(clean, 6 / 255)[None, :, : height // zoom, : width // zoom]
     noise = F.interpolate(few, (height, width), mode="bicubic")[0]
     restored = fused(clean + noise, clean) - clean
-    assert restored.square().mean() < 0.05 * noise.square().mean()
+    assert restored.square().mean() < 0.08 * noise.square().mean()
 
 
-def test_even_noise_is_removed_though_it_is_uncorrelated(clean):
-    uneven = torch.zeros_like(clean)
-    uneven[:, :, :160] = noise_like(clean, 4 / 255)[:, :, :160]
-    even = noise_like(clean, 4 / 255)
-    left = [(fused(clean + x, clean) - clean)[:, :, :120].square().mean() for x in (uneven, even)]
-    assert left[1] < 0.1 * (4 / 255) ** 2 < left[0]
-
-
-def test_print_without_visible_noise_stays_as_it_is():
+@pytest.mark.parametrize("detail", [0.0, 1.0])
+def test_print_without_visible_noise_stays_as_it_is(detail):
     page = torch.ones(3, 128, 128)
     page[:, 40:44, 20:100] = 0  # black and white print
     smeared = F.avg_pool2d(page[None], 3, stride=1, padding=1)[0]
-    assert torch.equal(fused(page, smeared), page)
+    assert torch.equal(fused(page, smeared, detail), page)
 
 
-def test_graphics_with_flat_colours_stay_as_they_are():
+@pytest.mark.parametrize("detail", [0.0, 1.0])
+def test_graphics_with_flat_colours_stay_as_they_are(detail):
     rng = np.random.default_rng(0)
     picture = np.kron(rng.uniform(0.2, 0.8, (8, 8, 3)), np.ones((40, 40, 1)))
     picture = torch.from_numpy(picture).permute(2, 0, 1).float()
     smeared = F.avg_pool2d(picture[None], 5, stride=1, padding=2, count_include_pad=False)[0]
     assert psnr(smeared, picture) < 40
-    assert psnr(fused(picture, smeared), picture) > 60
+    assert psnr(fused(picture, smeared, detail), picture) > 60
 
 
 def test_luma_and_chroma_are_weighted_separately(clean):
@@ -222,15 +151,13 @@ def test_some_rows_at_a_time_give_the_same(clean, rows):
     whole = fused(noisy, denoised)
     starts = range(0, 150, rows)
 
-    def part(x: torch.Tensor, top: int, beyond: int = 0) -> torch.Tensor:
-        return x[:, max(0, top - beyond) : top + rows + beyond]
+    def part(x: torch.Tensor, top: int) -> torch.Tensor:
+        return x[:, top : top + rows]
 
     stack = BlockStack(150)
     for y in starts:
-        above, below = int(y > 0), int(y + rows < 150)
-        stack.add(block_stats(part(noisy, y, 1), part(denoised, y, 1), above=above, below=below))
-    removed = stack.whole()
-    stays = blend_weights(removed, None, None, 0.0, noise_confidence(removed, None))
+        stack.add(block_stats(part(noisy, y), part(denoised, y)))
+    stays = blend_weights(stack.whole(), None, None, 1.0)
     for y in starts:
         shares = upsample_blocks(stays, y, *part(noisy, y).shape[1:])
         mine = blend_residual(part(noisy, y), part(denoised, y), shares[:1], shares[1:])

@@ -10,15 +10,14 @@ import torch
 
 from amsnet_cli.core.photo_noise import PhotoNoise
 from amsnet_cli.fitting.images import ImageCrop, ImageFolder, to_tensor
+from amsnet_cli.fitting.noise_confidence import noise_confidence
 from amsnet_cli.inference.denoise import DenoiseOptions, denoise
-from amsnet_cli.inference.photo_rows import quantisation_step
 from amsnet_cli.model import Model
 from amsnet_cli.noise.model import NoiseModel, estimate_noise
 from amsnet_cli.noise.whiteness import is_white
 from amsnet_cli.photos.photo import Photo, Pixels
 from amsnet_cli.photos.pixel_codec import with_depth
 from amsnet_cli.postprocess.block_stats import block_stats, quiet_power
-from amsnet_cli.postprocess.confidence import noise_confidence
 from amsnet_cli.postprocess.config import PostprocessConfig
 
 TOLD_AGAIN = 2.0
@@ -177,8 +176,7 @@ def _profile_crop(
         if noise is not None:
             denoised = replace(stronger, noise=denoised.noise)
     residual = block_stats(before, after)
-    step = quantisation_step(replace(noisy, pixels=crop.pixels), residual)
-    clean = noise_confidence(residual, step) < config.min_confidence or (
+    clean = noise_confidence(residual, before, photo) < config.min_confidence or (
         noise is not None and min(noise.sigma(), quiet_power(residual) ** 0.5) < config.min_sigma
     )
     return CropProfile(

@@ -236,7 +236,7 @@ def resolve_options(
     codec, postprocess, noise = PixelCodec.of(photo), options.postprocess, None
     if told:
         noise = _told_noise(photo, codec, selected.network.to(device), options)
-        postprocess = postprocess.for_told_network(mean_sigma(photo, codec, noise))
+        postprocess = postprocess.for_noise(mean_sigma(photo, codec, noise))
     return ResolvedOptions(
         model=selected,
         white_noise=(told or made_for_white) and (selected is not model or has_white_noise(photo)),

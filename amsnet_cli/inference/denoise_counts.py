@@ -120,7 +120,7 @@ def denoise_counts(
             measured = estimate_told_noise(photo, codec, selected.network.to(device))
             level = torch.full_like(measured.log_sigma, math.log(255 * sigma))
             told = PhotoNoise(log_sigma=level, spectrum=measured.spectrum).scaled(factor)
-            postprocess, strength = postprocess.for_told_network(factor * sigma), "auto"
+            postprocess, strength = postprocess.for_noise(factor * sigma), "auto"
         output = run_photo(
             photo, Tile(top=0, bottom=height, left=0, right=width), codec, selected, inference,
             noise=told, tile=options.tile, max_memory=options.max_memory, device=device,

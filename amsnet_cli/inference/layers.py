@@ -17,13 +17,12 @@ from amsnet_cli.inference.photo_noise import photo_noise_level
 from amsnet_cli.inference.photo_rows import (
     correct_photo,
     photo_statistics,
-    quantisation_step,
     run_photo,
 )
 from amsnet_cli.model import Model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.pixel_codec import PixelCodec
-from amsnet_cli.postprocess.pipeline import BlendSettings, Corrector, residual_confidence
+from amsnet_cli.postprocess.pipeline import BlendSettings, Corrector
 from amsnet_cli.postprocess.texture import blend_weights
 
 _ALL = 1.0
@@ -79,19 +78,13 @@ def denoised_layers(
         )  # fmt: skip
     statistics = photo_statistics(photo, output, codec, config)
     white = resolved.white_noise
-    step = None if white else quantisation_step(photo, statistics.blocks, config)
 
     def corrected(settings: BlendSettings) -> Photo:
-        corrector = Corrector(
-            statistics, settings, quantisation_step=step, white_noise=white, config=config
-        )
+        corrector = Corrector(statistics, settings, white_noise=white, config=config)
         return correct_photo(photo, output.copy(), codec, corrector)
 
-    confidence = residual_confidence(
-        statistics.blocks, quantisation_step=step, white_noise=white, config=config
-    )
-    auto = blend_weights(statistics.blocks, None, None, 0.0, confidence, config)
-    detail = blend_weights(statistics.blocks, _ALL, _ALL, 1.0, confidence, config)[:1]
+    auto = blend_weights(statistics.blocks, None, None, 0.0, config)
+    detail = blend_weights(statistics.blocks, _ALL, _ALL, 1.0, config)[:1]
     return Layers(
         model=resolved.model.name,
         denoised=displayed(corrected(BlendSettings(luma=_ALL, chroma=_ALL)), codec),

@@ -19,11 +19,8 @@ from amsnet_cli.inference.memory import release_memory
 from amsnet_cli.inference.run import MemoryPlan, run_network
 from amsnet_cli.inference.tiles import Tile
 from amsnet_cli.model import Inference, Model
-from amsnet_cli.photos.jpeg_history import estimate_quantisation_step
 from amsnet_cli.photos.photo import Photo, Pixels
 from amsnet_cli.photos.pixel_codec import PixelCodec
-from amsnet_cli.postprocess.block_stats import BlockStats
-from amsnet_cli.postprocess.confidence import is_weak
 from amsnet_cli.postprocess.config import PostprocessConfig
 from amsnet_cli.postprocess.pipeline import (
     BlendSettings,
@@ -117,17 +114,14 @@ def postprocess_photo(
         output: from `run_photo`; overwritten, except for 8-bit photos.
         codec: of the whole photo.
         blend: how much of the residual is removed.
-        white_noise: whether the noise is white and the network was trained for that.
+        white_noise: whether the noise is white.
         config: stages and numbers.
 
     Returns:
         The photo with denoised pixels.
     """
     statistics = photo_statistics(noisy, output, codec, config)
-    step = None if white_noise else quantisation_step(noisy, statistics.blocks, config)
-    corrector = Corrector(
-        statistics, blend, quantisation_step=step, white_noise=white_noise, config=config
-    )
+    corrector = Corrector(statistics, blend, white_noise=white_noise, config=config)
     _release_heap(output)
     return correct_photo(noisy, output, codec, corrector)
 
@@ -143,12 +137,7 @@ def photo_statistics(
     height, width, channels = noisy.pixels.shape
     statistics = Statistics(height, width, channels, config)
     for top, end in row_parts(height, width):
-        above, below = int(top > 0), int(end < height)
-        rows = slice(top - above, end + below)
-        statistics.add(
-            _decode(codec, noisy.pixels[rows]), _decode(wide, output[rows]),
-            above=above, below=below,
-        )  # fmt: skip
+        statistics.add(_decode(codec, noisy.pixels[top:end]), _decode(wide, output[top:end]))
     return statistics.finish()
 
 
@@ -166,25 +155,6 @@ def correct_photo(noisy: Photo, output: Pixels, codec: PixelCodec, corrector: Co
         pixels[top:end] = codec.restore(_encode(codec, corrected), stored)
     _release_heap(output)
     return replace(noisy, pixels=pixels)
-
-
-def quantisation_step(
-    photo: Photo, stats: BlockStats, config: PostprocessConfig = PostprocessConfig()
-) -> float | None:
-    """Quantisation step of a photo's lossy compression, from its file or estimated from its pixels.
-
-    Args:
-        photo: any depth.
-        stats: of the photo; pixels are only used where the residual `is_weak`.
-        config: its `jpeg_history`, `confidence` and `block_stats` are used.
-
-    Returns:
-        See `Photo.quantisation_step`.
-    """
-    integers = photo.pixels.dtype != np.float32
-    if photo.quantisation_step is None and integers and is_weak(stats, config):
-        return estimate_quantisation_step(photo.pixels, config.jpeg_history)
-    return photo.quantisation_step
 
 
 def intermediate(codec: PixelCodec) -> PixelCodec:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from amsnet_cli.postprocess.blocks import BLOCK_SIZE, block_means
-from amsnet_cli.postprocess.config import PostprocessConfig
+from amsnet_cli.postprocess.config import BlockStatsConfig
 
 BT709_LUMA = (0.2126, 0.7152, 0.0722)
 
@@ -28,11 +27,6 @@ class BlockStats:
         residual_power_2x2: (h, w) mean square of its luma averaged over 2 x 2 pixels.
         residual_autocovariance: (h, w) lag-1 autocovariance of its luma within the block, mean of
             rows and columns.
-        structure_tensor: (3, h, w) of its luma (Bigun and Granlund, "Optimal orientation detection
-            of linear symmetry", ICCV 1987): mean square of the horizontal gradient minus that of
-            the vertical one, twice their product, the sum of the squares.
-        noise_variance: (h, w) of the noisy luma, by Immerkaer's operator (Fast noise variance
-            estimation, CVIU 1996), which ignores edges and gradients.
         luma: (h, w) mean of the denoised luma.
         chroma: (C, h, w) means of the denoised chroma.
         mean_square: (2, h, w) of the denoised luma and chroma.
@@ -44,8 +38,6 @@ class BlockStats:
     residual_power: Tensor
     residual_power_2x2: Tensor
     residual_autocovariance: Tensor
-    structure_tensor: Tensor
-    noise_variance: Tensor
     luma: Tensor
     chroma: Tensor
     mean_square: Tensor
@@ -54,36 +46,24 @@ class BlockStats:
 
 
 def block_stats(
-    noisy: Tensor,
-    denoised: Tensor,
-    *,
-    above: int = 0,
-    below: int = 0,
-    config: PostprocessConfig = PostprocessConfig(),
+    noisy: Tensor, denoised: Tensor, config: BlockStatsConfig = BlockStatsConfig()
 ) -> BlockStats:
     """Per-block statistics of some rows of an image.
 
     Args:
-        noisy: (C, above + H + below, W) float32 in [0, 1], with C = 1 or 3; H a multiple of
-            BLOCK_SIZE, except for the last rows of an image.
+        noisy: (C, H, W) float32 in [0, 1], with C = 1 or 3; H a multiple of BLOCK_SIZE, except for
+            the last rows of an image.
         denoised: the same shape.
-        above: 1 if the row above is included, for gradients, else 0.
-        below: the same for the row below.
-        config: only its `block_stats` is used.
+        config: see `BlockStatsConfig`.
     """
-    rows = np.s_[:, above : noisy.shape[1] - below]
     luma, chroma = split_luma(noisy - denoised)
-    structure_tensor = _structure_tensor(luma[0], above, below)
-    noisy, denoised, luma, chroma = (x[rows] for x in (noisy, denoised, luma, chroma))
     clean_luma, clean_chroma = split_luma(denoised)
-    noisy_luma = luma + clean_luma
     residual_power, mean_square = (
         block_means(torch.cat([y.square(), c.square().mean(0, keepdim=True)]))
         for y, c in ((luma, chroma), (clean_luma, clean_chroma))
     )
     across = _mean_within(luma[:, :, 1:] * luma[:, :, :-1], 0, 1)
     down = _mean_within(luma[:, 1:] * luma[:, :-1], 1, 0)
-    second_differences = noisy_luma.diff(n=2, dim=1).diff(n=2, dim=2) / 6
     # Includes the pixels around each block, as the last block may be a single pixel.
     highest, lowest = F.max_pool2d(
         torch.stack([noisy, -noisy]), BLOCK_SIZE + 2, BLOCK_SIZE, 1, ceil_mode=True
@@ -98,28 +78,41 @@ def block_stats(
             ceil_mode=True,
         )[0],
         residual_autocovariance=0.5 * (across + down),
-        structure_tensor=structure_tensor,
-        noise_variance=_mean_within(second_differences.square(), 2, 2),
         luma=block_means(clean_luma)[0],
         chroma=block_means(clean_chroma),
         mean_square=mean_square,
         uniform=uniform,
-        unclipped=block_means(clipped)[0] < config.block_stats.max_clipped,
+        unclipped=block_means(clipped)[0] < config.max_clipped,
     )
 
 
-def quiet_power(stats: BlockStats, config: PostprocessConfig = PostprocessConfig()) -> float:
+def quiet_power(stats: BlockStats, config: BlockStatsConfig = BlockStatsConfig()) -> float:
     """Residual power of luma in the quiet blocks, as a mean square; 0 if all are clipped."""
     power = stats.residual_power[0][stats.unclipped]
-    return float(quantile(power, config.block_stats.quietest)) if len(power) else 0.0
+    return float(quantile(power, config.quietest)) if len(power) else 0.0
 
 
-def quiet_correlation(stats: BlockStats, config: PostprocessConfig = PostprocessConfig()) -> float:
+def quiet_correlation(stats: BlockStats, config: BlockStatsConfig = BlockStatsConfig()) -> float:
     """Lag-1 correlation of the residual in the quiet blocks, in [-1, 1]; 0 if all are clipped."""
     power = stats.residual_power[0][stats.unclipped]
     covariance = stats.residual_autocovariance[stats.unclipped]
     quiet = power <= quiet_power(stats, config)
     return float(covariance[quiet].sum() / power[quiet].sum().clamp_min(1e-12))
+
+
+def noise_variance(noisy: Tensor) -> Tensor:
+    """Variance of the noise of luma in each block, which ignores edges and gradients.
+
+    Immerkaer, "Fast noise variance estimation" (CVIU 1996).
+
+    Args:
+        noisy: (C, H, W) float32.
+
+    Returns:
+        (h, w).
+    """
+    second_differences = split_luma(noisy)[0].diff(n=2, dim=1).diff(n=2, dim=2) / 6
+    return _mean_within(second_differences.square(), 2, 2)
 
 
 def split_luma(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,16 +126,6 @@ def split_luma(image: Tensor) -> tuple[Tensor, Tensor]:
 def quantile(values: Tensor, share: float) -> Tensor:
     """Lower quantile of the last dimension; unlike torch's, without a limit of its size."""
     return values.kthvalue(1 + int(share * (values.shape[-1] - 1))).values
-
-
-def _structure_tensor(luma: Tensor, above: int, below: int) -> Tensor:
-    """Compute `BlockStats.structure_tensor` of (above + H + below, W)."""
-    across, down = (torch.zeros_like(luma) for _ in range(2))
-    across[:, 1:-1] = luma[:, 2:] - luma[:, :-2]
-    down[1:-1] = luma[2:] - luma[:-2]
-    products = torch.stack([across.square(), 2 * across * down, down.square()])
-    means = block_means(products[:, above : len(luma) - below])
-    return torch.stack([means[0] - means[2], means[1], means[0] + means[2]])
 
 
 def _mean_within(values: Tensor, rows: int, columns: int) -> Tensor:

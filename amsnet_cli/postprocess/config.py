@@ -13,9 +13,7 @@ pixels (`blocks.BLOCK_SIZE`). The residual is what the network removed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
-
-from amsnet_cli.photos.jpeg_history import JpegHistoryConfig
+from dataclasses import dataclass, fields, replace
 
 Range = tuple[float, float]
 
@@ -34,21 +32,10 @@ class BlockStatsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TextureConfig:
-    """How much stronger than noise a residual is texture. `--without restore_texture`."""
+    """How much stronger than noise a residual is texture, for `DenoiseOptions.detail`."""
 
-    tolerance: float = 2.8
-    """Multiple of the noise's power up to which a residual is noise. Within one photo the noise
-    varies that much, by vignetting, demosaicking and in-camera noise reduction."""
-    detail_tolerance: float = 1.3
-    """The same for `DenoiseOptions.detail`, which restores texture along with some noise."""
-    textured_tolerance: float = 1.8
-    """The same in textured images with faint noise, where a residual just within `tolerance` is
-    often texture."""
-    texture_excess: Range = (0.03, 0.1)
-    """Share of blocks beyond `tolerance` in means of 2 x 2 pixels, minus the share pixel by pixel:
-    in images without texture, and in textured ones. Texture is coarser than noise."""
-    strong_noise: float = 9 / 255
-    """Noise level from which noise is not faint; up to half of it, it is."""
+    tolerance: float = 1.3
+    """Multiple of the noise's power up to which a residual is noise."""
     edge_noise: float = 0.01
     """Residual power beside structure that always counts as noise, as a share of the structure's
     power. Cameras reduce noise less at edges, and it is hard to see there."""
@@ -56,27 +43,6 @@ class TextureConfig:
     """Points of the curve of noise power by brightness, evenly spaced in its square root."""
     min_blocks: int = 20
     """Fewest blocks from which the noise of a brightness is measured."""
-    min_unclipped: float = 0.15
-    """Ratio of unclipped blocks to blocks that are not uniform up to which nothing is taken for
-    noise."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnisotropyConfig:
-    """Fur and hair: an anisotropic residual is not noise. `--without restore_anisotropic`."""
-
-    coherence: Range = (0.17, 0.23)
-    """Mean coherence of the structure tensor: of noise, of fur."""
-    coarse_noise: float = 0.6
-    """Lag-1 correlation from which noise is coherent by chance, as a window holds few grains."""
-    chance: float = 2.25
-    """Coherence by chance, divided by the square of the correlation beyond `coarse_noise`."""
-    tolerance_factor: float = 0.2
-    """The tolerance is multiplied by this in fur."""
-    window: int = 2
-    """Side in blocks of the windows whose coherence is measured."""
-    mean_window: int = 5
-    """Side in windows over which coherence is averaged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,36 +54,9 @@ class GraphicsConfig:
     to half of it, a photo."""
     window: int = 25
     """Side in blocks of the window around a block, an odd number."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConfidenceConfig:
-    """Confidence that a weak residual is noise and not fine texture. `--without use_confidence`.
-
-    The lossy ranges are for images that were compressed with loss, which correlates neighbouring
-    pixels.
-    """
-
-    least: float = 0.25
-    """Lowest confidence, when all evidence is for texture."""
-    correlation: float = 0.25
-    """Lag-1 correlation from which a residual is camera noise."""
-    even_correlation: float = 0.12
-    """The same where the noise floor is even."""
-    lossy_correlation: Range = (0.35, 0.5)
-    """Lag-1 correlation of the residual in lossy images: of texture, of camera noise."""
-    strong_noise: Range = (2.5 / 255, 4.0 / 255)
-    """Residual level from which it is noise, correlated or not."""
-    lossy_strong_noise: Range = (2.0 / 255, 3.0 / 255)
-    """The same in lossy images."""
-    floor: Range = (1.6 / 255, 2.0 / 255)
-    """Level from which an even noise floor is noise, correlated or not."""
-    floor_quantile: float = 0.05
-    """Quantile of the blocks' noise level that is the floor."""
-    evenness: Range = (1.3, 1.6)
-    """Noise level of the quiet blocks over the floor: of an even floor, of an uneven one."""
-    coarse_step: Range = (14 / 255, 20 / 255)
-    """Mean quantisation step from which compression leaves no faint texture."""
+    min_unclipped: float = 0.15
+    """Ratio of unclipped blocks to blocks that are not uniform up to which all is graphics: black
+    and white print."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,9 +67,9 @@ class ResidualNoiseConfig:
     """Standard deviation of luma of which half is smoothed away (guided filter's epsilon)."""
     chroma_sigma: float = 2 / 255
     """The same of chroma."""
-    told_share: float = 0.05
-    """After a network that is told the noise: share of the noise that `luma_sigma` is at most, and
-    half of what `chroma_sigma` is. So nothing is smoothed where there was hardly any noise."""
+    share: float = 0.05
+    """Share of the noise that `luma_sigma` is at most, and half of what `chroma_sigma` is, after a
+    network that is told the noise. So nothing is smoothed where there was hardly any."""
     radius: int = 2
     """Radius of the filter's window, in blocks."""
 
@@ -188,18 +127,11 @@ class BrightnessConfig:
 class PostprocessConfig:
     """Stages of the post-processing, and their numbers.
 
-    `restore_anisotropic`, `keep_graphics` and `use_confidence` refine `restore_texture`. The others
-    are independent.
+    They are independent.
     """
 
-    restore_texture: bool = True
-    """Blend the result back towards the input where the residual is too strong to be noise."""
-    restore_anisotropic: bool = True
-    """Tolerate less where the residual is anisotropic, as fur and hair are."""
     keep_graphics: bool = True
     """Leave drawings and screenshots as they are."""
-    use_confidence: bool = True
-    """Blend a weak residual back in so far as it may be texture."""
     smooth_residual_noise: bool = True
     """Smooth the faint noise that the network leaves in flat areas."""
     limit_sharpness: bool = True
@@ -209,13 +141,10 @@ class PostprocessConfig:
 
     block_stats: BlockStatsConfig = BlockStatsConfig()
     texture: TextureConfig = TextureConfig()
-    anisotropy: AnisotropyConfig = AnisotropyConfig()
     graphics: GraphicsConfig = GraphicsConfig()
-    confidence: ConfidenceConfig = ConfidenceConfig()
     residual_noise: ResidualNoiseConfig = ResidualNoiseConfig()
     sharpness: SharpnessConfig = SharpnessConfig()
     brightness: BrightnessConfig = BrightnessConfig()
-    jpeg_history: JpegHistoryConfig = field(default_factory=JpegHistoryConfig)
 
     @classmethod
     def none(cls) -> PostprocessConfig:
@@ -223,15 +152,15 @@ class PostprocessConfig:
         stages = [f.name for f in fields(cls) if isinstance(f.default, bool)]
         return replace(cls(), **dict.fromkeys(stages, False))  # type: ignore[arg-type]
 
-    def for_told_network(self, sigma: float) -> PostprocessConfig:
-        """Without the stages that make up for a network's not being told the noise.
+    def for_noise(self, sigma: float) -> PostprocessConfig:
+        """Smooth only a small share of the noise.
 
         Args:
             sigma: standard deviation of the noise, in [0, 1] units.
         """
-        smoothing, most = self.residual_noise, self.residual_noise.told_share * sigma
+        smoothing, most = self.residual_noise, self.residual_noise.share * sigma
         return replace(
-            self, restore_texture=False, restore_anisotropic=False, use_confidence=False,
+            self,
             residual_noise=replace(
                 smoothing, luma_sigma=min(smoothing.luma_sigma, most),
                 chroma_sigma=min(smoothing.chroma_sigma, 2 * most),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -16,6 +17,8 @@ def graphics(stats: BlockStats, config: PostprocessConfig = PostprocessConfig())
     SIDD, RENOIR and PolyU hardly one block in a thousand is uniform.
     """
     numbers = config.graphics
+    if stats.unclipped.sum() <= numbers.min_unclipped * (~stats.uniform).sum():
+        return torch.ones_like(stats.luma)  # Hardly any block shows noise: black and white print.
 
     def mean_around(blocks: Tensor) -> Tensor:
         mean = blocks.float()[None]

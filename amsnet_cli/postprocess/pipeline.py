@@ -1,7 +1,7 @@
 """Post-processing in two streamed steps: collect statistics, then correct rows.
 
     statistics = Statistics(height, width, channels)
-    for rows in image: statistics.add(noisy, denoised, above=..., below=...)
+    for rows in image: statistics.add(noisy, denoised)
     corrector = Corrector(statistics.finish(), ...)
     for rows in image: corrector.apply(noisy, denoised, below=...)
 
@@ -20,7 +20,6 @@ from torch import Tensor
 from amsnet_cli.postprocess.block_stats import BlockStats, block_stats
 from amsnet_cli.postprocess.blocks import BLOCK_SIZE, BlockStack, upsample_blocks
 from amsnet_cli.postprocess.brightness import ResidualHistogram, correct_brightness, sampling
-from amsnet_cli.postprocess.confidence import noise_confidence
 from amsnet_cli.postprocess.config import PostprocessConfig
 from amsnet_cli.postprocess.residual_noise import smooth_residual_noise, smoothing_weights
 from amsnet_cli.postprocess.sharpness import clip_radius, limit_sharpness
@@ -37,7 +36,7 @@ class BlendSettings:
     """How much of the residual is removed.
 
     Attributes:
-        luma: share of its luma, in [0, 1]; "auto" removes all except clear texture.
+        luma: share of its luma, in [0, 1]; "auto" removes all, except in graphics.
         chroma: the same of its chroma.
         detail: share of the likely texture that is restored in luma, in [0, 1].
         corrections: whether brightness, residual noise and sharpness are corrected as well.
@@ -85,21 +84,18 @@ class Statistics:
         self._row_step, self._column_step = sampling(height, width, config.brightness)
         self._top = 0
 
-    def add(self, noisy: Tensor, denoised: Tensor, *, above: int, below: int) -> None:
+    def add(self, noisy: Tensor, denoised: Tensor) -> None:
         """Add the next rows.
 
         Args:
-            noisy: (C, above + H + below, W) float32 in [0, 1]; H as from `row_parts`.
+            noisy: (C, H, W) float32 in [0, 1]; H as from `row_parts`.
             denoised: the same shape.
-            above: 1 if the row above is included, for gradients, else 0.
-            below: the same for the row below.
         """
-        height = noisy.shape[1] - above - below
-        first = above + -self._top % self._row_step
-        sampled = np.s_[:, first : above + height : self._row_step, :: self._column_step]
+        height = noisy.shape[1]
+        first = -self._top % self._row_step
+        sampled = np.s_[:, first : height : self._row_step, :: self._column_step]
         self._residuals.add(noisy[sampled], denoised[sampled])
-        stats = block_stats(noisy, denoised, above=above, below=below, config=self._config)
-        self._blocks.add(stats)
+        self._blocks.add(block_stats(noisy, denoised, self._config.block_stats))
         self._top += height
 
     def finish(self) -> ImageStatistics:
@@ -113,10 +109,7 @@ class Corrector:
     Args:
         statistics: of the whole image.
         settings: how much of the residual is removed.
-        quantisation_step: see `confidence.noise_confidence`.
-        white_noise: whether the noise is white and the network was trained for that. Then the
-            residual counts as noise with confidence 1, and only a tone curve can bias its
-            brightness.
+        white_noise: whether the noise is white: then only a tone curve can bias its brightness.
         config: see `PostprocessConfig`.
     """
 
@@ -125,7 +118,6 @@ class Corrector:
         statistics: ImageStatistics,
         settings: BlendSettings,
         *,
-        quantisation_step: float | None,
         white_noise: bool,
         config: PostprocessConfig = PostprocessConfig(),
     ) -> None:
@@ -136,13 +128,10 @@ class Corrector:
         self._bias = None
         if corrections and config.correct_brightness:
             self._bias = statistics.residuals.bias(only_tone_curve=white_noise)
-        confidence = residual_confidence(
-            blocks, quantisation_step=quantisation_step, white_noise=white_noise, config=config
-        )
         luma, chroma = (
             None if share == "auto" else share for share in (settings.luma, settings.chroma)
         )
-        maps = [blend_weights(blocks, luma, chroma, settings.detail, confidence, config)]
+        maps = [blend_weights(blocks, luma, chroma, settings.detail, config)]
         if corrections:
             maps += [clip_radius(blocks, config), smoothing_weights(blocks, config)]
         self._maps = torch.cat(maps)  # (2, h, w): luma, chroma; and 1 + 3 + C for the corrections
@@ -178,19 +167,6 @@ class Corrector:
         rows = denoised if self._row_above is None else torch.cat([self._row_above, denoised], 1)
         self._row_above = denoised[:, height - 1 : height].clone()
         return limit_sharpness(rows, radius, above=above, below=below, config=self._config)
-
-
-def residual_confidence(
-    blocks: BlockStats,
-    *,
-    quantisation_step: float | None,
-    white_noise: bool,
-    config: PostprocessConfig = PostprocessConfig(),
-) -> float:
-    """Confidence that a weak residual is noise; arguments as for `Corrector`."""
-    if white_noise or not config.use_confidence:
-        return 1.0
-    return noise_confidence(blocks, quantisation_step, config)
 
 
 def row_parts(height: int, width: int) -> list[tuple[int, int]]:

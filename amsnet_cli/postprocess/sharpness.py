@@ -31,7 +31,7 @@ def clip_radius(stats: BlockStats, config: PostprocessConfig = PostprocessConfig
     """
     numbers = config.sharpness
     ends = config.block_stats.white_correlation, numbers.correlation
-    demosaicked = ramp(quiet_correlation(stats, config), ends)
+    demosaicked = ramp(quiet_correlation(stats, config.block_stats), ends)
     difference = (stats.residual_power[0] - stats.residual_autocovariance).clamp_min(0).sqrt()
     return (demosaicked * numbers.clip * difference)[None]
 
