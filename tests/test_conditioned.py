@@ -11,7 +11,7 @@ from torch import Tensor
 
 from amsnet_cli.core.multi_mask import single_pass
 from amsnet_cli.core.networks import CompactUNetConfig, ConditionedUNetConfig, noise_estimator
-from amsnet_cli.core.networks.conditioned import INPUTS
+from amsnet_cli.core.networks.conditioned import INPUTS, asinh
 from amsnet_cli.core.networks.noise_estimator import (
     NoiseCells,
     NoiseEstimator,
@@ -61,6 +61,21 @@ def test_masked_pixels_are_never_seen(tiny, noisy):
         one, two = (tiny.network(x, mask, told) for x in (noisy, other))
     assert torch.equal(one, two)
     assert not torch.allclose(one, noisy, atol=1e-3)
+
+
+def test_what_is_faster_without_gradients_is_the_same(tiny, noisy):
+    mask = torch.rand(2, 1, 40, 56, generator=torch.Generator().manual_seed(2)) < 0.25
+    for masked in (mask, nothing_masked(noisy)):
+        expected = tiny.network(noisy, masked, PhotoNoise.white(20))
+        with torch.no_grad():
+            found = tiny.network(noisy, masked, PhotoNoise.white(20))
+        assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_asinh_is_exact_near_zero_and_far_away():
+    x = torch.tensor([-1e9, -30.0, -1.0, -1e-6, -0.0, 0.0, 1e-20, 0.3, 2.0, 1e9])
+    with torch.no_grad():
+        assert torch.allclose(asinh(x), torch.asinh(x), rtol=1e-6, atol=0)
 
 
 def test_no_noise_means_no_change_and_more_noise_means_more(tiny, noisy):
