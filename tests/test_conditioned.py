@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from amsnet_cli.core.multi_mask import single_pass
-from amsnet_cli.core.networks import CompactUNetConfig, ConditionedUNetConfig
-from amsnet_cli.core.networks.conditioned import INPUTS
+from amsnet_cli.core.networks import CompactUNetConfig, ConditionedUNetConfig, noise_estimator
+from amsnet_cli.core.networks.conditioned import INPUTS, asinh
 from amsnet_cli.core.networks.noise_estimator import (
     NoiseCells,
     NoiseEstimator,
@@ -20,8 +20,10 @@ from amsnet_cli.core.networks.noise_estimator import (
 from amsnet_cli.core.photo_noise import LEVELS, SPECTRUM, PhotoNoise, spectrum_of
 from amsnet_cli.errors import UsageError, WeightsError
 from amsnet_cli.inference.denoise import DenoiseOptions, denoise
+from amsnet_cli.inference.photo_noise import estimate_told_noise
 from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model, save_model
 from amsnet_cli.photos.photo import Photo
+from amsnet_cli.photos.pixel_codec import PixelCodec
 
 CONFIG = ModelConfig(
     network=ConditionedUNetConfig(
@@ -59,6 +61,21 @@ def test_masked_pixels_are_never_seen(tiny, noisy):
         one, two = (tiny.network(x, mask, told) for x in (noisy, other))
     assert torch.equal(one, two)
     assert not torch.allclose(one, noisy, atol=1e-3)
+
+
+def test_what_is_faster_without_gradients_is_the_same(tiny, noisy):
+    mask = torch.rand(2, 1, 40, 56, generator=torch.Generator().manual_seed(2)) < 0.25
+    for masked in (mask, nothing_masked(noisy)):
+        expected = tiny.network(noisy, masked, PhotoNoise.white(20))
+        with torch.no_grad():
+            found = tiny.network(noisy, masked, PhotoNoise.white(20))
+        assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_asinh_is_exact_near_zero_and_far_away():
+    x = torch.tensor([-1e9, -30.0, -1.0, -1e-6, -0.0, 0.0, 1e-20, 0.3, 2.0, 1e9])
+    with torch.no_grad():
+        assert torch.allclose(asinh(x), torch.asinh(x), rtol=1e-6, atol=0)
 
 
 def test_no_noise_means_no_change_and_more_noise_means_more(tiny, noisy):
@@ -138,6 +155,33 @@ def test_parts_of_one_photo_count_together():
     low, high = each.log_sigma.amin(0), each.log_sigma.amax(0)
     assert ((one.log_sigma[0] >= low - 1e-4) & (one.log_sigma[0] <= high + 1e-4)).all()
     assert estimator.estimate(torch.rand(1, 3, 3, 5)).log_sigma.isfinite().all()
+
+
+def test_filtering_some_rows_at_a_time_changes_nothing(monkeypatch):
+    photo = torch.rand(1, 3, 88, 40, generator=torch.Generator().manual_seed(0))
+    estimator = NoiseEstimator(CONFIG.network.estimator)
+    whole = estimator.summarise(estimator(photo))
+    monkeypatch.setattr(noise_estimator, "PIXELS_AT_A_TIME", 24 * 40)
+    strips = estimator.estimate(photo)
+    assert torch.allclose(strips.log_sigma, whole.log_sigma, atol=1e-5)
+    assert torch.allclose(strips.spectrum, whole.spectrum, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(90, 1300), (90, 700), (1300, 1300)])
+def test_no_pixel_is_measured_twice(tiny, size, monkeypatch):
+    seen = []
+
+    def seeing(parts: torch.Tensor, *, one_photo: bool) -> PhotoNoise:
+        seen.append(parts)
+        return PhotoNoise.white(1)
+
+    monkeypatch.setattr(tiny.network, "estimate_noise", seeing)
+    ramp = np.linspace(0, 1, num=size[0] * size[1], dtype=np.float32)
+    photo = Photo(pixels=ramp.reshape(*size, 1))
+    estimate_told_noise(photo, PixelCodec.of(photo), tiny.network)
+    values = seen[0][:, 0].flatten()
+    assert len(values.unique()) == len(values)
+    assert len(values) > 0.9 * ramp.size
 
 
 def test_the_noise_is_estimated_where_it_is_not_told(tiny, noisy):

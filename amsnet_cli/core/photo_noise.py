@@ -75,13 +75,17 @@ class PhotoNoise:
         Returns:
             (B, 3, H, W) float32 in [0, 1] units.
         """
+        return self.log_sigma_at(brightness).exp() / 255
+
+    def log_sigma_at(self, brightness: Tensor) -> Tensor:
+        """Logarithm of the standard deviation at each pixel, on a scale of 255; see `sigma`."""
         position = brightness.clamp(0, 1).sqrt() * (LEVELS - 1)
         below = position.long().clamp_max(LEVELS - 2)
         low, high = (
             self.log_sigma.gather(2, place.flatten(2)).view_as(position)
             for place in (below, below + 1)
         )
-        return torch.lerp(low, high, position - below).exp() / 255
+        return torch.lerp(low, high, position - below)
 
     def at(self, brightness: float) -> float:
         """Standard deviation of the first photo, mean over its channels, on a scale of 255."""

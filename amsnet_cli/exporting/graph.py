@@ -172,7 +172,7 @@ class _EstimatesNoise(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor) -> Tensor:
-        noise = self.network.estimator.estimate(image)
+        noise = self.network.estimator.summarise(self.network.estimator(image))
         denoised: Tensor = self.network(
             torch.cat([image, torch.zeros_like(image[:, :1])], 1), noise
         )

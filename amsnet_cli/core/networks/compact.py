@@ -119,8 +119,11 @@ class CompactUNet(nn.Module):
             (B, out_channels, H, W) float32: image plus residual. They are added in float32 even
             if convolutions run in bfloat16, so that 16-bit photos keep their depth.
         """
-        image = x[:, : self.config.out_channels]
-        x = self.head(F.pixel_unshuffle(x, self.config.unshuffle))
+        return x[:, : self.config.out_channels] + self.residual(x)
+
+    def residual(self, x: Tensor) -> Tensor:
+        """Return what `forward` adds to the image, (B, out_channels, H, W) float32."""
+        x = self._unshuffled_head(x)
         skips = []
         for encode, down in zip(self.encoder, self.down, strict=False):
             x = encode(x)
@@ -131,8 +134,20 @@ class CompactUNet(nn.Module):
             reversed(self.up), reversed(self.decoder), reversed(skips), strict=True
         ):
             x = decode(F.pixel_shuffle(up(x), 2).add_(skip))
-        residual = F.pixel_shuffle(self.tail(x), self.config.unshuffle)
-        return image + residual.float()
+        return F.pixel_shuffle(self.tail(x), self.config.unshuffle).float()
+
+    def _unshuffled_head(self, x: Tensor) -> Tensor:
+        """Unshuffle and convolve; without gradients in one, as moving pixels takes CPUs longer."""
+        factor = self.config.unshuffle
+        if factor == 1 or torch.is_grad_enabled():
+            head: Tensor = self.head(F.pixel_unshuffle(x, factor))
+            return head
+        # Weight of input channel (c, dy, dx) at (i, j) is that of c at (factor * i + dy, ...).
+        out, channels, rows, columns = self.head.weight.shape
+        weight = self.head.weight.view(out, -1, factor, factor, rows, columns)
+        weight = weight.permute(0, 1, 4, 2, 5, 3)
+        weight = weight.reshape(out, channels // factor**2, factor * rows, factor * columns)
+        return F.conv2d(x, weight, self.head.bias, stride=factor, padding=factor)
 
 
 def _stack(width: int, blocks: int) -> nn.Sequential:

@@ -80,15 +80,30 @@ class ConditionedUNet(nn.Module):
                 log_sigma=noise.log_sigma.expand(len(x), -1, -1),
                 spectrum=noise.spectrum.expand(len(x), -1),
             )
-            sigma = noise.sigma(mean)
-            detail = torch.asinh((photo - mean) / sigma)
-            level = (255 * sigma).log() / 2
+            log_sigma = noise.log_sigma_at(mean)
+            sigma = log_sigma.exp() / 255
+            detail = asinh((photo - mean) / sigma)
         planes = noise.spectrum[:, :, None, None].expand(-1, -1, *x.shape[2:])
-        inputs = torch.cat([x, detail, level, planes], 1)
-        correction = self.unet(inputs.contiguous(memory_format=torch.channels_last)) - photo
+        inputs = torch.cat([x, detail, log_sigma / 2, planes], 1)
+        residual = self.unet.residual(inputs.contiguous(memory_format=torch.channels_last))
         limit = self.config.step * sigma
-        limited = limit * torch.asinh(correction / limit)
-        return photo + torch.where(masked > 0, correction, limited)
+        limited = limit * asinh(residual / limit)
+        if not torch.is_grad_enabled() and not masked.any():
+            return photo + limited
+        return photo + torch.where(masked > 0, residual, limited)
+
+
+def asinh(x: Tensor) -> Tensor:
+    """Inverse hyperbolic sine, to within rounding.
+
+    PyTorch's own computes one element at a time on CPUs. Without gradients, this is
+    sign(x) * log1p(|x| + x^2 / (1 + sqrt(1 + x^2))).
+    """
+    if torch.is_grad_enabled() or x.device.type != "cpu":
+        return torch.asinh(x)
+    square = x.square()
+    root = (square + 1).sqrt_()
+    return square.div_(root.add_(1)).add_(x.abs()).log1p_().copysign_(x)
 
 
 def local_mean(x: Tensor) -> Tensor:

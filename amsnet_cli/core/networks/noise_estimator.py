@@ -12,6 +12,8 @@ from amsnet_cli.core.photo_noise import CHANNELS, LEVELS, SPECTRUM, PhotoNoise
 
 CELL = 8
 """Side in pixels of the cells in which noise is estimated first."""
+PIXELS_AT_A_TIME = 1 << 16
+"""About how many pixels are filtered at a time, so that what they become stays in the cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,20 +74,7 @@ class NoiseEstimator(nn.Module):
 
     def forward(self, photo: Tensor) -> NoiseCells:
         """Estimate the noise of cells of (B, 3, H, W) float32 in [0, 1], sides multiples of 8."""
-        pixels = 255 * photo
-        brightness = F.avg_pool2d(photo, CELL)
-        clipped = [
-            F.avg_pool2d(at.to(photo.dtype), CELL) for at in (pixels <= 0.5, pixels >= 254.5)
-        ]
-        energies = [
-            self.fine(pixels, CELL), self.coarse(F.avg_pool2d(pixels, 2), CELL // 2)
-        ]  # fmt: skip
-        x = torch.cat([*(0.3 * e for e in energies), 2 * brightness - 1, *clipped], 1)
-        x = self.tail(self.trunk(F.leaky_relu(self.head(x), 0.1)))
-        log_sigma, log_error, spectrum = x.split([CHANNELS, 1, SPECTRUM], 1)
-        return NoiseCells(
-            log_sigma=2 * log_sigma, log_error=log_error, spectrum=spectrum, brightness=brightness
-        )
+        return self._cells(self._features(photo))
 
     @torch.no_grad()
     def estimate(self, photos: Tensor, *, one_photo: bool = False) -> PhotoNoise:
@@ -105,7 +94,33 @@ class NoiseEstimator(nn.Module):
             height, width = photos.shape[2:]
         whole = photos[..., : height // CELL * CELL, : width // CELL * CELL]
         with torch.autocast(photos.device.type, enabled=False):
-            return self.summarise(self(whole), one_photo=one_photo)
+            rows = CELL * max(1, PIXELS_AT_A_TIME // (CELL * width))
+            features = torch.cat([self._features(photo, rows) for photo in torch.split(whole, 1)])
+            return self.summarise(self._cells(features), one_photo=one_photo)
+
+    def _features(self, photo: Tensor, rows: int | None = None) -> Tensor:
+        """Energies, brightness and clipped shares of cells; filters `rows` at a time."""
+        photo = photo.contiguous()
+        pixels = 255 * photo
+        brightness = F.avg_pool2d(photo, CELL)
+        clipped = [
+            F.avg_pool2d(at.to(photo.dtype), CELL) for at in (pixels <= 0.5, pixels >= 254.5)
+        ]
+        energies = [
+            self.fine(pixels, CELL, rows),
+            self.coarse(F.avg_pool2d(pixels, 2), CELL // 2, rows and rows // 2),
+        ]
+        return torch.cat([*energies, brightness, *clipped], 1)
+
+    def _cells(self, features: Tensor) -> NoiseCells:
+        energies = 2 * (self.config.fine + self.config.coarse)
+        energy, brightness, clipped = torch.split(features, [energies, CHANNELS, 2 * CHANNELS], 1)
+        x = torch.cat([0.3 * energy, 2 * brightness - 1, clipped], 1)
+        x = self.tail(self.trunk(F.leaky_relu(self.head(x), 0.1)))
+        log_sigma, log_error, spectrum = x.split([CHANNELS, 1, SPECTRUM], 1)
+        return NoiseCells(
+            log_sigma=2 * log_sigma, log_error=log_error, spectrum=spectrum, brightness=brightness
+        )
 
     def summarise(self, cells: NoiseCells, *, one_photo: bool = False) -> PhotoNoise:
         """Average cells by brightness, weighted by how sure they are (inverse variance)."""
@@ -139,14 +154,29 @@ class FilterBank(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(0.2 * torch.randn(filters, CHANNELS, 5, 5))
 
-    def forward(self, x: Tensor, cell: int) -> Tensor:
-        """Map (B, 3, H, W) to (B, 2 * filters, H / cell, W / cell)."""
+    def forward(self, x: Tensor, cell: int, rows: int | None = None) -> Tensor:
+        """Map (B, 3, H, W) to (B, 2 * filters, H / cell, W / cell).
+
+        Args:
+            x: sides multiples of `cell`.
+            cell: side in pixels.
+            rows: how many to filter at a time, a multiple of `cell`; None for all.
+        """
         weight = self.weight - self.weight.mean((2, 3), keepdim=True)
         mode = "reflect" if min(x.shape[2:]) > 2 else "replicate"
-        power = F.conv2d(F.pad(x, (2, 2, 2, 2), mode=mode), weight).square()
-        mean, mean_square = F.avg_pool2d(power, cell), F.avg_pool2d(power.square(), cell)
-        kurtosis = (mean_square + 1e-6) / (mean.square() + 1e-6)
-        return torch.cat([(mean + 1e-3).log(), kurtosis.log()], 1)
+        padded = F.pad(x, (2, 2, 2, 2), mode=mode).contiguous(memory_format=torch.channels_last)
+        strips = [padded]
+        if rows:
+            strips = [padded[:, :, top : top + rows + 4] for top in range(0, x.shape[2], rows)]
+        answers = (F.conv2d(strip, weight) for strip in strips)
+        return torch.cat([_size_and_peakedness(answer, cell) for answer in answers], 2)
+
+
+def _size_and_peakedness(answer: Tensor, cell: int) -> Tensor:
+    power = answer.square()
+    mean, mean_square = F.avg_pool2d(power, cell), F.avg_pool2d(power.square(), cell)
+    kurtosis = (mean_square + 1e-6) / (mean.square() + 1e-6)
+    return torch.cat([(mean + 1e-3).log(), kurtosis.log()], 1)
 
 
 class CellBlock(nn.Module):
