@@ -30,6 +30,7 @@ from amsnet_cli.photos.mosaic import MosaicPhoto
 from amsnet_cli.photos.photo import Photo, without_metadata
 from amsnet_cli.photos.read import (
     after_development,
+    decode,
     read_mosaic_or_photo,
     read_mosaic_photo,
     read_photo,
@@ -123,6 +124,7 @@ class PhotoSteps:
     Args:
         settings: of all photos.
         progress: shows that of a photo.
+        decode: of photos that are not RAW.
 
     Raises:
         DeviceError: there is no such device.
@@ -133,8 +135,9 @@ class PhotoSteps:
         self,
         settings: PhotoSettings,
         progress: Callable[[Job], Progress] = lambda job: nullcontext(lambda fraction: None),
+        decode: Callable[[Path, bytes], Photo] = decode,
     ) -> None:
-        self._settings, self._progress = settings, progress
+        self._settings, self._progress, self._decode = settings, progress, decode
         self._device = choose_device(settings.device)
         self._mosaics = MosaicDenoiser(
             settings.weights, settings.options, settings.raw, device=self._device
@@ -255,9 +258,9 @@ class PhotoSteps:
         if is_dng(job.target):
             photo: Photo = read_mosaic_photo(job.source)
         elif self._settings.before_development:
-            photo = read_mosaic_or_photo(job.source, self._settings.raw)
+            photo = read_mosaic_or_photo(job.source, self._settings.raw, self._decode)
         else:
-            return read_photo(job.source, self._settings.raw)
+            return read_photo(job.source, self._settings.raw, self._decode)
         if not isinstance(photo, MosaicPhoto):
             return photo
         self._mosaics.check(job.source)
