@@ -24,7 +24,7 @@ from amsnet_cli.photos.exif import camera_of, with_software
 from amsnet_cli.photos.formats import WRITABLE
 from amsnet_cli.photos.formats.dng import FORMAT as DNG
 from amsnet_cli.photos.formats.raw import FORMAT as RAW
-from amsnet_cli.photos.formats.raw import RawOptions, profile_of
+from amsnet_cli.photos.formats.raw import RawOptions
 from amsnet_cli.photos.formats.raw import read as read_raw
 from amsnet_cli.photos.mosaic import MosaicPhoto
 from amsnet_cli.photos.photo import Photo, without_metadata
@@ -36,7 +36,13 @@ from amsnet_cli.photos.read import (
     read_photo,
 )
 from amsnet_cli.photos.sidecars import check_sidecars, copy_sidecars, find_sidecars
-from amsnet_cli.photos.write import check_depth, check_output, not_kept, write_photo
+from amsnet_cli.photos.write import (
+    check_depth,
+    check_output,
+    not_kept,
+    with_fitting_depth,
+    write_photo,
+)
 from amsnet_cli.report.comparison import Comparison, compare
 from amsnet_cli.software_tag import software_note, tag_software
 from amsnet_cli.stacks.stack import StackPhoto
@@ -187,7 +193,7 @@ class PhotoSteps:
         self._cameras[job] = camera_of(photo.exif)
         if isinstance(photo, StackPhoto):
             return self._checked_stack(photo)
-        photo = self._as_asked(photo)
+        photo = self._as_asked(job, photo)
         check_depth(photo, job.target)
         return photo
 
@@ -206,7 +212,7 @@ class PhotoSteps:
                 if is_dng(job.target):
                     raise
                 photo = read_raw(job.source, photo.content, self._settings.raw)
-                photo = self._as_asked(after_development(job.source, photo, error))
+                photo = self._as_asked(job, after_development(job.source, photo, error))
         self._note(job, photo)
         self._mosaics.refuse_developed(job.source)
         model, reason = self._models.choose(*self._cameras.pop(job))
@@ -264,14 +270,14 @@ class PhotoSteps:
         if not isinstance(photo, MosaicPhoto):
             return photo
         self._mosaics.check(job.source)
-        if is_dng(job.target):
-            return photo
-        return replace(photo, icc=profile_of(photo.mosaic, self._settings.raw))
+        return photo
 
-    def _as_asked(self, photo: Photo) -> Photo:
+    def _as_asked(self, job: Job, photo: Photo) -> Photo:
         """Set the depth, and remove metadata, if that was asked for."""
         if self._settings.depth:
             photo = replace(photo, bits=self._settings.depth)
+        else:
+            photo = with_fitting_depth(photo, job.target)
         return without_metadata(photo) if self._settings.strip_metadata else photo
 
     def _note(self, job: Job, photo: Photo) -> None:
@@ -293,7 +299,7 @@ class PhotoSteps:
             noise = photo_noise_level(noisy), photo_noise_level(developed)
             comparison = self._compare(job, noisy, developed, noise)
         if not to_dng and developed:
-            clean = self._as_asked(replace(developed, bits=photo.depth))
+            clean = self._as_asked(job, replace(developed, bits=photo.depth))
             clean = replace(clean, notes=(*photo.notes, *clean.notes))
         self._note(job, clean)
         if self._settings.verbose:

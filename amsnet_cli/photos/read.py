@@ -12,8 +12,8 @@ from pathlib import Path
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import ifd
 from amsnet_cli.photos.formats import NAMES, format_of
+from amsnet_cli.photos.formats.raw import DEVELOPED_BITS, RawOptions, profile_of, read_undeveloped
 from amsnet_cli.photos.formats.raw import FORMAT as RAW
-from amsnet_cli.photos.formats.raw import RawOptions, read_undeveloped
 from amsnet_cli.photos.formats.raw import read as read_raw
 from amsnet_cli.photos.limits import MAX_BYTES
 from amsnet_cli.photos.mosaic import MosaicPhoto, NotAMosaicError
@@ -74,7 +74,8 @@ def read_mosaic_or_photo(
 ) -> Photo:
     """Read a RAW file without developing it, and any other photo as `read_photo` does.
 
-    A RAW file without a mosaic is developed, and its notes say so.
+    It has the colour profile and the bits that it will be developed to. A RAW file without a
+    mosaic is developed, and its notes say so.
 
     Raises:
         PhotoError: see `read_photo`.
@@ -83,7 +84,8 @@ def read_mosaic_or_photo(
     if format_of(path, content) is not RAW:
         return decode(path, content)
     try:
-        return read_undeveloped(path, content)
+        photo = read_undeveloped(path, content)
+        return replace(photo, icc=profile_of(photo.mosaic, raw), bits=DEVELOPED_BITS)
     except NotAMosaicError as error:
         return after_development(path, _developed(path, content, raw), error)
 
