@@ -103,9 +103,34 @@ def test_a_progressive_file_without_its_last_scans_is_refused(tmp_path):
                 read_photo(path)
 
 
-def test_an_oddity_of_the_header_is_a_note(tmp_path):
-    whole = bytearray(encoded(quality=90))
-    scan = whole.index(b"\xff\xda")
-    whole[scan + 12] = 40  # the last coefficient, which says nothing in a baseline file
-    (tmp_path / "x.jpg").write_bytes(whole)
-    assert "libjpeg warns: " in read_photo(tmp_path / "x.jpg").notes[0]
+def with_odd_scan(content: bytes) -> bytes:
+    """Name another last coefficient, which says nothing in a baseline file."""
+    at = content.index(b"\xff\xda") + 12
+    return content[:at] + b"\x28" + content[at + 1 :]
+
+
+def with_odd_version(content: bytes) -> bytes:
+    at = content.index(b"JFIF\0") + 5
+    return content[:at] + b"\x07" + content[at + 1 :]
+
+
+def with_odd_colours(content: bytes) -> bytes:
+    return content[:2] + b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\7" + content[20:]
+
+
+@pytest.mark.parametrize("odd", [with_odd_scan, with_odd_version, with_odd_colours])
+def test_an_oddity_of_the_header_is_a_note_and_hides_no_damage(tmp_path, odd):
+    whole, path = encoded(quality=90), tmp_path / "x.jpg"
+    path.write_bytes(odd(whole))
+    assert "libjpeg warns: " in read_photo(path).notes[0]
+    refused = 0
+    for seed in range(12):
+        path.write_bytes(damaged(whole, seed))
+        try:
+            read_photo(path)
+        except PhotoError:
+            path.write_bytes(odd(damaged(whole, seed)))
+            with pytest.raises(PhotoError, match="damaged or cut short"):
+                read_photo(path)
+            refused += 1
+    assert refused > 2

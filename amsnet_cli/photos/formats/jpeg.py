@@ -76,7 +76,13 @@ def read(path: Path, content: bytes) -> Photo:
             f"{path}: the picture is damaged or cut short ({warning})",
             "copy it again from its source, or save what is left of it with an image editor",
         )
-    photo = _decode(path, content, "truncated" if warning else "warning")
+    try:
+        photo = _decode(path, content, "truncated" if warning else "warning")
+    except PhotoError as error:  # `damage_in` does not see what Adobe's segment says.
+        warning = vips.reason(error.__cause__) if isinstance(error.__cause__, pyvips.Error) else ""
+        if not warning or costs_pixels(warning):
+            raise
+        photo = _decode(path, content, "truncated")
     note = f"libjpeg warns: {warning}" if warning else note
     return with_usable_profile(replace(photo, notes=(*photo.notes, note) if note else photo.notes))
 
