@@ -11,6 +11,7 @@ from PIL import Image
 
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos.read import read_photo
+from tests.pictures import noisy_scene
 from tests.strict_jpeg import complaint_about
 from tests.test_tiff import scene
 
@@ -78,6 +79,16 @@ def test_a_cut_file_is_refused_and_a_missing_end_mark_is_not(tmp_path, rows, pro
     assert photo.notes == ("the end mark of the file is missing, every pixel is there",)
     path.write_bytes(whole)
     assert np.array_equal(photo.pixels, read_photo(path).pixels)
+
+
+@pytest.mark.parametrize("count", [10, 20, 25, 30, 40])
+def test_an_end_of_zeros_is_damage(tmp_path, count):
+    """Copies that were cut off leave zeros; in 25 of them libjpeg finds a block."""
+    Image.fromarray(noisy_scene()).save(tmp_path / "x.jpg", quality=90)
+    content = (tmp_path / "x.jpg").read_bytes()
+    (tmp_path / "x.jpg").write_bytes(content[:-count] + bytes(count))
+    with pytest.raises(PhotoError, match="damaged or cut short"):
+        read_photo(tmp_path / "x.jpg")
 
 
 @pytest.mark.parametrize("adobe", [False, True])
