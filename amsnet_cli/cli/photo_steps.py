@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from amsnet_cli.batch.destination import Destination
 from amsnet_cli.batch.job import Job
+from amsnet_cli.cli.noise_text import by_tones
 from amsnet_cli.cli.stack_denoiser import StackDenoiser
 from amsnet_cli.device import choose_device
 from amsnet_cli.errors import OutputError, PhotoError, UsageError
@@ -46,9 +47,6 @@ from amsnet_cli.photos.write import (
 from amsnet_cli.report.comparison import Comparison, compare
 from amsnet_cli.software_tag import software_note, tag_software
 from amsnet_cli.stacks.stack import StackPhoto
-
-TONES = (0.1, 0.5, 0.9)
-"""Dark, middle and bright, in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -368,10 +366,7 @@ def _details(photo: Photo, hot_pixels: int, noise: tuple[float, float] | None) -
 def _told(denoised: Denoised) -> Iterator[str]:
     """The noise that the network was told, as a line for people."""
     if denoised.noise:
-        dark, middle, bright = (f"{denoised.noise.at(x):.1f}" for x in TONES)
-        yield (
-            f"denoised for noise of {dark} in dark, {middle} in middle, {bright} in bright tones"
-        )
+        yield f"denoised for noise of {by_tones(denoised.noise)}"
 
 
 def _laws(denoised: DenoisedMosaic) -> Iterator[str]:
