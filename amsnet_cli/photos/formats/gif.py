@@ -27,7 +27,7 @@ def read(path: Path, content: bytes) -> Photo:
     photo = pillow.decode(path, content, GifImagePlugin.GifImageFile)
     width, height = struct.unpack_from("<HH", content, 6)
     with GifImagePlugin.GifImageFile(io.BytesIO(content)) as image:
-        left, top = image.tile[0].extents[:2] if image.tile else (0, 0)
+        left, top = (image.tile[0].extents or (0, 0))[:2] if image.tile else (0, 0)
     if 0 < width <= left or 0 < height <= top:
         raise PhotoError(
             f"{path}: damaged, its frame lies beside the picture", "copy it again from its source"
