@@ -37,7 +37,7 @@ from amsnet_cli.photos.read import (
     read_mosaic_photo,
     read_photo,
 )
-from amsnet_cli.photos.write import check_depth, check_output, write_photo
+from amsnet_cli.photos.write import check_depth, check_output, with_fitting_depth, write_photo
 from amsnet_cli.software_tag import tag_software
 
 
@@ -84,6 +84,8 @@ def denoise(
     undeveloped = to_dng or (raw == "mosaic" and not isinstance(weights, Model))
     noisy = _read(photo, undeveloped, to_dng=to_dng, raw_options=raw_options)
     if target is not None:
+        if not isinstance(photo, Photo):
+            noisy = with_fitting_depth(noisy, target)
         check_depth(noisy, target)
     result: Denoised | Photo = noisy
     if isinstance(noisy, MosaicPhoto):
@@ -128,6 +130,7 @@ def _denoise_undeveloped(
         if to_dng:
             raise
         developed = develop(source, photo.content, photo.mosaic, raw_options)
+        developed = replace(developed, bits=photo.bits)
         return after_development(source, developed, error)
 
 

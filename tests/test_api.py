@@ -133,7 +133,7 @@ class TestRaw:
         path.write_bytes(dng(np.rint(BLACK + noisy * (WHITE - BLACK)).astype(np.uint16)))
         return path
 
-    @pytest.mark.parametrize("suffix", [".tif", ".dng"])
+    @pytest.mark.parametrize("suffix", [".tif", ".jpg", ".dng"])
     @pytest.mark.parametrize("stage", ["mosaic", "developed"])
     def test_the_file_is_that_of_the_command(self, amsnet, raw, tmp_path, suffix, stage):
         by_command, by_python = (tmp_path / f"{name}{suffix}" for name in ("command", "python"))

@@ -255,7 +255,7 @@ class TestFit:
         while not (line := fit.stderr.readline()).startswith("step"):
             assert line, "ended before the first step"
         fit.send_signal(signal.SIGINT)
-        stdout, stderr = fit.communicate(timeout=60)
+        stdout, stderr = fit.communicate(timeout=180)
         assert fit.returncode == 130, stderr
         assert Path(stdout.strip()).is_file()
         assert f"amsnet {shlex.join(args)} --resume\n" in stderr and "Traceback" not in stderr

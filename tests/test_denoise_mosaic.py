@@ -20,6 +20,7 @@ from amsnet_cli.mosaic_model import load_mosaic_model, save_mosaic_model
 from amsnet_cli.noise.sensor import SensorNoise
 from amsnet_cli.photos import ifd
 from amsnet_cli.photos.formats.raw import read_mosaic
+from amsnet_cli.photos.read import read_photo
 from amsnet_cli.postprocess.mosaic_blend import MosaicBlend, kept_noise, likely_detail
 from amsnet_cli.weights.store import find_weights
 from tests.dng_files import (
@@ -265,6 +266,22 @@ class TestCommand:
         assert np.abs(tifffile.imread(plain).astype(int) - pixels["kept"]).max() <= 1
         linear, _ = denoised("y.tif", "--develop", "linear", "--strength", 0)
         assert np.abs(tifffile.imread(linear).astype(int) - pixels["kept"]).mean() > 1000
+
+    @pytest.mark.parametrize("raw", ["mosaic", "developed"])
+    def test_a_jpeg_needs_no_option(self, denoised, raw):
+        """RAW has no depth of its own that could be lost."""
+        more, weights = ("--raw", raw, "--strength", 0), None
+        deep = tifffile.imread(denoised("y.tif", *more, weights=weights)[0]) / 257
+        out, said = denoised("y.jpg", *more, weights=weights)
+        assert "160x128, 8 bit," in said
+        assert np.abs(read_photo(out).pixels - deep).mean() < 2
+
+    def test_linear_light_needs_more_than_8_bits(self, amsnet, source, model_file, tmp_path):
+        call = ("denoise", source, "-o", tmp_path / "y.jpg", "-w", model_file)
+        refused = amsnet(*call, "--develop", "linear")
+        assert refused.exit_code == 1 and "cannot hold 16 bits" in refused.stderr
+        assert amsnet(*call, "--develop", "linear", "--depth", 8).exit_code == 0
+        assert amsnet(*call, "-f", "--depth", 16).exit_code == 1
 
     @pytest.mark.parametrize("orientation", [1, 6])
     def test_a_crop_is_that_of_the_whole_picture(self, denoised, source, orientation):

@@ -290,7 +290,7 @@ class TestKilled:
                 time.sleep(0.005)
             time.sleep(draw.uniform(0, 0.12))
             process.send_signal(number)
-            _, stderr = process.communicate(timeout=30)
+            _, stderr = process.communicate(timeout=120)
             if process.returncode == 0:
                 assert far.read_bytes() == CONTENT
                 break
@@ -299,7 +299,7 @@ class TestKilled:
             assert "Traceback" not in stderr
         server.rate = 0
         process = self.pull()
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=120)
         assert process.returncode == 0, stderr
         assert Path(stdout.strip()) == far and far.read_bytes() == CONTENT
         starts = [
@@ -314,7 +314,7 @@ class TestKilled:
         server.rate = 4 << 20
         both = [self.pull(), self.pull(), self.pull()]
         for process in both:
-            stdout, stderr = process.communicate(timeout=60)
+            stdout, stderr = process.communicate(timeout=180)
             assert process.returncode == 0, stderr
             assert Path(stdout.strip()) == far
         assert far.read_bytes() == CONTENT
@@ -328,7 +328,7 @@ class TestKilled:
             resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 
         process = self.pull(preexec_fn=limited)
-        _, stderr = process.communicate(timeout=30)
+        _, stderr = process.communicate(timeout=120)
         assert process.returncode == 1
         assert stderr.count("\n") == 1 and "make room" in stderr
         assert not far.exists()

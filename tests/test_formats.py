@@ -161,6 +161,17 @@ class TestGif:
         with pytest.raises(PhotoError, match=r"x\.gif"):
             read_photo(tmp_path / "x.gif")
 
+    @pytest.mark.parametrize("side", [0, 1])
+    def test_a_frame_beside_the_picture_is_damage(self, tmp_path, side):
+        path = tmp_path / "x.gif"
+        Image.new("L", (20, 16), 90).save(path)
+        content = bytearray(path.read_bytes())
+        at = content.index(b"\x2c\0\0\0\0\x14\0\x10\0") + 1 + 2 * side  # the frame's place
+        content[at] = 200
+        path.write_bytes(content)
+        with pytest.raises(PhotoError, match="its frame lies beside the picture"):
+            read_photo(path)
+
 
 class TestDeepJpeg:
     @pytest.mark.parametrize("bits", [12, 16])

@@ -71,12 +71,12 @@ class Card:
             target=command_line, args=(line, str(self.root / "said.txt"), ready, most_bytes)
         )
         run.start()
-        assert ready.wait(60)
+        assert ready.wait(180)
         return run
 
     def finish(self, *args: str, most_bytes: int | None = None) -> int:
         run = self.start(*args, most_bytes=most_bytes)
-        run.join(60)
+        run.join(180)
         return run.exitcode
 
     @property
@@ -156,7 +156,7 @@ def kill_and_go_on(card: Card, kills: int, seed: int) -> None:
         if run.is_alive():
             with suppress(ProcessLookupError):
                 os.kill(run.pid, number)
-        run.join(60)
+        run.join(180)
         assert run.exitcode in codes[number] | {0}, f"{i}: {card.said}"
         assert "Traceback" not in card.said
         interrupted += run.exitcode != 0
@@ -184,7 +184,7 @@ def test_a_hangup_is_an_interruption_too(card):
     while run.is_alive() and not card.contents("out"):
         time.sleep(0.001)
     os.kill(run.pid, signal.SIGHUP)
-    run.join(60)
+    run.join(180)
     assert run.exitcode in (129, -1)
 
 
@@ -210,7 +210,7 @@ def test_a_killed_fit_resumes_to_the_same_bytes(tmp_path, noisy_crop, tiny_model
         ready = SERVER.Event()
         run = SERVER.Process(target=fit_saving_often, args=(photos, output, tiny_model, ready))
         run.start()
-        assert ready.wait(60)
+        assert ready.wait(180)
         return run
 
     begin(whole).join(120)
@@ -218,12 +218,12 @@ def test_a_killed_fit_resumes_to_the_same_bytes(tmp_path, noisy_crop, tiny_model
     for _ in range(3):
         run = begin(killed)
         before = state.stat().st_mtime_ns if state.exists() else 0
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not state.exists() or state.stat().st_mtime_ns == before:
             assert run.is_alive() and time.monotonic() < deadline
         time.sleep(rng.uniform(0, 0.3))
         os.kill(run.pid, signal.SIGKILL)
-        run.join(60)
+        run.join(180)
         assert run.exitcode == -signal.SIGKILL and not killed.exists()
         reached.append(torch.load(state, weights_only=True)["trainer"]["steps"])
     assert reached == sorted(set(reached)) and reached[-1] < 200
@@ -274,7 +274,7 @@ def test_a_folder_that_goes_away_is_not_made_again(card):
     while run.is_alive() and not card.contents("out"):
         time.sleep(0.001)
     shutil.rmtree(card.root / "out")
-    run.join(60)
+    run.join(180)
     assert run.exitcode in (1, 3), card.said
     assert card.contents("card") == originals
     assert not (card.root / "out").exists()
@@ -286,7 +286,7 @@ def test_photos_that_disappear_are_named_and_the_others_denoised(card):
     while run.is_alive() and not any((card.root / "out").rglob("*.*")):
         time.sleep(0.001)
     shutil.rmtree(card.root / "card")
-    run.join(60)
+    run.join(180)
     assert run.exitcode == 3, card.said
     results = card.contents("out")
     assert results and all(card.right[name] == content for name, content in results.items())

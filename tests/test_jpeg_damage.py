@@ -11,6 +11,7 @@ from PIL import Image
 
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos.read import read_photo
+from tests.pictures import noisy_scene
 from tests.strict_jpeg import complaint_about
 from tests.test_tiff import scene
 
@@ -80,6 +81,16 @@ def test_a_cut_file_is_refused_and_a_missing_end_mark_is_not(tmp_path, rows, pro
     assert np.array_equal(photo.pixels, read_photo(path).pixels)
 
 
+@pytest.mark.parametrize("count", [10, 20, 25, 30, 40])
+def test_an_end_of_zeros_is_damage(tmp_path, count):
+    """Copies that were cut off leave zeros; in 25 of them libjpeg finds a block."""
+    Image.fromarray(noisy_scene()).save(tmp_path / "x.jpg", quality=90)
+    content = (tmp_path / "x.jpg").read_bytes()
+    (tmp_path / "x.jpg").write_bytes(content[:-count] + bytes(count))
+    with pytest.raises(PhotoError, match="damaged or cut short"):
+        read_photo(tmp_path / "x.jpg")
+
+
 @pytest.mark.parametrize("adobe", [False, True])
 def test_whole_files_of_every_kind_pass(tmp_path, adobe):
     segment = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\1"
@@ -103,9 +114,34 @@ def test_a_progressive_file_without_its_last_scans_is_refused(tmp_path):
                 read_photo(path)
 
 
-def test_an_oddity_of_the_header_is_a_note(tmp_path):
-    whole = bytearray(encoded(quality=90))
-    scan = whole.index(b"\xff\xda")
-    whole[scan + 12] = 40  # the last coefficient, which says nothing in a baseline file
-    (tmp_path / "x.jpg").write_bytes(whole)
-    assert "libjpeg warns: " in read_photo(tmp_path / "x.jpg").notes[0]
+def with_odd_scan(content: bytes) -> bytes:
+    """Name another last coefficient, which says nothing in a baseline file."""
+    at = content.index(b"\xff\xda") + 12
+    return content[:at] + b"\x28" + content[at + 1 :]
+
+
+def with_odd_version(content: bytes) -> bytes:
+    at = content.index(b"JFIF\0") + 5
+    return content[:at] + b"\x07" + content[at + 1 :]
+
+
+def with_odd_colours(content: bytes) -> bytes:
+    return content[:2] + b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\7" + content[20:]
+
+
+@pytest.mark.parametrize("odd", [with_odd_scan, with_odd_version, with_odd_colours])
+def test_an_oddity_of_the_header_is_a_note_and_hides_no_damage(tmp_path, odd):
+    whole, path = encoded(quality=90), tmp_path / "x.jpg"
+    path.write_bytes(odd(whole))
+    assert "libjpeg warns: " in read_photo(path).notes[0]
+    refused = 0
+    for seed in range(12):
+        path.write_bytes(damaged(whole, seed))
+        try:
+            read_photo(path)
+        except PhotoError:
+            path.write_bytes(odd(damaged(whole, seed)))
+            with pytest.raises(PhotoError, match="damaged or cut short"):
+                read_photo(path)
+            refused += 1
+    assert refused > 2

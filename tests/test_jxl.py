@@ -70,6 +70,30 @@ class TestWriting:
         write_photo(photo, tmp_path / "x.jxl")
         assert read_photo(tmp_path / "x.jxl").icc is None
 
+    @pytest.mark.parametrize("channels", [1, 2, 3, 4])
+    def test_lossy_photos_stay_lossy(self, tmp_path, channels, clean_crop):
+        samples = np.dstack([clean_crop, clean_crop[::-1, :, 0]])[..., -channels:]
+        lossy, lossless = tmp_path / "lossy.jxl", tmp_path / "lossless.jxl"
+        photo = photo_of(samples, exif=exif_block(1), xmp=XMP)
+        write_photo(photo, lossless)
+        write_photo(replace(photo, quantisation_step=0.0), lossy)
+        assert lossy.stat().st_size < lossless.stat().st_size
+        read = read_photo(lossy)
+        assert read.quantisation_step == 0 and read.icc is None
+        assert read.xmp == XMP and read.exif and read.samples.shape == samples.shape
+        assert np.abs(read.samples.astype(int) - samples).mean() < 2.5
+        if read.alpha is not None:
+            assert np.array_equal(read.alpha, samples[..., -1])
+        write_photo(read, tmp_path / "again.jxl")
+        assert read_photo(tmp_path / "again.jxl").quantisation_step == 0
+
+    @pytest.mark.parametrize(("dtype", "icc"), [(np.uint16, None), (np.uint8, "Display P3")])
+    def test_lossy_photos_of_other_kinds_are_written_without_loss(self, tmp_path, dtype, icc):
+        photo = Photo(pixels=smooth(dtype, 3), icc=icc and PROFILES[icc], quantisation_step=0.0)
+        write_photo(photo, tmp_path / "x.jxl")
+        read = read_photo(tmp_path / "x.jxl")
+        assert np.array_equal(read.pixels, photo.pixels) and read.quantisation_step is None
+
     def test_rotated_photos_are_turned(self, tmp_path):
         before = Photo(pixels=smooth(np.uint8, 3), orientation=6, exif=exif_block(6))
         write_photo(before, tmp_path / "x.jxl")

@@ -30,6 +30,8 @@ from amsnet_cli.noise.sensor_prior import GainPrior, gain_by_pitch
 from amsnet_cli.photos import ifd
 from amsnet_cli.photos.exif import make_block, pitch_of
 from amsnet_cli.photos.formats.raw import read_mosaic, read_undeveloped
+from amsnet_cli.photos.photo import Photo
+from amsnet_cli.photos.write import write_photo
 from tests.dng_files import (
     BLACK,
     WHITE,
@@ -244,10 +246,38 @@ class TestCommand:
     def test_other_photos(self, amsnet, noisy_png):
         result = amsnet("noise", noisy_png, "--plot")
         assert result.exit_code == 0, result.stderr
-        assert "on a scale of 255" in result.stdout
+        assert "on a scale of 255, white" in result.stdout
+        assert "luminance noise: as fine as pixels" in result.stdout and "#" in result.stdout
+        assert "denoise uses the weights white" in result.stdout
         facts = json.loads(amsnet("noise", noisy_png, "--json").stdout)
-        assert facts["kind"] == "developed"
-        assert all(0.5 < level / 20 < 1.5 for _, level in facts["by_brightness"])
+        assert facts["kind"] == "developed" and facts["white"] and facts["told"] is None
+        assert facts["level"] == pytest.approx(25, rel=0.15)
+        assert all(0.7 < level / 25 < 1.3 for _, level in facts["by_brightness"])
+
+    def test_what_denoise_is_told(self, amsnet, tmp_path, clean_crop):
+        """Noise that neighbours share, three times as strong in blue."""
+        noise = np.random.default_rng(0).normal(0, 1, (164, 196, 3)) * (8, 8, 24)
+        shared = sum(noise[y : y + 160, x : x + 192] for y in (0, 1) for x in (0, 1)) / 2
+        path = tmp_path / "x.png"
+        pixels = (clean_crop * 0.6 + 60 + shared).clip(0, 255).round().astype(np.uint8)
+        write_photo(Photo(pixels=pixels), path)
+        said = amsnet("noise", path).stdout
+        assert "luminance noise: shared by neighbours" in said
+        facts = json.loads(amsnet("noise", path, "--json").stdout)
+        means = {name: np.mean([s for _, s in curve]) for name, curve in facts["by_colour"].items()}
+        assert 4 < means["red"] < 12 and 14 < means["blue"] < 34
+        assert 1.3 < facts["grain_pixels"]["luma"] < 3 and facts["weights"] == "photo"
+        told = said.splitlines()[-1].partition("denoise tells the weights photo: ")[2]
+        result = amsnet("denoise", path, "-o", tmp_path / "y.png", "-v")
+        assert told and f"denoised for noise of {told}" in result.stderr
+
+    def test_grey_photos(self, amsnet, tmp_path, noisy_crop):
+        path = tmp_path / "grey.png"
+        write_photo(Photo(pixels=np.ascontiguousarray(noisy_crop[..., :1])), path)
+        said = amsnet("noise", path).stdout
+        assert "grey" in said and "colour" not in said
+        facts = json.loads(amsnet("noise", path, "--json").stdout)
+        assert list(facts["by_colour"]) == ["grey"] and facts["chroma_over_luma"] is None
 
     def test_cameras_are_remembered_listed_and_forgotten(self, amsnet, source, home):
         assert amsnet("noise", source).exit_code == 0

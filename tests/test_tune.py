@@ -191,7 +191,7 @@ def served(tmp_path):
     line = process.stderr.readline()
     yield re.search(r"http://\S+", line)[0], photo
     process.terminate()
-    process.wait(20)
+    process.wait(60)
     process.stderr.close()
 
 

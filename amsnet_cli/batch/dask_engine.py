@@ -277,7 +277,7 @@ def _connect(address: str, options: ClusterOptions, stack: ExitStack) -> Client:
         raise UsageError(
             f"--dask {address}: Dask is not installed", "run: pip install 'amsnet[cluster]'"
         ) from error
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    _silence_logs()
     cluster: Any = address
     if address.partition(":")[0] == LOCAL:
         count = _processes(address)
@@ -300,6 +300,13 @@ def _connect(address: str, options: ClusterOptions, stack: ExitStack) -> Client:
             f"--dask {address}: not an address", "use tcp://HOST:8786, or local:2"
         ) from error
     return stack.enter_context(client)
+
+
+def _silence_logs() -> None:
+    """Silence what Dask logs on stderr, with tracebacks: some of its loggers have own levels."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] in ("distributed", "tornado"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _processes(address: str) -> int:

@@ -277,11 +277,14 @@ def denoise(
             measure_noise=as_json or verbose, verbose=verbose,
         )  # fmt: skip
         threads = jobs if jobs is not None else 0 if max_memory else 1
+        many = watch or sum(not job.skip for job in plan.jobs) > 1
         entries: list[ReportEntry] = []
+        engine = choose_engine(
+            settings, dask, threads=threads, label=printer.label, quiet=quiet, many=many,
+            remote=remote,
+        )  # fmt: skip
         with (
-            choose_engine(
-                settings, dask, threads=threads, label=printer.label, quiet=quiet, remote=remote
-            ) as engine,
+            engine,
             stop_requests() if watcher else nullcontext(lambda: False) as stop,
         ):
             batches = watcher.batches(stop) if watcher else [plan.jobs]

@@ -11,8 +11,10 @@ from amsnet_cli import __version__
 from amsnet_cli.batch.engine import Engine, LocalEngine
 from amsnet_cli.batch.job import Job
 from amsnet_cli.batch.remote import RemoteFiles
-from amsnet_cli.cli.console import progress_bar
+from amsnet_cli.cli.console import debugging, progress_bar
 from amsnet_cli.cli.photo_steps import PhotoInfo, PhotoSettings, PhotoSteps
+from amsnet_cli.photos.decoder_process import decoder_processes
+from amsnet_cli.photos.read import decode
 from amsnet_cli.weights.manifest import sha256_of
 from amsnet_cli.weights.store import AUTO, MOSAIC_WEIGHTS, find_weights, fitted_models
 
@@ -24,6 +26,7 @@ def choose_engine(
     threads: int,
     label: Callable[[Job], str],
     quiet: bool,
+    many: bool,
     remote: RemoteFiles = RemoteFiles(None),
 ) -> Engine[PhotoInfo]:
     """Return this process, or a Dask cluster.
@@ -34,6 +37,8 @@ def choose_engine(
         threads: photos that are read ahead, and photos being written.
         label: names a photo in the progress bar.
         quiet: no progress bar.
+        many: whether there are several photos. They are decoded in processes of their own then, so
+            that one which crashes a library does not end the batch.
         remote: photos and results of stores.
 
     Raises:
@@ -41,7 +46,11 @@ def choose_engine(
         WeightsError: the weights are missing or damaged.
     """
     if dask is None:
-        steps = PhotoSteps(settings, lambda job: progress_bar(label(job), quiet=quiet))
+        apart = many and not debugging()  # Debuggers would have to look for the crash elsewhere.
+        steps = PhotoSteps(
+            settings, lambda job: progress_bar(label(job), quiet=quiet),
+            decoder_processes().decode if apart else decode,
+        )  # fmt: skip
         return LocalEngine(remote.steps(steps), threads)
     from amsnet_cli.batch.dask_engine import ClusterOptions, DaskEngine
 

@@ -61,7 +61,8 @@ def noise(
 
     Of RAW files it is the law of the sensor's noise: from the file's NoiseProfile, else estimated
     from its pixels, ISO, pixel size and masked borders, and what is remembered of the camera. Of
-    other photos it is the level by brightness.
+    other photos it is what denoise measures: standard deviations by brightness and colour, and how
+    far neighbouring pixels share their noise.
     """
     if bool(inputs) + cameras + (forget is not None) != 1 or ((remember or plot) and not inputs):
         raise UsageError("nothing to measure", "name photos, or give --cameras or --forget alone")

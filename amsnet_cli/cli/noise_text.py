@@ -8,22 +8,38 @@ from typing import Any
 
 import torch
 
-from amsnet_cli.inference.noise_summary import PhotoNoise, RawNoise
+from amsnet_cli.core.photo_noise import PhotoNoise, grain_of
+from amsnet_cli.inference.noise_summary import DevelopedNoise, RawNoise
 from amsnet_cli.noise.sensor import SensorNoise
 
 _WIDTH, _HEIGHT = 64, 16
 """Characters of a plot."""
+_TONES = (0.1, 0.5, 0.9)
+"""Dark, middle and bright, in [0, 1]."""
+_GRAINS = (
+    (1.3, "as fine as pixels"),
+    (2.5, "shared by neighbours"),
+    (math.inf, "coarse blotches"),
+)
+"""Words for grain of at most so many pixels."""
 _COLOURS = {1: ("all colours",), 3: ("red", "green", "blue")}
 
 
-def as_json(summary: RawNoise | PhotoNoise) -> dict[str, Any]:
+def as_json(summary: RawNoise | DevelopedNoise) -> dict[str, Any]:
     """Fields for `--json`; null for what is not known."""
     camera = {"camera": summary.camera, "iso": summary.iso}
-    if isinstance(summary, PhotoNoise):
+    if isinstance(summary, DevelopedNoise):
+        grain = grain_of(summary.estimate)
         return {
-            "kind": "developed", **camera,
-            "level": None if math.isnan(summary.level) else summary.level,
-            "white": summary.white, "by_brightness": summary.by_brightness,
+            "kind": "developed", **camera, "level": summary.level, "white": summary.white,
+            "by_brightness": _mean_curve(summary), "by_colour": summary.curves,
+            "grain_pixels": {"luma": grain.luma} if summary.grey else
+            {"luma": grain.luma, "chroma": grain.chroma},
+            "chroma_over_luma": None if summary.grey else grain.chroma_share,
+            "weights": summary.weights,
+            "told": summary.told
+            and [(brightness, summary.told.at(brightness)) for brightness, _ in
+                 _mean_curve(summary)],
         }  # fmt: skip
     dark, flaws = summary.dark, summary.flaws
     return {
@@ -40,16 +56,11 @@ def as_json(summary: RawNoise | PhotoNoise) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def lines(summary: RawNoise | PhotoNoise) -> Iterator[str]:
+def lines(summary: RawNoise | DevelopedNoise) -> Iterator[str]:
     """Lines for people."""
     yield f"{summary.camera or 'unknown camera'}, ISO {summary.iso or 'unknown'}"
-    if isinstance(summary, PhotoNoise):
-        if math.isnan(summary.level):
-            yield "its noise cannot be measured"
-            return
-        yield f"noise {summary.level:.1f} on a scale of 255{', white' if summary.white else ''}"
-        for brightness, level in summary.by_brightness:
-            yield f"at brightness {255 * brightness:.0f}: {level:.1f}"
+    if isinstance(summary, DevelopedNoise):
+        yield from _of_developed(summary)
         return
     yield f"known from: {summary.found.source}"
     steps = f"{summary.range:.0f} steps of the file"
@@ -70,11 +81,51 @@ def lines(summary: RawNoise | PhotoNoise) -> Iterator[str]:
         yield f"noise of {name}: {'none' if spread is None else f'{spread:.2f} steps'}"
 
 
-def plot_of(summary: RawNoise | PhotoNoise) -> str:
+def _of_developed(summary: DevelopedNoise) -> Iterator[str]:
+    yield f"noise {summary.level:.1f} on a scale of 255{', white' if summary.white else ''}"
+    curves = summary.curves
+    yield f"{'at brightness':>13}" + "".join(f"{name:>7}" for name in curves)
+    for row in zip(*curves.values(), strict=True):
+        yield f"{255 * row[0][0]:13.0f}" + "".join(f"{sigma:7.1f}" for _, sigma in row)
+    grain = grain_of(summary.estimate)
+    yield f"luminance noise: {_grain(grain.luma)}"
+    if not summary.grey:
+        yield (
+            f"colour noise: {_grain(grain.chroma)}; {grain.chroma_share:.1f} times as strong as "
+            "that of luminance"
+        )
+    if summary.told is None:
+        yield f"denoise uses the weights {summary.weights}, which guess the noise by themselves"
+        return
+    yield f"denoise tells the weights {summary.weights}: {by_tones(summary.told)}"
+
+
+def by_tones(noise: PhotoNoise) -> str:
+    """Name the standard deviation in dark, middle and bright tones, on a scale of 255."""
+    dark, middle, bright = (f"{noise.at(x):.1f}" for x in _TONES)
+    return f"{dark} in dark, {middle} in middle, {bright} in bright tones"
+
+
+def _grain(side: float) -> str:
+    for most, words in _GRAINS:
+        if side <= most:
+            return f"{words}, about {max(side, 1):.1f} pixels wide"
+    raise AssertionError(side)
+
+
+def _mean_curve(summary: DevelopedNoise) -> list[tuple[float, float]]:
+    """Brightness and standard deviation, mean over the colours."""
+    rows = list(zip(*summary.curves.values(), strict=True))
+    return [(row[0][0], sum(sigma for _, sigma in row) / len(row)) for row in rows]
+
+
+def plot_of(summary: RawNoise | DevelopedNoise) -> str:
     """Return a plot of variance against brightness; empty if nothing was measured."""
-    if isinstance(summary, PhotoNoise):
-        points = [(x, (level / 255) ** 2) for x, level in summary.by_brightness]
-        return plot(points, [])
+    if isinstance(summary, DevelopedNoise):
+        curves = [
+            [(x, (sigma / 255) ** 2) for x, sigma in curve] for curve in summary.curves.values()
+        ]
+        return plot([], curves)
     blocks = summary.blocks
     if blocks is None or not len(blocks.light):
         return ""

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from amsnet_cli.batch.destination import Destination
 from amsnet_cli.batch.job import Job
+from amsnet_cli.cli.noise_text import by_tones
 from amsnet_cli.cli.stack_denoiser import StackDenoiser
 from amsnet_cli.device import choose_device
 from amsnet_cli.errors import OutputError, PhotoError, UsageError
@@ -24,24 +25,28 @@ from amsnet_cli.photos.exif import camera_of, with_software
 from amsnet_cli.photos.formats import WRITABLE
 from amsnet_cli.photos.formats.dng import FORMAT as DNG
 from amsnet_cli.photos.formats.raw import FORMAT as RAW
-from amsnet_cli.photos.formats.raw import RawOptions, profile_of
+from amsnet_cli.photos.formats.raw import RawOptions
 from amsnet_cli.photos.formats.raw import read as read_raw
 from amsnet_cli.photos.mosaic import MosaicPhoto
 from amsnet_cli.photos.photo import Photo, without_metadata
 from amsnet_cli.photos.read import (
     after_development,
+    decode,
     read_mosaic_or_photo,
     read_mosaic_photo,
     read_photo,
 )
 from amsnet_cli.photos.sidecars import check_sidecars, copy_sidecars, find_sidecars
-from amsnet_cli.photos.write import check_depth, check_output, not_kept, write_photo
+from amsnet_cli.photos.write import (
+    check_depth,
+    check_output,
+    not_kept,
+    with_fitting_depth,
+    write_photo,
+)
 from amsnet_cli.report.comparison import Comparison, compare
 from amsnet_cli.software_tag import software_note, tag_software
 from amsnet_cli.stacks.stack import StackPhoto
-
-TONES = (0.1, 0.5, 0.9)
-"""Dark, middle and bright, in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +128,7 @@ class PhotoSteps:
     Args:
         settings: of all photos.
         progress: shows that of a photo.
+        decode: of photos that are not RAW.
 
     Raises:
         DeviceError: there is no such device.
@@ -133,8 +139,9 @@ class PhotoSteps:
         self,
         settings: PhotoSettings,
         progress: Callable[[Job], Progress] = lambda job: nullcontext(lambda fraction: None),
+        decode: Callable[[Path, bytes], Photo] = decode,
     ) -> None:
-        self._settings, self._progress = settings, progress
+        self._settings, self._progress, self._decode = settings, progress, decode
         self._device = choose_device(settings.device)
         self._mosaics = MosaicDenoiser(
             settings.weights, settings.options, settings.raw, device=self._device
@@ -184,7 +191,7 @@ class PhotoSteps:
         self._cameras[job] = camera_of(photo.exif)
         if isinstance(photo, StackPhoto):
             return self._checked_stack(photo)
-        photo = self._as_asked(photo)
+        photo = self._as_asked(job, photo)
         check_depth(photo, job.target)
         return photo
 
@@ -203,7 +210,7 @@ class PhotoSteps:
                 if is_dng(job.target):
                     raise
                 photo = read_raw(job.source, photo.content, self._settings.raw)
-                photo = self._as_asked(after_development(job.source, photo, error))
+                photo = self._as_asked(job, after_development(job.source, photo, error))
         self._note(job, photo)
         self._mosaics.refuse_developed(job.source)
         model, reason = self._models.choose(*self._cameras.pop(job))
@@ -255,20 +262,20 @@ class PhotoSteps:
         if is_dng(job.target):
             photo: Photo = read_mosaic_photo(job.source)
         elif self._settings.before_development:
-            photo = read_mosaic_or_photo(job.source, self._settings.raw)
+            photo = read_mosaic_or_photo(job.source, self._settings.raw, self._decode)
         else:
-            return read_photo(job.source, self._settings.raw)
+            return read_photo(job.source, self._settings.raw, self._decode)
         if not isinstance(photo, MosaicPhoto):
             return photo
         self._mosaics.check(job.source)
-        if is_dng(job.target):
-            return photo
-        return replace(photo, icc=profile_of(photo.mosaic, self._settings.raw))
+        return photo
 
-    def _as_asked(self, photo: Photo) -> Photo:
+    def _as_asked(self, job: Job, photo: Photo) -> Photo:
         """Set the depth, and remove metadata, if that was asked for."""
         if self._settings.depth:
             photo = replace(photo, bits=self._settings.depth)
+        else:
+            photo = with_fitting_depth(photo, job.target)
         return without_metadata(photo) if self._settings.strip_metadata else photo
 
     def _note(self, job: Job, photo: Photo) -> None:
@@ -290,7 +297,7 @@ class PhotoSteps:
             noise = photo_noise_level(noisy), photo_noise_level(developed)
             comparison = self._compare(job, noisy, developed, noise)
         if not to_dng and developed:
-            clean = self._as_asked(replace(developed, bits=photo.depth))
+            clean = self._as_asked(job, replace(developed, bits=photo.depth))
             clean = replace(clean, notes=(*photo.notes, *clean.notes))
         self._note(job, clean)
         if self._settings.verbose:
@@ -359,10 +366,7 @@ def _details(photo: Photo, hot_pixels: int, noise: tuple[float, float] | None) -
 def _told(denoised: Denoised) -> Iterator[str]:
     """The noise that the network was told, as a line for people."""
     if denoised.noise:
-        dark, middle, bright = (f"{denoised.noise.at(x):.1f}" for x in TONES)
-        yield (
-            f"denoised for noise of {dark} in dark, {middle} in middle, {bright} in bright tones"
-        )
+        yield f"denoised for noise of {by_tones(denoised.noise)}"
 
 
 def _laws(denoised: DenoisedMosaic) -> Iterator[str]:

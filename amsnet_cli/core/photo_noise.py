@@ -94,6 +94,36 @@ class PhotoNoise:
         return float(255 * first.sigma(grey).mean())
 
 
+def brightness_of(level: int) -> float:
+    """Return the brightness in [0, 1] that one of the `LEVELS` is at."""
+    return (level / (LEVELS - 1)) ** 2
+
+
+@dataclass(frozen=True)
+class Grain:
+    """The spectrum of noise in words of people.
+
+    Attributes:
+        luma: side in pixels of the squares that share their luma noise; 1 if it is white.
+        chroma: the same of its chroma noise.
+        chroma_share: standard deviation of chroma over that of luma; sqrt(2) if the channels share
+            no noise.
+    """
+
+    luma: float
+    chroma: float
+    chroma_share: float
+
+
+def grain_of(noise: PhotoNoise) -> Grain:
+    """Describe the spectrum of one photo's noise.
+
+    Means of 4 x 4 pixels of noise that squares of n x n share are n / 4 times as strong.
+    """
+    _, luma, _, chroma, share = noise.spectrum[0].exp().tolist()
+    return Grain(luma=4 * luma, chroma=4 * chroma, chroma_share=share)
+
+
 def spectrum_of(noise: Tensor) -> Tensor:
     """Describe the spectrum of noise by how much of it is left in means of neighbouring pixels.
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+from amsnet_cli.core.photo_noise import PhotoNoise, brightness_of
 from amsnet_cli.inference.camera_noise import RememberedPhoto, remembered_gain
+from amsnet_cli.inference.denoise import DenoiseOptions, resolve_options
+from amsnet_cli.inference.hot_pixels import mend_hot_pixels
 from amsnet_cli.inference.mosaic_noise import (
     Flaws,
     SensorNoiseFound,
@@ -17,12 +21,14 @@ from amsnet_cli.inference.mosaic_noise import (
     find_flaws,
     find_noise,
 )
-from amsnet_cli.inference.photo_noise import has_white_noise, noise_by_brightness, photo_noise_level
+from amsnet_cli.inference.photo_noise import common_levels, estimate_told_noise, mean_sigma
+from amsnet_cli.model import Model, load_model
 from amsnet_cli.noise.masked import DarkNoise
 from amsnet_cli.noise.sensor_estimate import BlockVariances
 from amsnet_cli.photos.exif import camera_of
 from amsnet_cli.photos.formats.raw import FORMAT as RAW
 from amsnet_cli.photos.mosaic import Mosaic, NotAMosaicError
+from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.read import read_mosaic_photo, read_photo
 
 
@@ -63,27 +69,46 @@ class RawNoise:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PhotoNoise:
+class DevelopedNoise:
     """The noise of a developed photo.
 
     Attributes:
         camera: its name, if known.
         iso: ISO speed, if known.
-        level: standard deviation, mean over the channels, on a scale of 255; nan if unknown.
-        white: whether it is white, which a camera's noise is not.
-        by_brightness: brightness in [0, 1] and standard deviation, from dark to bright.
+        weights: name of the model that `denoise` uses unless another is asked for.
+        white: whether that is so because the noise is white, which a camera's is not.
+        estimate: the noise, as the estimator of the default network measures it.
+        told: what that network is told of it; None where another denoises.
+        level: root mean square over the photo, on a scale of 255.
+        levels: which brightnesses the photo has, of `estimate`'s.
+        grey: whether it is a grey photo.
     """
 
     camera: str | None
     iso: int | None
-    level: float
+    weights: str
     white: bool
-    by_brightness: list[tuple[float, float]]
+    estimate: PhotoNoise
+    told: PhotoNoise | None
+    level: float
+    levels: list[int]
+    grey: bool
+
+    @property
+    def curves(self) -> dict[str, list[tuple[float, float]]]:
+        """By colour: brightness in [0, 1] and standard deviation on a scale of 255, dark first."""
+        sigma = self.estimate.log_sigma[0].exp()  # (3, LEVELS)
+        names = ("grey",) if self.grey else ("red", "green", "blue")
+        sigma = sigma.mean(0, keepdim=True) if self.grey else sigma
+        return {
+            name: [(brightness_of(i), float(curve[i])) for i in self.levels]
+            for name, curve in zip(names, sigma, strict=True)
+        }
 
 
 def summarise_noise(
     path: Path, *, use_memory: bool = True, with_blocks: bool = False
-) -> RawNoise | PhotoNoise:
+) -> RawNoise | DevelopedNoise:
     """Measure the noise of a file.
 
     Args:
@@ -93,6 +118,7 @@ def summarise_noise(
 
     Raises:
         PhotoError: it cannot be read, or shows too little to measure its noise.
+        WeightsError: the default network is missing.
     """
     if path.suffix.lower() in RAW.suffixes:
         try:
@@ -108,9 +134,24 @@ def summarise_noise(
                 flaws=find_flaws(mosaic, found),
                 blocks=block_noise(mosaic) if with_blocks else None,
             )  # fmt: skip
-    developed = read_photo(path)
-    camera, iso = camera_of(developed.exif)
-    return PhotoNoise(
-        camera=camera, iso=iso, level=photo_noise_level(developed),
-        white=has_white_noise(developed), by_brightness=noise_by_brightness(developed),
+    return _of_developed(read_photo(path))
+
+
+def _of_developed(photo: Photo) -> DevelopedNoise:
+    """Measure what `denoise` measures, in the same way."""
+    model = _default_model()
+    camera, iso = camera_of(photo.exif)
+    photo, _ = mend_hot_pixels(photo)
+    resolved = resolve_options(photo, model, DenoiseOptions())
+    estimate = estimate_told_noise(photo, resolved.codec, model.network)
+    return DevelopedNoise(
+        camera=camera, iso=iso, weights=resolved.model.name, white=resolved.model is not model,
+        estimate=estimate, told=resolved.noise,
+        level=255 * mean_sigma(photo, resolved.codec, estimate),
+        levels=common_levels(photo, resolved.codec), grey=photo.pixels.shape[2] == 1,
     )  # fmt: skip
+
+
+@cache
+def _default_model() -> Model:
+    return load_model()

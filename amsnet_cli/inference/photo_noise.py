@@ -8,9 +8,8 @@ from dataclasses import replace
 import torch
 
 from amsnet_cli.core.networks import MaskedNetwork
-from amsnet_cli.core.photo_noise import PhotoNoise
+from amsnet_cli.core.photo_noise import LEVELS, PhotoNoise
 from amsnet_cli.noise.level import noise_level
-from amsnet_cli.noise.model import LEVELS
 from amsnet_cli.noise.whiteness import WHITENESS_BLOCK, is_white
 from amsnet_cli.photos.geometry import window_starts
 from amsnet_cli.photos.photo import Photo
@@ -24,14 +23,10 @@ LEVEL_QUANTILE = 0.25
 """Quantile of the windows' levels that is the photo's: some windows may be full of texture."""
 TOLD_WINDOWS = 5
 """The same for the noise that a network is told."""
-SMALL_WINDOW = 64
-"""Side in pixels of the windows that the level by brightness is measured in."""
-MAX_SMALL_WINDOWS = 24
-"""Small windows along each side of a large photo."""
-FEWEST_WINDOWS = 3
-"""Small windows of a brightness without which nothing is said of it."""
+LEAST_SHARE = 0.01
+"""Share of a photo's pixels that are of a brightness, without which nothing is said of it."""
 MEAN_PIXELS = 1 << 17
-"""About how many pixels the mean of the noise is taken over."""
+"""About how many pixels the mean of the noise is taken over, and brightnesses are counted in."""
 WHITENESS_PIXELS = 1 << 17
 """About how many pixels are used to detect white noise."""
 
@@ -96,46 +91,28 @@ def mean_sigma(photo: Photo, codec: PixelCodec, noise: PhotoNoise) -> float:
         codec: of the photo.
         noise: of it.
     """
-    height, width = photo.pixels.shape[:2]
-    step = 1 + math.isqrt(height * width // MEAN_PIXELS)
-    sampled = torch.from_numpy(codec.decode(photo.pixels[::step, ::step].copy()))
-    brightness = sampled.permute(2, 0, 1)[None].expand(-1, 3, -1, -1)
+    brightness = _sampled(photo, codec)[None].expand(-1, 3, -1, -1)
     return float(noise.to(torch.device("cpu")).sigma(brightness).square().mean().sqrt())
 
 
-def noise_by_brightness(photo: Photo) -> list[tuple[float, float]]:
-    """Estimate the noise of a photo at different brightnesses.
-
-    It is measured in small windows, evenly spread. Of those about as bright, the lower quartile is
-    returned, as texture only adds.
+def common_levels(photo: Photo, codec: PixelCodec) -> list[int]:
+    """Return which of the brightnesses of a `PhotoNoise` a photo has, by their numbers.
 
     Args:
-        photo: any depth, grey or RGB; measured as stored.
-
-    Returns:
-        Brightness in [0, 1] and standard deviation on a scale of 255, from dark to bright, where
-        there are windows enough.
+        photo: any depth, grey or RGB; some of its pixels are read.
+        codec: of the photo.
     """
-    codec = PixelCodec.of(replace(photo, icc=None))
+    nearest = (_sampled(photo, codec).clamp(0, 1).sqrt() * (LEVELS - 1)).round().long()
+    counts = torch.bincount(nearest.flatten(), minlength=LEVELS)
+    return torch.nonzero(counts >= LEAST_SHARE * nearest.numel()).flatten().tolist()
+
+
+def _sampled(photo: Photo, codec: PixelCodec) -> torch.Tensor:
+    """Return evenly spread pixels of a photo, (C, h, w) in [0, 1] units."""
     height, width = photo.pixels.shape[:2]
-    found = []
-    for top in window_starts(height, SMALL_WINDOW, MAX_SMALL_WINDOWS):
-        for left in window_starts(width, SMALL_WINDOW, MAX_SMALL_WINDOWS):
-            window = codec.decode(
-                photo.pixels[top : top + SMALL_WINDOW, left : left + SMALL_WINDOW]
-            )
-            level = float(noise_level(torch.from_numpy(window).permute(2, 0, 1)).mean())
-            found.append((float(window.mean()), 255 * level))
-    measured = torch.tensor([pair for pair in found if math.isfinite(pair[1])])
-    if not len(measured):
-        return []
-    nearest = (measured[:, 0] * (LEVELS - 1)).round().clamp(0, LEVELS - 1)
-    groups = [measured[nearest == i] for i in range(LEVELS)]
-    return [
-        (float(group[:, 0].mean()), float(group[:, 1].quantile(LEVEL_QUANTILE)))
-        for group in groups
-        if len(group) >= FEWEST_WINDOWS
-    ]
+    step = 1 + math.isqrt(height * width // MEAN_PIXELS)
+    sampled = codec.decode(photo.pixels[::step, ::step].copy())
+    return torch.from_numpy(sampled).permute(2, 0, 1)
 
 
 def has_white_noise(photo: Photo) -> bool:

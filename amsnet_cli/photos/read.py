@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import ifd
 from amsnet_cli.photos.formats import NAMES, format_of
+from amsnet_cli.photos.formats.raw import DEVELOPED_BITS, RawOptions, profile_of, read_undeveloped
 from amsnet_cli.photos.formats.raw import FORMAT as RAW
-from amsnet_cli.photos.formats.raw import RawOptions, read_undeveloped
 from amsnet_cli.photos.formats.raw import read as read_raw
 from amsnet_cli.photos.limits import MAX_BYTES
 from amsnet_cli.photos.mosaic import MosaicPhoto, NotAMosaicError
@@ -22,7 +24,28 @@ _SENSOR = (32803, 34892)
 """PhotometricInterpretation of mosaics and of linear RAW (DNG 1.4)."""
 
 
-def read_photo(path: str | Path, raw: RawOptions = RawOptions()) -> Photo:
+def decode(path: Path, content: bytes) -> Photo:
+    """Decode a photo of any format but RAW.
+
+    Args:
+        path: for messages.
+        content: the file.
+
+    Raises:
+        PhotoError: see `read_photo`.
+    """
+    known = format_of(path, content)
+    if known is None:
+        raise PhotoError(f"{path}: not a picture in a supported format", f"expected {NAMES}")
+    with _errors_named(path):
+        return known.read(path, content)
+
+
+def read_photo(
+    path: str | Path,
+    raw: RawOptions = RawOptions(),
+    decode: Callable[[Path, bytes], Photo] = decode,
+) -> Photo:
     """Read a photo with its depth, profile, metadata and orientation.
 
     The format is found by the file's content; RAW by its suffix.
@@ -30,6 +53,7 @@ def read_photo(path: str | Path, raw: RawOptions = RawOptions()) -> Photo:
     Args:
         path: a file of one of `photos.formats`.
         raw: how RAW files are developed.
+        decode: of other files, such as `DecoderProcesses.decode`.
 
     Raises:
         PhotoError: there is no such file, it is no picture, it is damaged or cut short, it
@@ -37,24 +61,33 @@ def read_photo(path: str | Path, raw: RawOptions = RawOptions()) -> Photo:
             be denoised faithfully (CMYK without a profile, several pages, HDR, ...).
     """
     path = Path(path)
-    return _decoded(path, read_file(path), raw)
+    content = read_file(path)
+    if format_of(path, content) is not RAW:
+        return decode(path, content)
+    return _developed(path, content, raw)
 
 
-def read_mosaic_or_photo(path: Path, raw: RawOptions = RawOptions()) -> Photo:
+def read_mosaic_or_photo(
+    path: Path,
+    raw: RawOptions = RawOptions(),
+    decode: Callable[[Path, bytes], Photo] = decode,
+) -> Photo:
     """Read a RAW file without developing it, and any other photo as `read_photo` does.
 
-    A RAW file without a mosaic is developed, and its notes say so.
+    It has the colour profile and the bits that it will be developed to. A RAW file without a
+    mosaic is developed, and its notes say so.
 
     Raises:
         PhotoError: see `read_photo`.
     """
     content = read_file(path)
     if format_of(path, content) is not RAW:
-        return _decoded(path, content, raw)
+        return decode(path, content)
     try:
-        return read_undeveloped(path, content)
+        photo = read_undeveloped(path, content)
+        return replace(photo, icc=profile_of(photo.mosaic, raw), bits=DEVELOPED_BITS)
     except NotAMosaicError as error:
-        return after_development(path, _decoded(path, content, raw), error)
+        return after_development(path, _developed(path, content, raw), error)
 
 
 def after_development(path: Path, photo: Photo, reason: PhotoError) -> Photo:
@@ -63,14 +96,16 @@ def after_development(path: Path, photo: Photo, reason: PhotoError) -> Photo:
     return replace(photo, notes=(*photo.notes, note))
 
 
-def _decoded(path: Path, content: bytes, raw: RawOptions) -> Photo:
-    known = format_of(path, content)
-    if known is None:
-        raise PhotoError(f"{path}: not a picture in a supported format", f"expected {NAMES}")
+def _developed(path: Path, content: bytes, raw: RawOptions) -> Photo:
+    with _errors_named(path):
+        return _with_note_of_frames(read_raw(path, content, raw), content)
+
+
+@contextmanager
+def _errors_named(path: Path) -> Iterator[None]:
+    """Translate what any decoder may raise."""
     try:
-        if known is RAW:
-            return _with_note_of_frames(read_raw(path, content, raw), content)
-        return known.read(path, content)
+        yield
     except UnicodeDecodeError as error:  # pyvips takes all names and messages for text.
         raise PhotoError(f"{path}: damaged", "copy it again from its source") from error
     except MemoryError as error:

@@ -12,7 +12,7 @@ import pyvips
 
 from amsnet_cli.atomic import write_output
 from amsnet_cli.errors import OutputError
-from amsnet_cli.photos.colour import suits
+from amsnet_cli.photos.colour import is_linear, suits
 from amsnet_cli.photos.formats import WRITABLE
 from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.geometry import turned_upright
@@ -74,6 +74,23 @@ def check_depth(photo: Photo, path: Path) -> None:
     if photo.icc and not target.holds_profile(photo.icc):
         kind = "grey with a colour profile" if suits(photo.icc, 1) else "this colour profile"
         raise OutputError(f"{path}: {target.name} cannot hold {kind}", "write a JPEG, PNG or TIFF")
+
+
+def with_fitting_depth(photo: Photo, path: Path) -> Photo:
+    """Give a RAW photo the most bits that the format holds, if it does not hold 16.
+
+    It is developed into float and has no depth to lose. In linear light 8 bits show steps in the
+    dark, so that is left for `check_depth` to refuse.
+
+    Args:
+        photo: as read; any other than a RAW photo stays as it is.
+        path: its suffix names the format.
+    """
+    depths = WRITABLE[path.suffix.lower()].depths
+    if photo.bits is None or photo.bits in depths:
+        return photo
+    most = max(depths)
+    return photo if most < photo.bits and is_linear(photo.icc) else replace(photo, bits=most)
 
 
 def not_kept(photo: Photo, path: Path) -> list[str]:

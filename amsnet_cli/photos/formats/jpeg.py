@@ -47,6 +47,8 @@ QUALITY = 95
 """Of libjpeg's scale: what is written is quantised no coarser."""
 
 _END = b"\xff\xd9"
+_FILLING = bytes(8)
+"""How the rest of a file looks that was not copied; as codes they would be odd, but valid."""
 
 _maxblock_lock = threading.Lock()
 
@@ -66,7 +68,8 @@ def read(path: Path, content: bytes) -> Photo:
     if frame_of(content)[0] > 8:
         return with_usable_profile(_with_segments(_decode_deep(path, content), content))
     warning, note = damage_in(content), ""
-    if costs_pixels(warning) and not costs_pixels(damage_in(content + _END)):
+    filled_up = content.endswith(_FILLING)
+    if costs_pixels(warning) and not filled_up and not costs_pixels(damage_in(content + _END)):
         content += _END
         warning, note = "", "the end mark of the file is missing, every pixel is there"
     if not warning and lacks_scans(content):
@@ -76,7 +79,13 @@ def read(path: Path, content: bytes) -> Photo:
             f"{path}: the picture is damaged or cut short ({warning})",
             "copy it again from its source, or save what is left of it with an image editor",
         )
-    photo = _decode(path, content, "truncated" if warning else "warning")
+    try:
+        photo = _decode(path, content, "truncated" if warning else "warning")
+    except PhotoError as error:  # `damage_in` does not see what Adobe's segment says.
+        warning = vips.reason(error.__cause__) if isinstance(error.__cause__, pyvips.Error) else ""
+        if not warning or costs_pixels(warning):
+            raise
+        photo = _decode(path, content, "truncated")
     note = f"libjpeg warns: {warning}" if warning else note
     return with_usable_profile(replace(photo, notes=(*photo.notes, note) if note else photo.notes))
 

@@ -12,7 +12,7 @@ import struct
 import pyvips
 
 from amsnet_cli.photos import vips
-from amsnet_cli.photos.formats.jpeg_segments import APP14, SOF, segments
+from amsnet_cli.photos.formats.jpeg_segments import APP0, APP14, SOF, segments
 
 _ONE_SCAN, _PROGRESSIVE = (0xC0, 0xC1), (0xC2,)
 """SOF markers: whole blocks in one scan or one for each component; blocks in several scans."""
@@ -26,6 +26,15 @@ _SOS, _EOI = 0xDA, 0xD9
 
 
 def damage_in(content: bytes) -> str:
+    """Return libjpeg's warning of lost pixels, else of the header, else an empty text."""
+    warning = _first_warning(content)
+    if warning and not costs_pixels(warning):  # It hides those behind it.
+        behind = _first_warning(_with_plain_headers(content))
+        return behind if costs_pixels(behind) else warning
+    return warning
+
+
+def _first_warning(content: bytes) -> str:
     """Return libjpeg's first warning of a whole file, or an empty text.
 
     libjpeg decodes row by row, and libvips doesn't ask for warnings behind the last. A component
@@ -67,6 +76,23 @@ def lacks_scans(content: bytes) -> bool:
                 if bits & 15 == 0 and number in missing:
                     missing[number] -= set(range(first, last + 1))
     return any(missing.values())
+
+
+def _with_plain_headers(content: bytes) -> bytes:
+    """Leave out JFIF's and Adobe's segments, and say what sequential scans hold: all (B.2.3)."""
+    parts, done, sequential = [], 0, False
+    for marker, at, payload in segments(content):
+        sequential = sequential or marker in _ONE_SCAN
+        if marker in (APP0, APP14):
+            parts.append(content[done:at])
+            done = at + 4 + len(payload)
+    plain = bytearray(b"".join([*parts, content[done:]]))
+    at = 2
+    while sequential and (found := _MARKER.search(plain, at)):
+        at = found.end() + int.from_bytes(plain[found.end() : found.end() + 2], "big")
+        if plain[found.start() + 1] == _SOS and at <= len(plain):
+            plain[at - 3 : at] = b"\x00\x3f\x00"
+    return bytes(plain)
 
 
 def _with_component_without_scan(content: bytes) -> bytes:

@@ -18,11 +18,11 @@ SEGMENT_LIMIT = 65000
 SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _LOSSLESS = (0xC3, 0xC7, 0xCB, 0xCF)
 _DQT, _SOS, _COM = 0xDB, 0xDA, 0xFE
-_APP0, _APP1, _APP2, _APP12, _APP13, APP14 = 0xE0, 0xE1, 0xE2, 0xEC, 0xED, 0xEE
+APP0, _APP1, _APP2, _APP12, _APP13, APP14 = 0xE0, 0xE1, 0xE2, 0xEC, 0xED, 0xEE
 _PHOTOSHOP = b"Photoshop 3.0\0"
 _ADOBE_XMP, _EXTENDED_XMP = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/"
 _CARRIED = {
-    _APP0: (b"JFIF\0", b"JFXX\0"),
+    APP0: (b"JFIF\0", b"JFXX\0"),
     _APP1: (b"Exif\0\0", _ADOBE_XMP, _EXTENDED_XMP),
     _APP2: (b"ICC_PROFILE\0", b"MPF\0"),
     _APP12: (b"Ducky",),
@@ -80,7 +80,7 @@ def frame_of(content: bytes) -> tuple[int, bool]:
 def has_resolution(content: bytes) -> bool:
     """Return whether the JFIF header has a resolution, and not only an aspect ratio."""
     return any(
-        marker == _APP0 and payload[:5] == b"JFIF\0" and payload[7:8] in (b"\1", b"\2")
+        marker == APP0 and payload[:5] == b"JFIF\0" and payload[7:8] in (b"\1", b"\2")
         for marker, _, payload in segments(content)
     )
 

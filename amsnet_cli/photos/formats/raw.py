@@ -36,6 +36,8 @@ _SIGNATURES = (
 _PHOTOMETRIC = 262
 _SENSOR_VALUES = (32803, 34892)
 """Photometric interpretations of a colour filter array, and of linear RAW."""
+DEVELOPED_BITS = 16
+"""Bits a channel that a developed photo is written with, where the format holds as many."""
 _DAMAGED = "parts of the file are damaged"
 
 
@@ -251,7 +253,7 @@ def _photo(
         # Settings that a RAW converter has yet to apply do not suit developed pixels.
         xmp=packet and xmp.without(packet, xmp.CAMERA_RAW),
         iptc=ifd.value_of(content, IPTC),
-        bits=16,
+        bits=DEVELOPED_BITS,
         notes=tuple(notes),
     )
     return marked_upright(photo)

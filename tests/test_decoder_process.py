@@ -1,0 +1,126 @@
+"""Batches whose photos are decoded in processes of their own, some of which die of it."""
+
+from __future__ import annotations
+
+import array
+import dataclasses
+import fcntl
+import pickle
+import signal
+import subprocess
+import sys
+import termios
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from amsnet_cli.errors import PhotoError
+from amsnet_cli.photos.decoder_process import DecoderProcesses, decoder_processes
+from amsnet_cli.photos.photo import Photo
+from amsnet_cli.photos.read import decode
+from amsnet_cli.photos.write import write_photo
+from tests.test_round_trip import CASES
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+@pytest.fixture
+def decoders():
+    decoders = DecoderProcesses()
+    yield decoders
+    decoders.close()
+
+
+@pytest.fixture
+def card(tmp_path) -> Path:
+    """Three photos of more bytes than a pipe holds."""
+    (tmp_path / "card").mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "b.png", "c.png"):
+        pixels = rng.integers(0, 256, (150, 200, 3), np.uint8)
+        write_photo(Photo(pixels=pixels), tmp_path / "card" / name)
+    return tmp_path / "card"
+
+
+def children(process: psutil.Process) -> list[psutil.Process]:
+    return [p for p in process.children() if "decoder_process" in " ".join(p.cmdline())]
+
+
+def crash_on_the_next_photo(process: psutil.Process) -> threading.Thread:
+    """Let a process die as by a fault in a library, once a photo is on its way to it."""
+
+    def crash() -> None:
+        waiting = array.array("i", [0])
+        with Path(f"/proc/{process.pid}/fd/0").open("rb") as pipe:
+            while not waiting[0]:
+                fcntl.ioctl(pipe, termios.FIONREAD, waiting)
+                time.sleep(0.001)
+        process.send_signal(signal.SIGSEGV)
+        process.resume()
+
+    process.suspend()
+    thread = threading.Thread(target=crash)
+    thread.start()
+    return thread
+
+
+def test_a_crash_ends_no_batch(amsnet, card, tiny_model):
+    photo = card / "a.png"
+    decoder_processes().decode(photo, photo.read_bytes())  # One is there, and idle.
+    killer = crash_on_the_next_photo(children(psutil.Process())[-1])
+    out = card.parent / "out"
+    result = amsnet("denoise", card, "-o", out, "-w", tiny_model)
+    killer.join()
+    assert result.exit_code == 3, result.stderr
+    says = "card/a.png: the library that decodes it crashed on it (SIGSEGV)"
+    assert says in result.stderr and "2 of 3 photos denoised, 1 failed" in result.stderr
+    assert sorted(p.name for p in out.iterdir()) == ["b.png", "c.png"]
+    assert amsnet("denoise", card, "-o", out, "-w", tiny_model, "--skip-existing").exit_code == 0
+
+
+def test_one_that_died_while_idle_fails_no_photo(card, decoders):
+    photo = card / "a.png"
+    decoders.decode(photo, photo.read_bytes())
+    idle = children(psutil.Process())[-1]
+    idle.kill()
+    psutil.wait_procs([idle])
+    assert decoders.decode(photo, photo.read_bytes()).pixels.shape == (150, 200, 3)
+
+
+def test_the_same_as_in_this_process(tmp_path, decoders):
+    names = {"jpeg2.jpg", "cmyk.jpg", "png16RGB.png", "palette.png", "tifffloatL.tif", "exif.tif"}
+    cases = [case for case in CASES if case.name in names]
+    assert len(cases) == len(names)
+    for case in cases:
+        case.make(path := tmp_path / case.name)
+        here, there = decode(path, path.read_bytes()), decoders.decode(path, path.read_bytes())
+        assert pickle.dumps(dataclasses.asdict(here)) == pickle.dumps(dataclasses.asdict(there))
+        there.pixels[0, 0] = 0  # They may be changed.
+
+
+def test_errors_are_the_same_as_in_this_process(tmp_path, decoders):
+    path = tmp_path / "\udcff.png"  # a name that is no text
+    with pytest.raises(PhotoError) as here:
+        decode(path, b"junk")
+    with pytest.raises(PhotoError) as there:
+        decoders.decode(path, b"junk")
+    assert str(here.value) == str(there.value)
+
+
+@pytest.mark.slow
+def test_none_outlives_a_batch_that_is_killed(card, tiny_model, tmp_path):
+    command = ["denoise", card, "-o", tmp_path / "out", "-w", tiny_model, "--repeats", "200"]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "amsnet_cli", *map(str, command)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not (there := children(psutil.Process(run.pid))):
+        assert run.poll() is None
+        time.sleep(0.02)
+    run.kill()
+    run.wait()
+    assert not psutil.wait_procs(there, timeout=60)[1]
