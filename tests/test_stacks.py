@@ -13,7 +13,7 @@ import skimage.data
 import tifffile
 
 from amsnet_cli.batch.stack_run import StackRun
-from amsnet_cli.cli.stack_denoiser import parse_pages
+from amsnet_cli.cli.stack_options import parse_pages
 from amsnet_cli.errors import OutputError, PhotoError, UsageError
 from amsnet_cli.fitting.images import read_developed
 from amsnet_cli.stacks.find import open_stack
@@ -330,7 +330,7 @@ class TestResuming:
         with pytest.raises(KeyboardInterrupt):
             first.denoise(interrupted, lambda share: None)
         assert not target.exists()
-        pages = target.with_name(".out.tif.amsnet-pages") / "pages"
+        [pages] = target.with_name(".out.tif.amsnet-pages").glob("*.growing")
         with pages.open("ab") as file:
             file.write(b"half a page")
         seen: list[int] = []
@@ -340,7 +340,7 @@ class TestResuming:
             seen.append(index)
             return second.stack.read(index)
 
-        assert second.denoise(page, lambda share: None) == (12, 5)
+        assert second.denoise(page, lambda share: None).resumed == 5
         assert seen == list(range(5, 12))
         second.write()
         assert target.read_bytes() == path.read_bytes()
@@ -350,7 +350,7 @@ class TestResuming:
         path, target = make(tmp_path / "in.tif", "imagej"), tmp_path / "out.tif"
         first, second = self.run(path, target, strength=1), self.run(path, target, strength=0.5)
         first.denoise(first.stack.read, lambda share: None)
-        assert second.denoise(second.stack.read, lambda share: None) == (12, 0)
+        assert second.denoise(second.stack.read, lambda share: None).resumed == 0
 
     def test_two_processes_do_not_write_one_result(self, tmp_path):
         path, target = make(tmp_path / "in.tif", "imagej"), tmp_path / "out.tif"
@@ -368,7 +368,7 @@ class TestResuming:
         path = tmp_path / "in.tif"
         tifffile.imwrite(path, numbers("uint16", (5, 64, 64)), imagej=True)
         code = (
-            "import os, sys; from amsnet_cli.cli import stack_denoiser as s\n"
+            "import os, sys; from amsnet_cli.batch import stack_denoiser as s\n"
             "of = s.denoise_counts; left = [3]\n"
             "def page(*args, **options):\n"
             "    left[0] -= 1\n"

@@ -251,7 +251,7 @@ def denoise(
         with imports_whole():
             from amsnet_cli.cli.engines import choose_engine
             from amsnet_cli.cli.photo_steps import PhotoSettings
-            from amsnet_cli.cli.stack_denoiser import make_detector, parse_pages
+            from amsnet_cli.cli.stack_options import make_detector, parse_pages
             from amsnet_cli.inference.denoise import DenoiseOptions
             from amsnet_cli.photos.formats.raw import RawOptions
             from amsnet_cli.report.html import MAX_SHOWN, write_report

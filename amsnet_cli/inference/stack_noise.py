@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -48,6 +49,11 @@ class Detector:
     gain: float | None = None
     read_noise: float | None = None
     dark: tuple[float, float] | None = None
+
+    def numbers(self) -> tuple[float, ...]:
+        """Return all that is known, nan for what is not."""
+        known = (self.gain, self.read_noise, *(self.dark or (None, None)))
+        return tuple(math.nan if number is None else number for number in known)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,7 +164,7 @@ class FitsStack(Stack):
         return found
 
     def write(
-        self, target: Path, pages: Iterable[Page], chosen: slice, modified_ns: int | None = None
+        self, target: Path, pages: Sequence[Page], chosen: slice, modified_ns: int | None = None
     ) -> None:
         """Write a file like this one, whole or not at all."""
         indices = self.along_first_axis(chosen)
