@@ -30,6 +30,6 @@ def open_stack(path: Path, *, counts: bool = False) -> Stack | None:
     suffix = suffix_of(path.name)
     if suffix in tiff.SUFFIXES:
         return tiff.open_tiff(path, counts=counts)
-    if suffix in fits.SUFFIXES:
+    if suffix in fits.SUFFIXES or suffix == ".fz":
         return fits.open_fits(path)
     return None
