@@ -15,7 +15,14 @@ from amsnet_cli.batch.stack_run import Progress, StackRun
 from amsnet_cli.errors import OutputError, PhotoError, UsageError
 from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.inference.denoise_counts import CountsOptions, denoise_counts
-from amsnet_cli.inference.stack_noise import Detector, StackNoise, stack_noise
+from amsnet_cli.inference.stack_noise import (
+    Detector,
+    StackNoise,
+    describe_law,
+    grey_groups,
+    group_names,
+    stack_noise,
+)
 from amsnet_cli.model import Model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.suffix import suffix_of
@@ -71,12 +78,12 @@ class StackDenoiser:
         self._asked |= chosen != slice(None)
         self._runs: dict[tuple[Path, Shard], StackRun] = {}
 
-    def open(self, source: Path, target: Path) -> StackPhoto | None:
+    def open(self, source: Path, target: Path | None) -> StackPhoto | None:
         """Open a stack; None where the file is none, and nothing is asked that needs one.
 
         Raises:
             PhotoError: see `open_stack`; or something is asked that only stacks have.
-            UsageError: options that do not work on stacks.
+            UsageError: options that do not work on stacks, or no target.
             OutputError: the target would be another kind of file.
         """
         stack = open_stack(source, counts=self._asked)
@@ -96,6 +103,8 @@ class StackDenoiser:
                 "do not work on stacks",
                 "leave them out",
             )
+        if target is None:
+            raise UsageError(f"{source}: a stack is denoised into a file", "name the output")
         if suffix_of(target.name) not in stack.suffixes:
             kind = "folder" if source.is_dir() else "file"
             raise OutputError(
@@ -128,10 +137,7 @@ class StackDenoiser:
         """
         stack = photo.stack
         indices = stack.along_first_axis(self._chosen)
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for index in indices:
-            if len(stack.pages[index].shape) == 2:
-                groups.setdefault(stack.pages[index].group, []).append(index)
+        groups = grey_groups(stack, indices)
         noise = {
             group: stack_noise(stack, pages, self._detector) for group, pages in groups.items()
         }
@@ -159,13 +165,14 @@ class StackDenoiser:
         if done.is_last:
             self._runs[target, part] = run
         notes = [*stack.notes(), *_progress(done, part)]
-        unknown = [_named(group, noise) for group, found in noise.items() if found.law is None]
+        called = group_names(noise)
+        unknown = [called[group] for group, found in noise.items() if found.law is None]
         notes += [
             f"{_shortened(unknown)}{': ' * (unknown != [''])}its noise cannot be measured: left as "
             "it is"
         ] * bool(unknown)
         reasons = [
-            f"{_named(group, noise)}{': ' * (len(noise) > 1)}variance {_law(found)} "
+            f"{called[group]}{': ' * (len(noise) > 1)}variance {describe_law(found.law)} "
             f"({found.source})"
             for group, found in noise.items()
             if found.law is not None
@@ -227,16 +234,3 @@ def _progress(done: Progress, part: Shard) -> Iterator[str]:
 def _shortened(lines: list[str]) -> str:
     more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
     return "; ".join(lines[:SHOWN]) + more
-
-
-def _named(group: tuple[int, ...], noise: dict[tuple[int, ...], StackNoise]) -> str:
-    if len(noise) == 1:
-        return ""
-    pictures = {first for first, *_ in noise}
-    name = f"picture {group[0] + 1}, " if len(pictures) > 1 else ""
-    return f"{name}channel {group[1] + 1}"
-
-
-def _law(noise: StackNoise) -> str:
-    assert noise.law is not None
-    return f"{noise.law.a:.3g} x {'-' if noise.law.b < 0 else '+'} {abs(noise.law.b):.3g}"
