@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from amsnet_cli.fitting.fit import FitResult
     from amsnet_cli.fitting.options import FitOptions
     from amsnet_cli.inference.denoise import Denoised, DenoiseOptions
+    from amsnet_cli.inference.stack_noise import Detector
     from amsnet_cli.model import Model, load_model, save_model
     from amsnet_cli.photos.formats.raw import RawOptions
     from amsnet_cli.photos.photo import Photo
@@ -32,6 +33,7 @@ _MODULES = {
     "AmsnetError": "errors",
     "DenoiseOptions": "inference.denoise",
     "Denoised": "inference.denoise",
+    "Detector": "inference.stack_noise",
     "FitOptions": "fitting.options",
     "FitResult": "fitting.fit",
     "Model": "model",
@@ -53,6 +55,7 @@ __all__ = [
     "AmsnetError",
     "DenoiseOptions",
     "Denoised",
+    "Detector",
     "FitOptions",
     "FitResult",
     "Model",

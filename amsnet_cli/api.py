@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from amsnet_cli.batch.stack_denoiser import StackDenoiser
 from amsnet_cli.device import choose_device
 from amsnet_cli.errors import OutputError, UsageError, WeightsError
 from amsnet_cli.fitting.events import FitEvent
@@ -25,8 +26,10 @@ from amsnet_cli.inference.denoise import Denoised, DenoiseOptions
 from amsnet_cli.inference.denoise import denoise as denoise_photo
 from amsnet_cli.inference.mosaic_noise import UnknownNoiseError
 from amsnet_cli.inference.mosaic_photos import MosaicDenoiser, denoise_raw
+from amsnet_cli.inference.stack_noise import Detector
 from amsnet_cli.model import Model, load_model
 from amsnet_cli.mosaic_model import MosaicModel
+from amsnet_cli.photos.formats import WRITABLE
 from amsnet_cli.photos.formats.dng import FORMAT as DNG
 from amsnet_cli.photos.formats.raw import RawOptions, develop
 from amsnet_cli.photos.mosaic import MosaicPhoto
@@ -39,6 +42,8 @@ from amsnet_cli.photos.read import (
 )
 from amsnet_cli.photos.write import check_depth, check_output, with_fitting_depth, write_photo
 from amsnet_cli.software_tag import tag_software
+from amsnet_cli.stacks.find import open_stack
+from amsnet_cli.stacks.stack import StackPhoto, photo_of_stack
 
 
 def denoise(
@@ -49,11 +54,14 @@ def denoise(
     raw: Literal["mosaic", "developed"] = "mosaic",
     raw_options: RawOptions = RawOptions(),
     device: str = "auto",
+    pages: slice = slice(None),
+    detector: Detector = Detector(),
+    keep_flux: bool | None = None,
     force: bool = False,
     progress: Callable[[float], None] = lambda fraction: None,
     **options: Any,
 ) -> Denoised:
-    """Denoise a photo, and write it if there is an output.
+    """Denoise a photo, and write it if there is an output; or a stack, from file to file.
 
     Args:
         photo: a file or a photo in memory.
@@ -64,22 +72,34 @@ def denoise(
             `output` is one; "developed" develops them first. What holds no mosaic is developed.
         raw_options: how RAW files are developed.
         device: auto, cpu, cuda, cuda:N or mps.
+        pages: of stacks, places of the first axis that are denoised and kept.
+        detector: what is known of the noise of stacks.
+        keep_flux: whether fluxes in stacks are kept; None for FITS alone.
         force: overwrite `output` if it exists.
         progress: called with the fraction done.
         **options: fields of `DenoiseOptions`.
 
     Returns:
-        The photo, whose Software tag names the model, the model that was used, and the noise
-        levels before and after. Of DNG, photo and noisy are undeveloped, and the levels nan.
+        Of a stack, `photo.stack` is the opened result and `noisy.stack` the opened source, and the
+        levels are nan. Else the photo, whose Software tag names the model, the model that was used,
+        and the noise levels before and after. Of DNG, photo and noisy are undeveloped, and the
+        levels nan.
 
     Raises:
         AmsnetError: see `amsnet_cli.errors`. An output that could not be written is an error
             before any work.
     """
     target = None if output is None else Path(output)
-    if target is not None:
-        check_output(target, force=force)
     denoise_options, where = DenoiseOptions(**options), choose_device(device)
+    stacks = StackDenoiser(
+        denoise_options, where, chosen=pages, detector=detector, keep_flux=keep_flux
+    )
+    stack = None if isinstance(photo, Photo) else stacks.open(Path(photo), target)
+    if target is not None:
+        check_output(target, force=force, suffixes=stack.stack.suffixes if stack else WRITABLE)
+    if stack is not None and target is not None:
+        model = weights if isinstance(weights, Model) else _load_for_developed(weights)
+        return _denoise_stack(stack, target, stacks, model, progress)
     to_dng = target is not None and target.suffix.lower() in DNG.suffixes
     undeveloped = to_dng or (raw == "mosaic" and not isinstance(weights, Model))
     noisy = _read(photo, undeveloped, to_dng=to_dng, raw_options=raw_options)
@@ -102,6 +122,21 @@ def denoise(
     if target is not None:
         write_photo(denoised.photo, target)
     return denoised
+
+
+def _denoise_stack(
+    noisy: StackPhoto,
+    target: Path,
+    stacks: StackDenoiser,
+    model: Model,
+    progress: Callable[[float], None],
+) -> Denoised:
+    done = stacks.denoise(noisy, target, model, progress)
+    stacks.write(target)
+    result = open_stack(target, counts=True)
+    assert result is not None
+    used = model.white if model.white and model.white.name == done.weights else model
+    return Denoised(photo=photo_of_stack(result), model=used, noisy=noisy)
 
 
 def _read(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,41 @@ def whole_file(path: Path, *, modified_ns: int | None = None) -> Iterator[Binary
         part.unlink(missing_ok=True)
 
 
+@contextmanager
+def whole_folder(path: Path, *, modified_ns: int | None = None) -> Iterator[Path]:
+    """Write a folder; an existing one is replaced only when the new one is complete on the disk.
+
+    A process that is killed before leaves a hidden `.amsnet-*.part` folder beside it; one that is
+    killed just between two renames leaves the existing folder as `.NAME.amsnet-old`.
+
+    Args:
+        path: of the folder.
+        modified_ns: see `whole_file`.
+
+    Yields:
+        An empty folder beside it.
+
+    Raises:
+        OSError: it cannot be written; an existing folder is unchanged.
+    """
+    part = path.with_name(f".amsnet-{secrets.token_hex(4)}.part")
+    old = path.with_name(f".{path.name}.amsnet-old")
+    try:
+        part.mkdir()
+        yield part
+        if hasattr(os, "sync"):
+            os.sync()
+        if modified_ns is not None:
+            os.utime(part, ns=(modified_ns, modified_ns))
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            path.replace(old)
+        part.replace(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def write_whole(path: Path, content: bytes, *, modified_ns: int | None = None) -> None:
     """Write all of a file's content, as `whole_file` does."""
     with whole_file(path, modified_ns=modified_ns) as file:
@@ -81,14 +117,20 @@ def write_output(
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Delete the part files of killed processes from a folder.
+    """Delete the part files, and part folders, of killed processes from a folder.
 
-    Files that changed within the last hour stay, as their process may still be writing.
+    What changed within the last hour stays, as its process may still be writing.
     """
     try:
         names = [entry.name for entry in os.scandir(folder) if _LEFTOVER.fullmatch(entry.name)]
         for part in (folder / name for name in names):
-            if time.time() - part.lstat().st_mtime > _HOUR:
-                part.unlink()
+            if time.time() - _changed(part) > _HOUR:
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
     except OSError:  # Leaving them does no harm.
         return
+
+
+def _changed(part: Path) -> float:
+    """Return when a file, or anything in a folder, was changed last; seconds since 1970."""
+    below = part.rglob("*") if part.is_dir() else ()
+    return float(max(path.lstat().st_mtime for path in (part, *below)))

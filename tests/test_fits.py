@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import sys
 import warnings
 from pathlib import Path
@@ -32,7 +33,7 @@ def save(path: Path, *hdus: object, **options: object) -> Path:
     return path
 
 
-def many(path: Path) -> Path:
+def many(path: Path, checksum: bool = True) -> Path:
     """A file of all that there is: images of several types, no pictures, a table."""
     picture = values()
     picture[3:5, 6:9] = np.nan
@@ -41,7 +42,7 @@ def many(path: Path) -> Path:
         path, fits.PrimaryHDU(header=fits.Header({"OBSERVER": "me"})),
         fits.ImageHDU(picture, fits.Header(WCS), name="SCI"),
         fits.ImageHDU(values(dtype="i2"), name="DQ"),
-        fits.ImageHDU(values((3, 40, 56), "u2"), name="CUBE"), table, checksum=True,
+        fits.ImageHDU(values((3, 40, 56), "u2"), name="CUBE"), table, checksum=checksum,
     )  # fmt: skip
 
 
@@ -210,3 +211,39 @@ class TestPhotometry:
         assert amsnet("denoise", path, "-o", tmp_path / "out.fits").exit_code == 0
         with fits.open(tmp_path / "out.fits") as file:
             assert np.array_equal(np.isnan(file[0].data), np.isnan(picture))
+
+
+class TestPacked:
+    def test_gzip_in_and_out(self, tmp_path):
+        path, packed = many(tmp_path / "in.fits", checksum=False), tmp_path / "in.fits.gz"
+        packed.write_bytes(gzip.compress(path.read_bytes()))
+        expected = denoised(path).read_bytes()
+        stack = open_stack(packed)
+        pages = [stack.read(i) + np.float32(1) for i in range(len(stack.pages))]
+        stack.write(tmp_path / "out.fits.gz", pages, slice(None))
+        content = (tmp_path / "out.fits.gz").read_bytes()
+        assert gzip.decompress(content) == expected
+        stack.write(tmp_path / "b.fits.gz", pages, slice(None))
+        assert (tmp_path / "b.fits.gz").read_bytes() == content
+        stack.write(tmp_path / "plain.fits", pages, slice(None))
+        assert (tmp_path / "plain.fits").read_bytes() == expected
+
+    def test_names_and_strength_0(self, tmp_path, amsnet):
+        save(tmp_path / "stars.fits.gz", fits.PrimaryHDU(values()))
+        done = amsnet("denoise", tmp_path, "-o", tmp_path / "out", "--suffix", "_clean",
+                      "--strength", "0")  # fmt: skip
+        assert done.exit_code == 0, done.stderr
+        assert np.array_equal(fits.getdata(tmp_path / "out/stars_clean.fits.gz"), values())
+
+    @pytest.mark.parametrize("spoil", [lambda c: c[:-20], lambda c: c[:200] + b"x" + c[201:]])
+    def test_damaged_ones_are_refused(self, tmp_path, spoil):
+        path = save(tmp_path / "in.fits.gz", fits.PrimaryHDU(values()))
+        path.write_bytes(spoil(path.read_bytes()))
+        with pytest.raises(PhotoError, match=r"in.fits.gz: damaged or cut short"):
+            open_stack(path)
+
+    def test_fpack_is_refused(self, tmp_path):
+        hdu = fits.CompImageHDU(values())
+        path = save(tmp_path / "in.fits.fz", fits.PrimaryHDU(), hdu)
+        with pytest.raises(PhotoError, match="compressed image in it; unpack it with funpack"):
+            open_stack(path)

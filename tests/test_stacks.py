@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,12 @@ import pytest
 import skimage.data
 import tifffile
 
+from amsnet_cli.api import denoise
 from amsnet_cli.batch.stack_run import StackRun
-from amsnet_cli.cli.stack_denoiser import parse_pages
+from amsnet_cli.cli.stack_options import parse_pages
 from amsnet_cli.errors import OutputError, PhotoError, UsageError
 from amsnet_cli.fitting.images import read_developed
+from amsnet_cli.inference.stack_noise import Detector
 from amsnet_cli.stacks.find import open_stack
 
 SHAPE = (2, 3, 2, 40, 56)
@@ -330,7 +333,7 @@ class TestResuming:
         with pytest.raises(KeyboardInterrupt):
             first.denoise(interrupted, lambda share: None)
         assert not target.exists()
-        pages = target.with_name(".out.tif.amsnet-pages") / "pages"
+        [pages] = target.with_name(".out.tif.amsnet-pages").glob("*.growing")
         with pages.open("ab") as file:
             file.write(b"half a page")
         seen: list[int] = []
@@ -340,7 +343,7 @@ class TestResuming:
             seen.append(index)
             return second.stack.read(index)
 
-        assert second.denoise(page, lambda share: None) == (12, 5)
+        assert second.denoise(page, lambda share: None).resumed == 5
         assert seen == list(range(5, 12))
         second.write()
         assert target.read_bytes() == path.read_bytes()
@@ -350,7 +353,7 @@ class TestResuming:
         path, target = make(tmp_path / "in.tif", "imagej"), tmp_path / "out.tif"
         first, second = self.run(path, target, strength=1), self.run(path, target, strength=0.5)
         first.denoise(first.stack.read, lambda share: None)
-        assert second.denoise(second.stack.read, lambda share: None) == (12, 0)
+        assert second.denoise(second.stack.read, lambda share: None).resumed == 0
 
     def test_two_processes_do_not_write_one_result(self, tmp_path):
         path, target = make(tmp_path / "in.tif", "imagej"), tmp_path / "out.tif"
@@ -368,7 +371,7 @@ class TestResuming:
         path = tmp_path / "in.tif"
         tifffile.imwrite(path, numbers("uint16", (5, 64, 64)), imagej=True)
         code = (
-            "import os, sys; from amsnet_cli.cli import stack_denoiser as s\n"
+            "import os, sys; from amsnet_cli.batch import stack_denoiser as s\n"
             "of = s.denoise_counts; left = [3]\n"
             "def page(*args, **options):\n"
             "    left[0] -= 1\n"
@@ -431,3 +434,54 @@ def test_a_fit_sees_pages_as_denoising_does(tmp_path):
         halves = crop.pixels[:80, :, 0], crop.pixels[80:, :, 0]
         levels += [np.abs(np.diff(half, 2, axis=1)).mean() for half in halves]
     assert max(levels) < 1.2 * min(levels)
+
+
+class TestPython:
+    def test_a_stack_is_that_of_the_command(self, tmp_path, amsnet):
+        path, by_command, by_python = (tmp_path / f"{name}.tif" for name in ("in", "a", "b"))
+        tifffile.imwrite(path, numbers("uint16", (4, 32, 48)), imagej=True)
+        assert (
+            amsnet("denoise", path, "-o", by_command, "--pages", "1:", "--gain", "0.5").exit_code
+            == 0
+        )
+        denoised = denoise(
+            str(path), by_python, pages=slice(1, None), detector=Detector(gain=0.5)
+        )  # fmt: skip
+        assert by_python.read_bytes() == by_command.read_bytes()
+        assert np.array_equal(denoised.photo.stack.read(2), tifffile.imread(by_python)[2])
+        assert denoised.model.name in ("photo", "white")
+        assert np.isnan([denoised.noise_before, denoised.noise_after]).all()
+        with pytest.raises(OutputError, match="exists already"):
+            denoise(path, by_python)
+
+    def test_it_needs_an_output(self, tmp_path):
+        path = make(tmp_path / "in.tif", "imagej")
+        with pytest.raises(UsageError, match="denoised into a file; name the output"):
+            denoise(path)
+
+
+class TestNoise:
+    @pytest.fixture
+    def stack(self, tmp_path) -> Path:
+        light = skimage.data.cell()[150:310, 150:342] / 4.0
+        counts = np.random.default_rng(0).poisson([[light, 2 * light[::-1]]] * 3)
+        values = counts * np.array([2.0, 5.0])[:, None, None] + 100
+        tifffile.imwrite(
+            tmp_path / "in.tif", values.astype(np.uint16), imagej=True, metadata={"axes": "TCYX"}
+        )  # fmt: skip
+        return tmp_path / "in.tif"
+
+    def test_the_law_of_each_channel(self, stack, amsnet):
+        said = json.loads(amsnet("noise", stack, "--json").stdout)
+        assert said["kind"] == "stack" and said["axes"] == "T 3, C 2"
+        for number, (channel, a) in enumerate(zip(said["channels"], (2, 5), strict=True), 1):
+            assert (channel["channel"], channel["pages"]) == (number, 3)
+            assert channel["source"] == "measured"
+            assert abs(channel["a"] / a - 1) < 0.2
+            assert abs(channel["b"] + 100 * a) < 30 * a
+
+    def test_lines_and_a_plot(self, stack, amsnet):
+        shown = amsnet("noise", stack, "--plot").stdout
+        assert "stack of T 3, C 2" in shown
+        assert re.search(r"channel 2: variance \S+ x - \d+ \(measured\); 0\.\d+ electrons", shown)
+        assert shown.count("brightness") == 2 and shown.count("#") > 60

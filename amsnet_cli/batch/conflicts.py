@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from amsnet_cli.batch.job import Job
 from amsnet_cli.errors import AmsnetError, OutputError, UsageError
+from amsnet_cli.photos.suffix import is_zarr
 
 Refuse: TypeAlias = Callable[[Job, AmsnetError], None]
 """Called with a photo whose result has no place, which is left out then, or raises."""
@@ -166,7 +167,7 @@ def _why_not_replaced(
             f"{photo.job.source}: would be overwritten by its denoised version",
             "choose another OUT, or overwrite it with --force",
         )
-    if not stat.S_ISREG(status.st_mode) and not target.is_symlink():
+    if not (stat.S_ISREG(status.st_mode) or target.is_symlink() or is_zarr(target)):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
         return OutputError(f"{target}: is {kind}", "choose another name")
     return None

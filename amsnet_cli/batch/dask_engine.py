@@ -195,7 +195,7 @@ class _Batch(Generic[Info]):
         if job.skip or stopped:
             outcomes[number] = Outcome(job=job, status="skipped" if job.skip else "not_run")
             return
-        absolute = Job(source=job.source.absolute(), target=job.target.absolute())
+        absolute = replace(job, source=job.source.absolute(), target=job.target.absolute())
         future = self._client.submit(
             run_photo, self._recipe, absolute, key=f"amsnet-{self._recipe.key}-{uuid.uuid4().hex}",
             pure=False, resources=self._resources,

@@ -12,6 +12,7 @@ from amsnet_cli.batch.naming import Naming
 from amsnet_cli.batch.plan import is_folder, plan_jobs
 from amsnet_cli.errors import OutputError, UsageError
 from amsnet_cli.photos.formats import STACK_SUFFIXES, WRITABLE
+from amsnet_cli.photos.suffix import suffix_of
 
 _SEPARATORS = ("/", os.sep)
 
@@ -74,7 +75,7 @@ def choose_destination(sources: Sequence[Path], output: str | None, naming: Nami
         if naming.format and path.suffix.lower() != f".{naming.format}":
             raise UsageError(f"{output}: not a {naming.format} file", "leave out --format")
         return Destination(path=path, into_folder=False)
-    is_suffix = path.suffix.lower() in WRITABLE.keys() | STACK_SUFFIXES
+    is_suffix = suffix_of(path.name) in WRITABLE.keys() | STACK_SUFFIXES
     named_like_a_photo = is_suffix and not has_slash
     if not is_folder(path) and (named_like_a_photo or path.is_file()):
         raise UsageError(f"{output}: a file, but there may be several photos", "name a folder")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
+from amsnet_cli.batch.shard import WHOLE, Shard
 from amsnet_cli.errors import AmsnetError
 
 Info = TypeVar("Info")
@@ -19,11 +20,13 @@ class Job:
         source: the photo.
         target: the file of the result.
         skip: the result exists already and is kept.
+        part: the share of the pages that is denoised, of a stack that several processes share.
     """
 
     source: Path
     target: Path
     skip: bool = False
+    part: Shard = WHOLE
 
 
 @dataclass(frozen=True, kw_only=True)

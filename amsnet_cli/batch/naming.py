@@ -9,6 +9,7 @@ from pathlib import Path
 from amsnet_cli.errors import UsageError
 from amsnet_cli.photos.formats import STACK_SUFFIXES, WRITABLE
 from amsnet_cli.photos.formats.raw import FORMAT as RAW
+from amsnet_cli.photos.suffix import split_suffix, suffix_of
 
 _SUFFIXES_KEPT = (frozenset(WRITABLE) - frozenset(RAW.suffixes)) | STACK_SUFFIXES
 _TEMPLATE_HINT = "use {stem} or {name}, and {folder} and {ext}, as in {stem}_clean{ext}"
@@ -52,10 +53,8 @@ class Naming:
 
     def name_of(self, photo: str, folder: Path) -> str:
         """Return the file name of the result of a photo in a folder."""
-        dot = photo.rfind(".")
-        split = dot if 0 < dot < len(photo) - 1 else len(photo)  # as `Path.suffix` does
-        stem, suffix = photo[:split], photo[split:]
-        if suffix.lower() not in _SUFFIXES_KEPT:
+        stem, suffix = split_suffix(photo)
+        if suffix_of(photo) not in _SUFFIXES_KEPT:
             suffix = ".tif"
         ext = f".{self.format}" if self.format else suffix
         within = folder.absolute().name if "{folder" in self.template else ""

@@ -19,8 +19,9 @@ from amsnet_cli.batch.conflicts import (
 )
 from amsnet_cli.batch.job import Job
 from amsnet_cli.batch.naming import Naming
-from amsnet_cli.batch.shard import Shard
+from amsnet_cli.batch.shard import WHOLE, Shard
 from amsnet_cli.photos.find import PassedOver, scan_folder
+from amsnet_cli.photos.suffix import ZARR, is_zarr
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,7 @@ def plan_jobs(
         )  # fmt: skip
         kept, excluded = exclude_results(planned, refuse, skip_existing=skip_existing)
         kept = without_collisions(kept, refuse)
-        mine = [item for item in kept if shard.holds(item.key)]
+        mine = [item for item in kept if item.job.part.count > 1 or shard.holds(item.key)]
         jobs = check_existing(mine, kept, refuse, force=force, skip_existing=skip_existing)
     return Plan(
         jobs=jobs,
@@ -114,9 +115,16 @@ def _list_photos(
     planned: dict[tuple[str, str], Planned] = {}
     passed_over: dict[str, PassedOver] = {}
 
-    def add(folder: _Folder, name: str) -> None:
-        result = output.name if output and not into_folder else naming.name_of(name, folder.source)
-        job = Job(source=folder.source / name, target=folder.target / result)
+    def add(folder: _Folder, name: str, *, divided: bool) -> None:
+        if output and not into_folder:
+            result = output.name
+        else:
+            missing = divided and not name.lower().endswith(ZARR)
+            result = naming.name_of(f"{name}{ZARR * missing}", folder.source)
+        job = Job(
+            source=folder.source / name, target=folder.target / result,
+            part=shard if divided else WHOLE,
+        )  # fmt: skip
         item = Planned(
             job, folder.source_resolved + name, folder.target_resolved + result, folder.key + name
         )
@@ -129,7 +137,7 @@ def _list_photos(
             for photo in photos:
                 folder = folders.find(photo.path[: -len(photo.name)])
                 if not folder.holds_results:
-                    add(folder, photo.name)
+                    add(folder, photo.name, divided=_is_divided(photo))
             for other in others:
                 name = other.path.name
                 folder = folders.find(str(other.path)[: -len(name)])
@@ -137,7 +145,7 @@ def _list_photos(
                     passed_over[folder.source_resolved + name] = other
         else:
             target = path.parent if output is None else output if into_folder else output.parent
-            add(_Folder.of(path.parent, target), path.name)
+            add(_Folder.of(path.parent, target), path.name, divided=is_zarr(path))
     return list(planned.values()), list(passed_over.values())
 
 
@@ -195,9 +203,17 @@ class _Folders:
         return self._known[place]
 
 
-def is_folder(path: Path) -> bool:
-    """Return whether a path is a folder; False where the system refuses the path."""
+def _is_divided(photo: os.DirEntry[str]) -> bool:
+    """Return whether a file that was found is a Zarr folder, whose pages shards divide."""
     try:
-        return path.is_dir()
+        return photo.is_dir()
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether a path is a folder of photos; False where the system refuses the path."""
+    try:
+        return path.is_dir() and not is_zarr(path)
     except OSError:
         return False

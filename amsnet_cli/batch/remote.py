@@ -195,6 +195,8 @@ class _RemoteSteps(Generic[Info]):
 
     def read(self, job: Job) -> Photo:
         with self.files.named():
+            if job.source.is_dir():
+                raise PhotoError(f"{job.source}: Zarr cannot be in a store", "copy it to a disk")
             self.files.fetch(job.source)
             try:
                 return self.steps.read(job)

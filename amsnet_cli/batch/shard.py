@@ -1,4 +1,7 @@
-"""Shards: the part of a batch that one of several machines takes, without a word between them."""
+"""Shards: the part of a batch that one of several machines takes, without a word between them.
+
+Photos are divided by their names. A Zarr folder belongs to all parts, which divide its pages.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,14 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.index + 1}/{self.count}"
 
+    def share(self, count: int) -> range:
+        """Return this part of `count` things, one after another and as many as of the others."""
+        return range(self.index * count // self.count, (self.index + 1) * count // self.count)
+
+    def split(self, count: int) -> list[Shard]:
+        """Return this part in `count` parts of its own."""
+        return [Shard(self.index * count + i, self.count * count) for i in range(count)]
+
     def holds(self, key: str) -> bool:
         """Return whether a photo belongs to this part.
 
@@ -53,6 +64,10 @@ class Shard:
             return True
         digest = hashlib.blake2b(os.fsencode(key), digest_size=8).digest()
         return int.from_bytes(digest, "big") * self.count >> 64 == self.index
+
+
+WHOLE = Shard(0, 1)
+"""The only part of what is not divided."""
 
 
 def parse_shard(text: str, environment: Mapping[str, str] = os.environ) -> Shard:

@@ -1,69 +1,111 @@
-"""Denoise a stack page by page: in bounded memory, and resumable after any page."""
+"""Denoise a stack page by page: in bounded memory, resumable after any page, by several processes.
+
+Each process denoises its share of the pages. They wait in a hidden folder beside the result, as
+they are in memory, one after another in one file for each share. The process that finds all shares
+complete writes the result. So nothing is said between processes but by files.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, overload
 
 import numpy as np
 from filelock import FileLock, Timeout
 
+from amsnet_cli.batch.shard import WHOLE, Shard
 from amsnet_cli.errors import OutputError
-from amsnet_cli.stacks.stack import Page, Stack
+from amsnet_cli.photos.suffix import size_and_time
+from amsnet_cli.stacks.stack import Page, PageKind, Stack
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a stack is.
+
+    Attributes:
+        pages: of the whole result.
+        own: of them, those of this process.
+        resumed: of its own, those that an earlier run has left.
+        is_last: whether all shares are complete, so that this process writes the result.
+        missing: the shares that are not complete yet.
+        strange: whether shares wait that were made with other options, and do not count.
+    """
+
+    pages: int
+    own: int
+    resumed: int
+    is_last: bool
+    missing: tuple[Shard, ...] = ()
+    strange: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class StackRun:
     """The pages of a stack that are denoised, and where they wait for the others.
 
-    They wait in a hidden folder beside the result, as they are in memory, one after another.
-
     Attributes:
         stack: the file.
         target: of the result.
         chosen: places of the first axis that are denoised.
         settings: all that the pages depend on; pages of other settings are not taken up again.
+        part: the share of the pages that this process denoises.
     """
 
     stack: Stack
     target: Path
     chosen: slice
     settings: dict[str, Any]
+    part: Shard = WHOLE
 
-    def denoise(
-        self, page: Callable[[int], Page], progress: Callable[[float], None]
-    ) -> tuple[int, int]:
-        """Denoise the pages that are still missing.
+    def denoise(self, page: Callable[[int], Page], progress: Callable[[float], None]) -> Progress:
+        """Denoise the pages of this share that are still missing.
 
         Args:
             page: returns a page of the stack, denoised.
             progress: called with the share done.
 
-        Returns:
-            How many pages there are, and how many of them an earlier run has left.
-
         Raises:
-            OutputError: the folder cannot be written, or another process writes into it.
+            OutputError: the folder cannot be written, or another process denoises this share.
             UsageError: no page is chosen.
         """
         indices = self.stack.along_first_axis(self.chosen)
-        with self._locked(), self._opened() as file:
-            done = self._whole_pages(file, indices)
-            for position in range(done, len(indices)):
-                content = np.ascontiguousarray(page(indices[position]))
-                try:
-                    file.write(content.tobytes())
-                    file.flush()
-                except OSError as error:
-                    raise self._unwritable(error) from error
-                progress((position + 1) / len(indices))
-        return len(indices), done
+        share = self.part.share(len(indices))
+        own = [indices[position] for position in share]
+        if not own:
+            return Progress(pages=len(indices), own=0, resumed=0, is_last=False)
+        with self._locked(_name(self.part)):
+            complete, growing = self._file(self.part), self._file(self.part, complete=False)
+            if complete.is_file():
+                done = len(own)
+            else:
+                with self._opened(growing) as file:
+                    done = self._whole_pages(file, own)
+                    for position in range(done, len(own)):
+                        self._append(file, page(own[position]))
+                        progress((position + 1) / len(own))
+            with self._locked("result", wait=True):
+                if not complete.is_file():
+                    self._rename(growing, complete)
+                missing = tuple(
+                    part
+                    for part in self._parts()
+                    if part.share(len(indices)) and not self._file(part).is_file()
+                )
+        return Progress(
+            pages=len(indices), own=len(own), resumed=done, is_last=not missing, missing=missing,
+            strange=bool(missing) and self._others(),
+        )  # fmt: skip
 
     def write(self, modified_ns: int | None = None) -> None:
         """Write the result, and remove the folder.
@@ -74,9 +116,13 @@ class StackRun:
         Raises:
             OutputError: it cannot be written.
         """
+        kinds = [self.stack.pages[i] for i in self.stack.along_first_axis(self.chosen)]
+        files = [(part.share(len(kinds)), self._file(part)) for part in self._parts()]
         try:
-            with self._locked():
-                self.stack.write(self.target, self._pages(), self.chosen, modified_ns)
+            with self._locked("result"):
+                pages = _WaitingPages(kinds, files)
+                self.stack.write(self.target, pages, self.chosen, modified_ns)
+                del pages
             shutil.rmtree(self._folder)
         except OSError as error:
             raise OutputError(
@@ -84,26 +130,42 @@ class StackRun:
                 "choose another place with -o",
             ) from error
 
-    def _pages(self) -> Iterator[Page]:
-        with self._file.open("rb") as file:
-            for index in self.stack.along_first_axis(self.chosen):
-                kind = self.stack.pages[index]
-                yield np.frombuffer(file.read(kind.bytes), kind.dtype).reshape(kind.shape)
-
     @property
     def _folder(self) -> Path:
         return self.target.with_name(f".{self.target.name}.amsnet-pages")
 
-    @property
-    def _file(self) -> Path:
-        return self._folder / "pages"
+    def _parts(self) -> list[Shard]:
+        return [Shard(index, self.part.count) for index in range(self.part.count)]
+
+    def _file(self, part: Shard, *, complete: bool = True) -> Path:
+        end = "pages" if complete else "growing"
+        return self._folder / f"{self._digest}-{_name(part)}.{end}"
+
+    @cached_property
+    def _digest(self) -> str:
+        size, time = size_and_time(self.stack.path)
+        settings = json.dumps(
+            {
+                **self.settings, "source": self.stack.path.name, "size": size, "time": time,
+                "pages": repr(self.chosen),
+            },
+            sort_keys=True,
+        )  # fmt: skip
+        return hashlib.blake2b(settings.encode(), digest_size=6).hexdigest()
+
+    def _others(self) -> bool:
+        """Return whether shares of this division wait that were made with other settings."""
+        return any(
+            not path.name.startswith(self._digest)
+            for path in self._folder.glob(f"*-of-{self.part.count}.pages")
+        )
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self, name: str, *, wait: bool = False) -> Iterator[None]:
         try:
             self._folder.mkdir(exist_ok=True)
-            lock = FileLock(self._folder / "lock")
-            lock.acquire(timeout=0)
+            lock = FileLock(self._folder / f"{name}.lock")
+            lock.acquire(timeout=-1 if wait else 0)
         except Timeout as error:
             raise OutputError(
                 f"{self.target}: another process is writing it", "wait, or choose another name"
@@ -116,27 +178,37 @@ class StackRun:
             lock.release()
 
     @contextmanager
-    def _opened(self) -> Iterator[BinaryIO]:
-        """Open the file of pages; it is emptied if it belongs to other settings."""
-        status = self.stack.path.stat()
-        settings = json.dumps(
-            {
-                **self.settings, "source": str(self.stack.path.resolve()), "size": status.st_size,
-                "time": status.st_mtime_ns, "pages": repr(self.chosen),
-            },
-            sort_keys=True,
-        )  # fmt: skip
-        note = self._folder / "settings.json"
+    def _opened(self, path: Path) -> Iterator[BinaryIO]:
+        """Open a file of pages to go on with it; those of other settings are deleted.
+
+        A process that shares the stack with others leaves theirs alone.
+        """
         try:
-            same = note.is_file() and note.read_text(encoding="utf-8") == settings
-            if not same:
-                self._file.unlink(missing_ok=True)
-                note.write_text(settings, encoding="utf-8")
-            file = self._file.open("r+b" if self._file.is_file() else "w+b")
+            if self.part.count == 1:
+                for pattern in ("*.pages", "*.growing"):
+                    for other in self._folder.glob(pattern):
+                        if other != path:
+                            other.unlink()
+            file = path.open("r+b" if path.is_file() else "w+b")
         except OSError as error:
             raise self._unwritable(error) from error
         with file:
             yield file
+
+    def _append(self, file: BinaryIO, page: Page) -> None:
+        try:
+            file.write(np.ascontiguousarray(page).tobytes())
+            file.flush()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _rename(self, growing: Path, complete: Path) -> None:
+        try:
+            with growing.open("rb") as file:
+                os.fsync(file.fileno())
+            growing.replace(complete)
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def _whole_pages(self, file: BinaryIO, indices: list[int]) -> int:
         """Count the pages in the file, and set it behind the last whole one."""
@@ -153,3 +225,39 @@ class StackRun:
         return OutputError(
             f"{self._folder}: cannot be written ({error.strerror})", "choose another place with -o"
         )
+
+
+class _WaitingPages(Sequence[Page]):
+    """The pages that wait, in the order of the result. Only what is looked at is read.
+
+    Args:
+        kinds: of all pages.
+        files: for each share its pages, and the file that holds them.
+    """
+
+    def __init__(self, kinds: list[PageKind], files: list[tuple[range, Path]]) -> None:
+        self._kinds = kinds
+        self._files = [(share, path) for share, path in files if share]
+        self._first = [share.start for share, _ in self._files]
+        self._ends = list(accumulate((kind.bytes for kind in kinds), initial=0))
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+    @overload
+    def __getitem__(self, position: int) -> Page: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[Page]: ...
+    def __getitem__(self, position: int | slice) -> Page | list[Page]:
+        if isinstance(position, slice):
+            return [self[i] for i in range(len(self))[position]]
+        if not 0 <= position < len(self):
+            raise IndexError(position)
+        share, path = self._files[bisect_right(self._first, position) - 1]
+        kind = self._kinds[position]
+        offset = self._ends[position] - self._ends[share.start]
+        return np.memmap(path, kind.dtype, "r", offset, kind.shape)
+
+
+def _name(part: Shard) -> str:
+    return str(part).replace("/", "-of-")

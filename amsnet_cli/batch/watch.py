@@ -12,6 +12,7 @@ from amsnet_cli.batch.job import Info, Job, Outcome
 from amsnet_cli.batch.plan import Plan, is_folder
 from amsnet_cli.batch.run import stops_batch
 from amsnet_cli.errors import AmsnetError, PhotoError, UsageError
+from amsnet_cli.photos.suffix import size_and_time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +125,9 @@ class Watch:
 def _version(photo: Path) -> _Version | None:
     try:
         status = photo.stat()
+        if not photo.is_dir():
+            return _Version(status.st_ino, status.st_size, status.st_mtime_ns)
+        size, modified_ns = size_and_time(photo)
     except OSError:
         return None
-    return _Version(status.st_ino, status.st_size, status.st_mtime_ns)
+    return _Version(status.st_ino, size, modified_ns)

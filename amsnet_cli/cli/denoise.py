@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -208,6 +209,7 @@ def denoise(
     check_pipes(inputs, output, paths_needed=dask is not None, prints=as_json or dry_run)
 
     with imports_whole():
+        from amsnet_cli.batch.divide import divide_stacks
         from amsnet_cli.batch.job import Outcome
         from amsnet_cli.batch.plan import Plan, plan_jobs
         from amsnet_cli.batch.remote import open_remote
@@ -233,6 +235,8 @@ def denoise(
             shard=shard or Shard(0, 1), may_be_empty=watch,
         )  # fmt: skip
         plan = Plan(jobs=[], excluded=[], passed_over=[]) if watch else planning()
+        if dask is not None:
+            plan = replace(plan, jobs=divide_stacks(plan.jobs))
         printer = OutcomePrinter(plan.jobs, pipes, as_json=as_json, quiet=quiet, text=remote.text)
         printer.excluded(plan.excluded)
         printer.passed_over(plan.passed_over)
@@ -252,7 +256,7 @@ def denoise(
         with imports_whole():
             from amsnet_cli.cli.engines import choose_engine
             from amsnet_cli.cli.photo_steps import PhotoSettings
-            from amsnet_cli.cli.stack_denoiser import make_detector, parse_pages
+            from amsnet_cli.cli.stack_options import make_detector, parse_pages
             from amsnet_cli.inference.denoise import DenoiseOptions
             from amsnet_cli.photos.formats.raw import RawOptions
             from amsnet_cli.report.html import MAX_SHOWN, write_report

@@ -26,7 +26,9 @@ _CAMERAS = "Cameras"
 def noise(
     inputs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[INPUT]...", help="Photos, also RAW; folders.", show_default=False),
+        typer.Argument(
+            metavar="[INPUT]...", help="Photos, also RAW; stacks; folders.", show_default=False
+        ),
     ] = None,
     plot: Annotated[
         bool, typer.Option("--plot", help="Also plot variance against brightness.")
@@ -61,8 +63,9 @@ def noise(
 
     Of RAW files it is the law of the sensor's noise: from the file's NoiseProfile, else estimated
     from its pixels, ISO, pixel size and masked borders, and what is remembered of the camera. Of
-    other photos it is what denoise measures: standard deviations by brightness and colour, and how
-    far neighbouring pixels share their noise.
+    stacks it is the variance by brightness of each channel, as denoise measures it. Of other photos
+    it is what denoise measures: standard deviations by brightness and colour, and how far
+    neighbouring pixels share their noise.
     """
     if bool(inputs) + cameras + (forget is not None) != 1 or ((remember or plot) and not inputs):
         raise UsageError("nothing to measure", "name photos, or give --cameras or --forget alone")
@@ -86,11 +89,16 @@ def _show(
     from amsnet_cli.cli import noise_text as text
     from amsnet_cli.inference.noise_summary import RawNoise, summarise_noise
     from amsnet_cli.photos.find import list_folder
+    from amsnet_cli.photos.suffix import is_zarr
 
     paths = [
         path
         for item in inputs
-        for path in (list_folder(item, recursive=recursive)[0] if item.is_dir() else [item])
+        for path in (
+            [item]
+            if is_zarr(item) or not item.is_dir()
+            else list_folder(item, recursive=recursive)[0]
+        )
     ]
     failed = 0
     for path in paths:
@@ -107,7 +115,7 @@ def _show(
             if plot and (drawn := text.plot_of(summary)):
                 print_result(drawn)
             if remember:
-                _remember(path, summary.camera, entry)
+                _remember(path, summary.camera if isinstance(summary, RawNoise) else None, entry)
         except AmsnetError as error:
             if len(paths) == 1:
                 raise

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 
 from amsnet_cli.core.photo_noise import PhotoNoise, grain_of
-from amsnet_cli.inference.noise_summary import DevelopedNoise, RawNoise
+from amsnet_cli.inference.noise_summary import ChannelNoise, DevelopedNoise, RawNoise, StackSummary
+from amsnet_cli.inference.stack_noise import describe_law
 from amsnet_cli.noise.sensor import SensorNoise
 
 _WIDTH, _HEIGHT = 64, 16
 """Characters of a plot."""
+_LEGEND = "· blocks of the picture, texture included   # the noise"
 _TONES = (0.1, 0.5, 0.9)
 """Dark, middle and bright, in [0, 1]."""
 _GRAINS = (
@@ -25,8 +27,20 @@ _GRAINS = (
 _COLOURS = {1: ("all colours",), 3: ("red", "green", "blue")}
 
 
-def as_json(summary: RawNoise | DevelopedNoise) -> dict[str, Any]:
+def as_json(summary: RawNoise | DevelopedNoise | StackSummary) -> dict[str, Any]:
     """Fields for `--json`; null for what is not known."""
+    if isinstance(summary, StackSummary):
+        return {
+            "kind": "stack", "axes": summary.axes,
+            "channels": [
+                {
+                    "picture": one.picture, "channel": one.channel, "pages": one.pages,
+                    "a": law and law.a, "b": law and law.b, "source": one.noise.source,
+                }
+                for one in summary.channels
+                for law in [one.noise.law]
+            ],
+        }  # fmt: skip
     camera = {"camera": summary.camera, "iso": summary.iso}
     if isinstance(summary, DevelopedNoise):
         grain = grain_of(summary.estimate)
@@ -56,8 +70,15 @@ def as_json(summary: RawNoise | DevelopedNoise) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def lines(summary: RawNoise | DevelopedNoise) -> Iterator[str]:
+def lines(summary: RawNoise | DevelopedNoise | StackSummary) -> Iterator[str]:
     """Lines for people."""
+    if isinstance(summary, StackSummary):
+        yield f"stack of {summary.axes or '1 page'}; variance by the values x of the file"
+        if not summary.channels:
+            yield "its pages have colours: denoised as photos"
+        for one in summary.channels:
+            yield f"{one.name}{': ' * bool(one.name)}{_of_channel(one)}"
+        return
     yield f"{summary.camera or 'unknown camera'}, ISO {summary.iso or 'unknown'}"
     if isinstance(summary, DevelopedNoise):
         yield from _of_developed(summary)
@@ -119,8 +140,18 @@ def _mean_curve(summary: DevelopedNoise) -> list[tuple[float, float]]:
     return [(row[0][0], sum(sigma for _, sigma in row) / len(row)) for row in rows]
 
 
-def plot_of(summary: RawNoise | DevelopedNoise) -> str:
+def _of_channel(channel: ChannelNoise) -> str:
+    law = channel.noise.law
+    if law is None:
+        return f"{channel.noise.source} its noise"
+    electrons = f"; {1 / law.a:.3g} electrons per unit" if law.a else "; it does not grow with x"
+    return f"variance {describe_law(law)} ({channel.noise.source}){electrons}"
+
+
+def plot_of(summary: RawNoise | DevelopedNoise | StackSummary) -> str:
     """Return a plot of variance against brightness; empty if nothing was measured."""
+    if isinstance(summary, StackSummary):
+        return "\n".join(filter(None, map(_plot_of_channel, summary.channels)))
     if isinstance(summary, DevelopedNoise):
         curves = [
             [(x, (sigma / 255) ** 2) for x, sigma in curve] for curve in summary.curves.values()
@@ -135,18 +166,33 @@ def plot_of(summary: RawNoise | DevelopedNoise) -> str:
         list(zip(light.tolist(), law.variance(light).tolist(), strict=True))
         for _, law in _laws(summary)
     ]
-    legend = "· blocks of the picture, texture included   # the noise"
-    return f"{plot(points, curves)}\n{legend}"
+    return f"{plot(points, curves)}\n{_LEGEND}"
+
+
+def _plot_of_channel(channel: ChannelNoise) -> str:
+    blocks, law = channel.blocks, channel.noise.law
+    if blocks is None or law is None or not len(blocks):
+        return ""
+    low, high = float(blocks[:, 0].min()), float(blocks[:, 0].max())
+    span = high - low or 1.0
+    points = [((x - low) / span, v) for x, v in blocks.tolist()]
+    light = torch.linspace(0, 1, _WIDTH).double()
+    curve = list(zip(light.tolist(), law.variance(low + span * light).tolist(), strict=True))
+    drawn = plot(points, [curve], ends=(f"{low:.4g}", f"{high:.4g}"))
+    return f"{channel.name}{chr(10) * bool(channel.name)}{drawn}\n{_LEGEND}"
 
 
 def plot(
-    points: Sequence[tuple[float, float]], curves: Sequence[Sequence[tuple[float, float]]]
+    points: Sequence[tuple[float, float]],
+    curves: Sequence[Sequence[tuple[float, float]]],
+    ends: tuple[str, str] = ("0", "1"),
 ) -> str:
     """Draw variances against brightness with characters: brightness 0 to 1, variance by powers.
 
     Args:
         points: brightness and variance, drawn as dots.
         curves: likewise, drawn as a line above them.
+        ends: what brightness 0 and 1 are called.
     """
     drawn = [(x, v, "#") for curve in curves for x, v in curve]
     drawn = [(x, v, "·") for x, v in points] + drawn
@@ -165,7 +211,8 @@ def plot(
         f"{f'1e{labels[i]}' if i in labels else '':>6} |{''.join(row).rstrip()}"
         for i, row in enumerate(grid)
     ]
-    axis = f"{'':>6} +{'-' * _WIDTH}\n{'':>8}0{'brightness':^{_WIDTH - 2}}1"
+    between = _WIDTH - len(ends[0]) - len(ends[1])
+    axis = f"{'':>6} +{'-' * _WIDTH}\n{'':>8}{ends[0]}{'brightness':^{between}}{ends[1]}"
     return "variance\n" + "\n".join([*rows, axis])
 
 

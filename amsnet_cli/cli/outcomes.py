@@ -92,8 +92,11 @@ class OutcomePrinter:
         if outcome.info and not self._quiet:
             for note in outcome.info.notes:
                 say(self._text(f"{job.source}: {note}"))
+        waits = outcome.status == "done" and bool(outcome.info and outcome.info.waits)
         if self._as_json:
-            self._print_object(job, outcome.status, outcome)
+            self._print_object(job, "waits" if waits else outcome.status, outcome)
+        elif waits:
+            pass
         elif outcome.status == "done" and self._pipes.holds(job.target):
             write_stdout(job.target)
         elif outcome.status == "done":

@@ -11,8 +11,8 @@ from typing import TypeAlias
 
 from amsnet_cli.batch.destination import Destination
 from amsnet_cli.batch.job import Job
+from amsnet_cli.batch.stack_denoiser import StackDenoiser
 from amsnet_cli.cli.noise_text import by_tones
-from amsnet_cli.cli.stack_denoiser import StackDenoiser
 from amsnet_cli.device import choose_device
 from amsnet_cli.errors import OutputError, PhotoError, UsageError
 from amsnet_cli.inference.denoise import Denoised, DenoiseOptions, denoise
@@ -60,6 +60,7 @@ class PhotoInfo:
         noise: estimated noise level before and after, on a scale of 255; None if not asked for.
         comparison: for the report; None without one.
         notes: on the photo, as lines for people.
+        waits: whether the result waits for other processes, which denoise other pages of it.
     """
 
     weights: str
@@ -68,6 +69,7 @@ class PhotoInfo:
     noise: tuple[float, float] | None
     comparison: Comparison | None
     notes: tuple[str, ...]
+    waits: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,10 +253,11 @@ class PhotoSteps:
         self._mosaics.refuse_developed(job.source)
         model, _ = self._models.choose(*self._cameras.pop(job))
         with self._progress(job) as progress:
-            denoised = self._stacks.denoise(photo, job.target, model, progress)
+            denoised = self._stacks.denoise(photo, job.target, model, progress, job.part)
         info = PhotoInfo(
             weights=denoised.weights, reason=denoised.reason, hot_pixels=0, noise=None,
             comparison=None, notes=(*self._notes.pop(job), *denoised.notes),
+            waits=not denoised.is_last,
         )  # fmt: skip
         return denoised.photo, info
 
@@ -319,7 +322,7 @@ class PhotoSteps:
             OutputError: it cannot be written.
         """
         if isinstance(photo, StackPhoto):
-            self._stacks.write(job.target, modified_ns=self._modified_ns.get(job))
+            self._stacks.write(job.target, self._modified_ns.get(job), job.part)
             return
         write_photo(photo, job.target, modified_ns=self._modified_ns.get(job))
         copy_sidecars(self._sidecars.pop(job, []))

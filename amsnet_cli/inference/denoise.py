@@ -31,6 +31,7 @@ from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.pixel_codec import PixelCodec
 from amsnet_cli.postprocess.config import PostprocessConfig
 from amsnet_cli.postprocess.pipeline import BlendSettings
+from amsnet_cli.stacks.stack import StackPhoto
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,12 +108,16 @@ class Denoised:
     @cached_property
     def noise_before(self) -> float:
         """Noise level of the input on a scale of 255; nan where it cannot be measured."""
-        return math.nan if isinstance(self.noisy, MosaicPhoto) else photo_noise_level(self.noisy)
+        return (
+            math.nan
+            if isinstance(self.noisy, MosaicPhoto | StackPhoto)
+            else photo_noise_level(self.noisy)
+        )
 
     @cached_property
     def noise_after(self) -> float:
         """Noise level of the result on the same scale; nan where it cannot be measured."""
-        if isinstance(self.noisy, MosaicPhoto):
+        if isinstance(self.noisy, MosaicPhoto | StackPhoto):
             return math.nan
         return photo_noise_level(self.photo, scale=self.noisy)
 

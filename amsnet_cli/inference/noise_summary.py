@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from amsnet_cli.core.photo_noise import PhotoNoise, brightness_of
 from amsnet_cli.inference.camera_noise import RememberedPhoto, remembered_gain
@@ -22,7 +23,16 @@ from amsnet_cli.inference.mosaic_noise import (
     find_noise,
 )
 from amsnet_cli.inference.photo_noise import common_levels, estimate_told_noise, mean_sigma
+from amsnet_cli.inference.stack_noise import (
+    Detector,
+    StackNoise,
+    frames_of,
+    grey_groups,
+    group_names,
+    stack_noise,
+)
 from amsnet_cli.model import Model, load_model
+from amsnet_cli.noise.counts import block_variances
 from amsnet_cli.noise.masked import DarkNoise
 from amsnet_cli.noise.sensor_estimate import BlockVariances
 from amsnet_cli.photos.exif import camera_of
@@ -30,6 +40,8 @@ from amsnet_cli.photos.formats.raw import FORMAT as RAW
 from amsnet_cli.photos.mosaic import Mosaic, NotAMosaicError
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.read import read_mosaic_photo, read_photo
+from amsnet_cli.stacks.find import open_stack
+from amsnet_cli.stacks.stack import Stack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,13 +118,47 @@ class DevelopedNoise:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class ChannelNoise:
+    """The noise of a channel of a stack, or of a plane of FITS.
+
+    Attributes:
+        picture: its number in the file, from 1.
+        channel: its number in the picture, from 1.
+        name: of both, for people; empty where there is only one.
+        pages: of this channel.
+        noise: its law, in the units of the file, and how it is known.
+        blocks: mean light and variance of blocks, (N, 2), for a plot; None if not asked for.
+    """
+
+    picture: int
+    channel: int
+    name: str
+    pages: int
+    noise: StackNoise
+    blocks: Tensor | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackSummary:
+    """The noise of a stack, as `amsnet denoise` measures it.
+
+    Attributes:
+        axes: of its pages, for people.
+        channels: those that are grey.
+    """
+
+    axes: str
+    channels: list[ChannelNoise]
+
+
 def summarise_noise(
     path: Path, *, use_memory: bool = True, with_blocks: bool = False
-) -> RawNoise | DevelopedNoise:
+) -> RawNoise | DevelopedNoise | StackSummary:
     """Measure the noise of a file.
 
     Args:
-        path: of a RAW file, which is not developed, or of any other photo.
+        path: of a RAW file, which is not developed, of a stack, or of any other photo.
         use_memory: let what is remembered of the camera into the estimate.
         with_blocks: keep what was measured, for a plot.
 
@@ -120,6 +166,9 @@ def summarise_noise(
         PhotoError: it cannot be read, or shows too little to measure its noise.
         WeightsError: the default network is missing.
     """
+    stack = open_stack(path)
+    if stack is not None:
+        return _summarise_stack(stack, with_blocks=with_blocks)
     if path.suffix.lower() in RAW.suffixes:
         try:
             photo = read_mosaic_photo(path)
@@ -155,3 +204,19 @@ def _of_developed(photo: Photo) -> DevelopedNoise:
 @cache
 def _default_model() -> Model:
     return load_model()
+
+
+def _summarise_stack(stack: Stack, *, with_blocks: bool) -> StackSummary:
+    groups = grey_groups(stack, range(len(stack.pages)))
+    names = group_names(groups)
+    return StackSummary(
+        axes=stack.axes,
+        channels=[
+            ChannelNoise(
+                picture=group[0] + 1, channel=group[1] + 1, name=names[group], pages=len(pages),
+                noise=stack_noise(stack, pages, Detector()),
+                blocks=block_variances(frames_of(stack, pages)) if with_blocks else None,
+            )
+            for group, pages in groups.items()
+        ],
+    )  # fmt: skip

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -49,6 +50,11 @@ class Detector:
     read_noise: float | None = None
     dark: tuple[float, float] | None = None
 
+    def numbers(self) -> tuple[float, ...]:
+        """Return all that is known, nan for what is not."""
+        known = (self.gain, self.read_noise, *(self.dark or (None, None)))
+        return tuple(math.nan if number is None else number for number in known)
+
 
 @dataclass(frozen=True, kw_only=True)
 class StackNoise:
@@ -72,9 +78,7 @@ def stack_noise(stack: Stack, pages: Sequence[int], detector: Detector) -> Stack
         detector: what the user says; else the file's header is asked, and believed where the pages
             agree.
     """
-    runs: list[Sequence[Tensor]] = []
-    for run in _runs(stack, pages):
-        runs += zip(*_frames(stack, run), strict=True)
+    runs = frames_of(stack, pages)
     said = detector != Detector()
     if said:
         law = _with_known(runs, detector)
@@ -92,6 +96,38 @@ def stack_noise(stack: Stack, pages: Sequence[int], detector: Detector) -> Stack
         )
         measured = measured if strongest >= LEAST_VARIANCE else None
     return StackNoise(law=measured, source="measured" if measured else "too little to measure")
+
+
+def frames_of(stack: Stack, pages: Sequence[int]) -> list[Sequence[Tensor]]:
+    """Return what is measured of some pages of one group, as `estimate_counts_noise` takes it."""
+    runs: list[Sequence[Tensor]] = []
+    for run in _runs(stack, pages):
+        runs += zip(*_frames(stack, run), strict=True)
+    return runs
+
+
+def grey_groups(stack: Stack, pages: Sequence[int]) -> dict[tuple[int, ...], list[int]]:
+    """Return the grey ones of some pages by their group."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index in pages:
+        if len(stack.pages[index].shape) == 2:
+            groups.setdefault(stack.pages[index].group, []).append(index)
+    return groups
+
+
+def group_names(groups: Collection[tuple[int, ...]]) -> dict[tuple[int, ...], str]:
+    """Return what people call groups; nothing if there is only one."""
+    if len(groups) == 1:
+        return dict.fromkeys(groups, "")
+    several = len({picture for picture, *_ in groups}) > 1
+    return {
+        group: f"{f'picture {group[0] + 1}, ' * several}channel {group[1] + 1}" for group in groups
+    }
+
+
+def describe_law(law: CountsNoise) -> str:
+    """Return a law as people write it."""
+    return f"{law.a:.3g} x {'-' if law.b < 0 else '+'} {abs(law.b):.3g}"
 
 
 def dark_of(pages: Sequence[Page]) -> tuple[float, float]:

@@ -126,6 +126,11 @@ def estimate_counts_noise(
     return min(laws, key=lambda law: float(law.variance(typical).mean()))
 
 
+def block_variances(runs: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Return mean light and variance of the blocks of frames, (N, 2); texture adds to it."""
+    return torch.cat([_blocks(frame, frame) for run in runs for frame in run])
+
+
 def _blocks(noisy: Tensor, light: Tensor) -> Tensor:
     """Mean light, and variance of Immerkær's residuals, of blocks with few gaps; (N, 2)."""
     if min(noisy.shape) < _BLOCK + 2:

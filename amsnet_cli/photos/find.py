@@ -10,6 +10,7 @@ from pathlib import Path
 
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos.formats import NAMES, PHOTO_SUFFIXES, STACK_SUFFIXES
+from amsnet_cli.photos.suffix import is_zarr, suffix_of
 
 SIDECAR = "beside a photo"
 """Why a file that programs put beside photos is passed over."""
@@ -59,7 +60,8 @@ def scan_folder(
 ) -> tuple[list[os.DirEntry[str]], list[PassedOver]]:
     """Return what `list_folder` does, photos as the system lists them: that costs least.
 
-    Hidden files and folders, and what systems hide, are left out; linked folders are not entered.
+    A Zarr folder is one photo. Hidden files and folders, and what systems hide, are left out;
+    linked folders are not entered.
 
     Args:
         folder: where to look.
@@ -73,8 +75,8 @@ def scan_folder(
         raise PhotoError(f"{folder}: no such folder", "check the path")
     photos, others = [], []
     for file in _files_below(str(folder), recursive=recursive):
-        suffix = _suffix(file.name)
-        if suffix in PHOTO_SUFFIXES or suffix in STACK_SUFFIXES:
+        suffix = suffix_of(file.name)
+        if suffix in PHOTO_SUFFIXES or suffix in STACK_SUFFIXES or _is_folder(file):
             photos.append(file)
         else:
             reason = SIDECAR if suffix in _SIDECAR_SUFFIXES else UNKNOWN
@@ -87,7 +89,7 @@ def scan_folder(
 
 
 def _files_below(folder: str, *, recursive: bool) -> Iterator[os.DirEntry[str]]:
-    """Yield all files that are not hidden, sorted by the parts of their paths."""
+    """Yield all files that are not hidden, and Zarr folders, sorted by the parts of their paths."""
     open_folders = [_entries(folder)]
     while open_folders:
         entry = next(open_folders[-1], None)
@@ -96,7 +98,9 @@ def _files_below(folder: str, *, recursive: bool) -> Iterator[os.DirEntry[str]]:
         elif entry.name.startswith("."):
             continue
         elif _is_folder(entry):
-            if recursive and not entry.is_symlink():
+            if is_zarr(entry.path):
+                yield entry
+            elif recursive and not entry.is_symlink():
                 open_folders.append(_entries(entry.path))
         elif entry.name.lower() not in _SYSTEM_FILES:
             yield entry
@@ -115,12 +119,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:
         return False
-
-
-def _suffix(name: str) -> str:
-    """Return what `Path.suffix` does, in lower case; several times as fast."""
-    dot = name.rfind(".")
-    return name[dot:].lower() if 0 < dot < len(name) - 1 else ""
 
 
 def describe_passed_over(files: Sequence[PassedOver]) -> str:

@@ -19,6 +19,7 @@ from amsnet_cli.photos.geometry import turned_upright
 from amsnet_cli.photos.metadata import with_true_sizes
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.pixel_codec import with_depth
+from amsnet_cli.photos.suffix import ZARR, is_zarr, suffix_of
 
 
 def check_output(path: Path, *, force: bool, suffixes: Collection[str] = WRITABLE) -> None:
@@ -33,12 +34,12 @@ def check_output(path: Path, *, force: bool, suffixes: Collection[str] = WRITABL
         OutputError: the suffix names no format that can be written, the folder is missing or
             read-only, or the file exists and `force` is not set.
     """
-    if path.suffix.lower() not in suffixes:
+    if suffix_of(path.name) not in suffixes:
         raise OutputError(
-            f"{path}: cannot write {path.suffix or 'without a suffix'}",
+            f"{path}: cannot write {suffix_of(path.name) or 'without a suffix'}",
             f"use {' '.join(sorted(suffixes))}",
         )
-    if path.is_dir():
+    if path.is_dir() and not (ZARR in suffixes and is_zarr(path)):
         raise OutputError(f"{path}: a folder has this name", "choose another name")
     if path.exists() and not force:
         raise OutputError(f"{path}: exists already", "overwrite it with --force")

@@ -1,5 +1,7 @@
 """FITS (4.0): images and cubes of all extensions.
 
+Files that gzip has packed are unpacked into a temporary one first.
+
 The result is a copy of the file with other pixels, so headers, tables and the coordinates of the
 sky are the same byte for byte. Only checksums are computed anew, and what counts the planes of a
 cube where fewer are kept.
@@ -9,9 +11,9 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,9 +22,13 @@ import numpy as np
 from amsnet_cli.atomic import whole_file
 from amsnet_cli.errors import PhotoError, UsageError
 from amsnet_cli.photos.extras import MALFORMED, package_missing
+from amsnet_cli.stacks.fits_image import FitsImage
+from amsnet_cli.stacks.gz import UnpackedFile, packed_from, unpack
 from amsnet_cli.stacks.stack import Page, PageKind, Stack, places
 
-SUFFIXES = (".fits", ".fit", ".fts")
+_SUFFIXES = (".fits", ".fit", ".fts")
+_GZ, _FZ = ".gz", ".fz"
+SUFFIXES = (*_SUFFIXES, *(f"{suffix}{_GZ}" for suffix in _SUFFIXES))
 NO_LIGHT = frozenset(
     {
         *("DQ", "DQI", "MASK", "FLAG", "FLAGS", "BPM", "CTX", "CON"),
@@ -36,90 +42,19 @@ _READ_NOISES = ("RDNOISE", "READNOIS", "RON", "ENOISE")
 _BLOCK = 2880
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Image:
-    """Where an image lies, and how its values are stored.
-
-    Attributes:
-        number: of its HDU.
-        place: of its first byte in the file.
-        shape: of the array, the axes of a page last.
-        stored: type in the file, big-endian.
-        scale: BSCALE.
-        zero: BZERO.
-        blank: stored value of a pixel without any; None for none.
-        header: of the HDU.
-    """
-
-    number: int
-    place: int
-    shape: tuple[int, ...]
-    stored: np.dtype[Any]
-    scale: float
-    zero: float
-    blank: int | None
-    header: Any
-
-    @property
-    def count(self) -> int:
-        """Number of its pages."""
-        return int(np.prod(self.shape[:-2], dtype=int))
-
-    @property
-    def page_bytes(self) -> int:
-        """Size of a page in the file."""
-        return int(np.prod(self.shape[-2:])) * self.stored.itemsize
-
-    @property
-    def plain(self) -> bool:
-        """Whether the stored values are the values."""
-        return self.scale == 1 and self.zero == 0 and self.blank is None
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of a page in memory."""
-        if self.plain:
-            return self.stored.newbyteorder("=")
-        return np.dtype(np.float32 if self.stored.itemsize <= 2 else np.float64)
-
-    def values(self, stored: Page) -> Page:
-        """Return the values, NaN where there are none."""
-        if self.plain:
-            return stored.astype(self.dtype)
-        values = stored * self.scale + self.zero
-        if self.blank is not None:
-            values[stored == self.blank] = np.nan
-        return values.astype(self.dtype)
-
-    def to_store(self, page: Page) -> bytes:
-        """Return the bytes to store for values."""
-        if self.plain:
-            return page.astype(self.stored).tobytes()
-        values = (page.astype(np.float64) - self.zero) / self.scale
-        if self.stored.kind == "f":
-            return values.astype(self.stored).tobytes()
-        limits = np.iinfo(self.stored)
-        missing = np.isnan(values)
-        whole = np.rint(np.where(missing, 0, values)).clip(limits.min, limits.max)
-        stored = whole.astype(self.stored)
-        if self.blank is not None:
-            # A value that happens to be BLANK is moved by one.
-            step = 1 if self.blank < limits.max else -1
-            stored[~missing & (stored == self.blank)] = self.blank + step
-            stored[missing] = self.blank
-        return stored.tobytes()
-
-
 class FitsStack(Stack):
     """All images of a FITS file. It is only open while it is read."""
 
     suffixes = SUFFIXES
     photometric = True
 
-    def __init__(self, path: Path, images: list[_Image]) -> None:
-        self.path, self._images = path, images
+    def __init__(
+        self, path: Path, images: list[FitsImage], unpacked: UnpackedFile | None = None
+    ) -> None:
+        self.path, self._images, self._unpacked = path, images, unpacked
+        self._plain = unpacked.path if unpacked else path
         self.pages: list[PageKind] = []
-        self._places: list[tuple[_Image, int]] = []
+        self._places: list[tuple[FitsImage, int]] = []
         for image in images:
             for i in range(image.count):
                 self.pages.append(
@@ -131,7 +66,7 @@ class FitsStack(Stack):
     def read(self, index: int) -> Page:
         """Read a page; NaN where it is blank."""
         image, i = self._places[index]
-        with self.path.open("rb") as file:
+        with self._plain.open("rb") as file:
             file.seek(image.place + i * image.page_bytes)
             content = file.read(image.page_bytes)
         if len(content) < image.page_bytes:
@@ -164,25 +99,31 @@ class FitsStack(Stack):
         return found
 
     def write(
-        self, target: Path, pages: Iterable[Page], chosen: slice, modified_ns: int | None = None
+        self, target: Path, pages: Sequence[Page], chosen: slice, modified_ns: int | None = None
     ) -> None:
-        """Write a file like this one, whole or not at all."""
-        indices = self.along_first_axis(chosen)
+        """Write a file like this one, whole or not at all; packed if its name ends in .gz."""
         with whole_file(target, modified_ns=modified_ns) as file:
-            with self.path.open("rb") as source:
-                if len(indices) < len(self.pages):
-                    image = self._fewer(source, file, chosen)
-                    where = [image.place + i * image.page_bytes for i in range(len(indices))]
-                else:
-                    shutil.copyfileobj(source, file, 1 << 20)
-                    where = [image.place + i * image.page_bytes for image, i in self._places]
-            for index, place, page in zip(indices, where, pages, strict=True):
-                file.seek(place)
-                file.write(self._places[index][0].to_store(page))
-            file.flush()
-            _renew_checksums(Path(file.name))
+            if target.suffix.lower() == _GZ:
+                packed_from(partial(self._write, pages, chosen), file)
+            else:
+                self._write(pages, chosen, file)
 
-    def _fewer(self, source: BinaryIO, file: BinaryIO, chosen: slice) -> _Image:
+    def _write(self, pages: Sequence[Page], chosen: slice, file: BinaryIO) -> None:
+        indices = self.along_first_axis(chosen)
+        with self._plain.open("rb") as source:
+            if len(indices) < len(self.pages):
+                image = self._fewer(source, file, chosen)
+                where = [image.place + i * image.page_bytes for i in range(len(indices))]
+            else:
+                shutil.copyfileobj(source, file, 1 << 20)
+                where = [image.place + i * image.page_bytes for image, i in self._places]
+        for index, place, page in zip(indices, where, pages, strict=True):
+            file.seek(place)
+            file.write(self._places[index][0].to_store(page))
+        file.flush()
+        _renew_checksums(Path(file.name))
+
+    def _fewer(self, source: BinaryIO, file: BinaryIO, chosen: slice) -> FitsImage:
         """Copy the file with fewer planes of its only cube; their pixels are still to come."""
         image = self._images[0]
         kept = places(chosen, image.shape[0], self.path)
@@ -193,13 +134,13 @@ class FitsStack(Stack):
         for keyword in (f"CDELT{axis}", *(f"CD{i}_{axis}" for i in range(1, axis + 1))):
             if keyword in header:
                 header[keyword] *= kept.step
-        with _opened(self.path) as hdus:
+        with _opened(self._plain) as hdus:
             info = hdus[image.number].fileinfo()
             head, end = info["hdrLoc"], info["datLoc"] + info["datSpan"]
         _copy(source, file, 0, head)
         file.write(header.tostring().encode("ascii"))
         shape = (len(kept), *image.shape[1:])
-        moved = _Image(**{**vars(image), "shape": shape, "place": file.tell()})
+        moved = FitsImage(**{**vars(image), "shape": shape, "place": file.tell()})
         size = moved.count * moved.page_bytes
         file.truncate(file.tell() + size + -size % _BLOCK)
         file.seek(0, 2)
@@ -217,12 +158,16 @@ def open_fits(path: Path) -> FitsStack | None:
         PhotoError: it holds no image, is cut short or damaged, or its pixels are coded; or astropy
             is missing.
     """
-    with path.open("rb") as file:
+    unpacked = unpack(path) if path.suffix.lower() == _GZ else None
+    plain = unpacked.path if unpacked else path
+    with plain.open("rb") as file:
         if not file.read(10).startswith(b"SIMPLE  ="):
             return None
     try:
-        with _opened(path) as hdus:
-            images = [image for i, hdu in enumerate(hdus) if (image := _image_of(path, i, hdu))]
+        with _opened(plain) as hdus:
+            size = plain.stat().st_size
+            found = (_image_of(path, size, i, hdu) for i, hdu in enumerate(hdus))
+            images = [image for image in found if image]
     except ImportError as error:
         raise package_missing(path, "FITS", "fits") from error
     except PhotoError:
@@ -232,7 +177,7 @@ def open_fits(path: Path) -> FitsStack | None:
         raise PhotoError(f"{path}: damaged ({reason})", "copy it again from its source") from error
     if not images:
         raise PhotoError(f"{path}: no image in it", "name a file with one")
-    return FitsStack(path, images)
+    return FitsStack(path, images, unpacked)
 
 
 @contextmanager
@@ -249,7 +194,7 @@ def _opened(path: Path, mode: str = "readonly") -> Iterator[Any]:
             yield hdus
 
 
-def _image_of(path: Path, number: int, hdu: Any) -> _Image | None:
+def _image_of(path: Path, size: int, number: int, hdu: Any) -> FitsImage | None:
     """Return the image of an HDU; None for tables, and for what is no picture."""
     header = hdu.header
     if header.get("ZIMAGE"):
@@ -263,9 +208,9 @@ def _image_of(path: Path, number: int, hdu: Any) -> _Image | None:
     stored = np.dtype(f">{'f' if bits < 0 else 'u' if bits == 8 else 'i'}{abs(bits) // 8}")
     place = hdu.fileinfo()["datLoc"]
     end = place + int(np.prod(shape)) * stored.itemsize
-    if end > path.stat().st_size:
+    if end > size:
         raise PhotoError(f"{path}: cut short", "copy it again from its source")
-    return _Image(
+    return FitsImage(
         number=number, place=place, shape=shape, stored=stored,
         scale=float(header.get("BSCALE", 1)), zero=float(header.get("BZERO", 0)),
         blank=header.get("BLANK") if bits > 0 else None, header=header.copy(),

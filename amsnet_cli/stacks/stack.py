@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ class Stack(ABC):
 
     @abstractmethod
     def write(
-        self, target: Path, pages: Iterable[Page], chosen: slice, modified_ns: int | None = None
+        self, target: Path, pages: Sequence[Page], chosen: slice, modified_ns: int | None = None
     ) -> None:
         """Write a file like this one, whole or not at all.
 
@@ -89,6 +89,10 @@ class Stack(ABC):
         Raises:
             OSError: it cannot be written.
         """
+
+    def notes(self) -> list[str]:
+        """Return what is odd in the file, as lines for people."""
+        return []
 
     def header_noise(self, index: int) -> dict[str, float]:
         """Return what the file says of a page's noise: "gain" and "read_noise" in electrons."""

@@ -8,7 +8,7 @@ anew, with the tags of theirs that do not tell how the pixels are stored.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -221,7 +221,7 @@ class TiffStack(Stack):
         return [place * step + i for place in found for i in range(step)]
 
     def write(
-        self, target: Path, pages: Iterable[Page], chosen: slice, modified_ns: int | None = None
+        self, target: Path, pages: Sequence[Page], chosen: slice, modified_ns: int | None = None
     ) -> None:
         """Write a file like this one, whole or not at all."""
         indices = self.along_first_axis(chosen)
@@ -238,7 +238,7 @@ class TiffStack(Stack):
                 self._write_anew(file, indices, pages, chosen)
 
     def _write_anew(
-        self, file: Any, indices: list[int], pages: Iterable[Page], chosen: slice
+        self, file: Any, indices: list[int], pages: Sequence[Page], chosen: slice
     ) -> None:
         size = sum(self.pages[index].bytes for index in indices)
         lengths = self._leading[0][1] or (1,)

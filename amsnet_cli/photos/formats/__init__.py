@@ -26,6 +26,7 @@ from amsnet_cli.photos.formats import (
     webp,
 )
 from amsnet_cli.photos.formats.format import Format
+from amsnet_cli.photos.suffix import ZARR
 
 _MODULES = (jpeg, png, tiff, webp, avif, heic, jxl, exr, psd, jp2, hdr, bmp, gif, pnm, raw)
 FORMATS: tuple[Format, ...] = tuple(module.FORMAT for module in _MODULES)
@@ -34,8 +35,9 @@ WRITABLE = {
     **{suffix: known for known in FORMATS if known.write for suffix in known.suffixes},
     **dict.fromkeys(dng.FORMAT.suffixes, dng.FORMAT),
 }
-STACK_SUFFIXES = frozenset({".fits", ".fit", ".fts", ".btf", ".tf8"})
-"""Of files that `amsnet_cli.stacks` reads and writes, and that hold no photo."""
+_FITS = (".fits", ".fit", ".fts")
+STACK_SUFFIXES = frozenset({*_FITS, *(f"{suffix}.gz" for suffix in _FITS), ".btf", ".tf8", ZARR})
+"""Of files and folders that `amsnet_cli.stacks` reads and writes, and that hold no photo."""
 NAMES = " or ".join([", ".join(known.name for known in FORMATS[:-1]), FORMATS[-1].name])
 """What can be read, for messages."""
 

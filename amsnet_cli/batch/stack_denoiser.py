@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from amsnet_cli import __version__
-from amsnet_cli.batch.stack_run import StackRun
+from amsnet_cli.batch.shard import WHOLE, Shard
+from amsnet_cli.batch.stack_run import Progress, StackRun
 from amsnet_cli.errors import OutputError, PhotoError, UsageError
 from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.inference.denoise_counts import CountsOptions, denoise_counts
-from amsnet_cli.inference.stack_noise import Detector, StackNoise, dark_of, stack_noise
+from amsnet_cli.inference.stack_noise import (
+    Detector,
+    StackNoise,
+    describe_law,
+    grey_groups,
+    group_names,
+    stack_noise,
+)
 from amsnet_cli.model import Model
 from amsnet_cli.photos.photo import Photo
-from amsnet_cli.photos.read import read_photo
+from amsnet_cli.photos.suffix import suffix_of
 from amsnet_cli.stacks.find import open_stack
 from amsnet_cli.stacks.stack import Page, Stack, StackPhoto, photo_of_stack
 
@@ -35,12 +42,14 @@ class DenoisedStack:
         weights: names of the models that denoised its pages.
         reason: how its noise is known.
         notes: for people.
+        is_last: whether all pages are done, so that the result can be written.
     """
 
     photo: StackPhoto
     weights: str
     reason: str
     notes: tuple[str, ...]
+    is_last: bool
 
 
 class StackDenoiser:
@@ -67,14 +76,14 @@ class StackDenoiser:
         self._detector, self._keep_flux = detector, keep_flux
         self._asked = self._detector != Detector() or keep_flux is not None
         self._asked |= chosen != slice(None)
-        self._runs: dict[Path, StackRun] = {}
+        self._runs: dict[tuple[Path, Shard], StackRun] = {}
 
-    def open(self, source: Path, target: Path) -> StackPhoto | None:
+    def open(self, source: Path, target: Path | None) -> StackPhoto | None:
         """Open a stack; None where the file is none, and nothing is asked that needs one.
 
         Raises:
             PhotoError: see `open_stack`; or something is asked that only stacks have.
-            UsageError: options that do not work on stacks.
+            UsageError: options that do not work on stacks, or no target.
             OutputError: the target would be another kind of file.
         """
         stack = open_stack(source, counts=self._asked)
@@ -93,14 +102,25 @@ class StackDenoiser:
                 "and --detail do not work on stacks",
                 "leave them out",
             )
-        if target.suffix.lower() not in stack.suffixes:
+        if target is None:
+            raise UsageError(f"{source}: a stack is denoised into a file", "name the output")
+        if suffix_of(target.name) not in stack.suffixes:
+            kind = "folder" if source.is_dir() else "file"
             raise OutputError(
-                f"{target}: a stack keeps its format", f"name a {stack.suffixes[0]} file"
+                f"{target}: a stack keeps its format", f"name a {stack.suffixes[0]} {kind}"
             )
+        inner, outer = sorted((source.resolve(), target.resolve()), key=lambda p: -len(p.parts))
+        if outer in inner.parents:
+            raise OutputError(f"{target}: and {source} lie in each other", "choose another OUT")
         return photo_of_stack(stack)
 
     def denoise(
-        self, photo: StackPhoto, target: Path, model: Model, progress: Callable[[float], None]
+        self,
+        photo: StackPhoto,
+        target: Path,
+        model: Model,
+        progress: Callable[[float], None],
+        part: Shard = WHOLE,
     ) -> DenoisedStack:
         """Denoise the pages of a stack; they wait beside the target.
 
@@ -109,16 +129,14 @@ class StackDenoiser:
             target: of the result.
             model: of photos.
             progress: called with the share done.
+            part: the share of the pages that this process denoises.
 
         Raises:
             AmsnetError: see `stack_noise`, `denoise_counts` and `StackRun`.
         """
         stack = photo.stack
         indices = stack.along_first_axis(self._chosen)
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for index in indices:
-            if len(stack.pages[index].shape) == 2:
-                groups.setdefault(stack.pages[index].group, []).append(index)
+        groups = grey_groups(stack, indices)
         noise = {
             group: stack_noise(stack, pages, self._detector) for group, pages in groups.items()
         }
@@ -131,43 +149,52 @@ class StackDenoiser:
             return clean
 
         run = StackRun(
-            stack=stack, target=target, chosen=self._chosen,
+            stack=stack, target=target, chosen=self._chosen, part=part,
             settings={
                 "version": __version__, "weights": model.name, "strength": self._options.strength,
                 "keep_flux": self._keeps_flux(stack), "device": self._device.type,
-                "noise": {str(group): str(found.law) for group, found in noise.items()},
+                "detector": [f"{value:.9g}" for value in self._detector.numbers()],
                 "options": {
                     key: value for key, value in asdict(self._options).items()
                     if isinstance(value, int | float)
                 },
             },
         )  # fmt: skip
-        total, before = run.denoise(page, progress)
-        self._runs[target] = run
-        notes = [f"{before} of {total} pages taken from an interrupted run"] * bool(before)
-        unknown = [_named(group, noise) for group, found in noise.items() if found.law is None]
+        done = run.denoise(page, progress)
+        if done.is_last:
+            self._runs[target, part] = run
+        notes = [*stack.notes(), *_progress(done, part)]
+        called = group_names(noise)
+        unknown = [called[group] for group, found in noise.items() if found.law is None]
         notes += [
             f"{_shortened(unknown)}{': ' * (unknown != [''])}its noise cannot be measured: left as "
             "it is"
         ] * bool(unknown)
         reasons = [
-            f"{_named(group, noise)}{': ' * (len(noise) > 1)}variance {_law(found)} "
+            f"{called[group]}{': ' * (len(noise) > 1)}variance {describe_law(found.law)} "
             f"({found.source})"
             for group, found in noise.items()
             if found.law is not None
         ]
         return DenoisedStack(
             photo=photo, weights=", ".join(names) or model.name, reason=_shortened(reasons),
-            notes=tuple(notes),
+            notes=tuple(notes), is_last=done.is_last,
         )  # fmt: skip
 
-    def write(self, target: Path, modified_ns: int | None) -> None:
-        """Write a stack that is denoised; `modified_ns` as for `write_photo`.
+    def write(self, target: Path, modified_ns: int | None = None, part: Shard = WHOLE) -> None:
+        """Write a stack whose pages are all denoised, else nothing.
+
+        Args:
+            target: of the result.
+            modified_ns: see `write_photo`.
+            part: as for `denoise`.
 
         Raises:
             OutputError: it cannot be written.
         """
-        self._runs.pop(target).write(modified_ns)
+        run = self._runs.pop((target, part), None)
+        if run is not None:
+            run.write(modified_ns)
 
     def _keeps_flux(self, stack: Stack) -> bool:
         return stack.photometric if self._keep_flux is None else self._keep_flux
@@ -190,75 +217,19 @@ class StackDenoiser:
         return denoise_counts(page, noise.law, model, options, device=self._device)
 
 
-def make_detector(gain: float | None, read_noise: float | None, dark: str | None) -> Detector:
-    """Make what the user says of the noise of --gain, --read-noise and --dark.
-
-    Raises:
-        UsageError: a value is out of range.
-        PhotoError: the dark frames cannot be read.
-    """
-    if gain is not None and not 0 < gain < float("inf"):
-        raise UsageError(f"--gain {gain:g}: not above 0", "give electrons per unit")
-    if read_noise is not None and not 0 <= read_noise < float("inf"):
-        raise UsageError(f"--read-noise {read_noise:g}: below 0", "give it in electrons")
-    if read_noise is not None and gain is None:
-        raise UsageError("--read-noise is in electrons", "give --gain as well")
-    return Detector(gain=gain, read_noise=read_noise, dark=None if dark is None else _dark(dark))
-
-
-def parse_pages(text: str | None) -> slice:
-    """Parse --pages: FIRST:END:STEP, as Python slices, or one number; None for all.
-
-    Raises:
-        UsageError: it is none of both.
-    """
-    if text is None:
-        return slice(None)
-    parts = text.split(":")
-    try:
-        numbers = [int(part) if part.strip() else None for part in parts]
-    except ValueError:
-        numbers = []
-    if not 1 <= len(numbers) <= 3 or (
-        len(numbers) == 3 and numbers[2] is not None and numbers[2] < 1
-    ):
-        raise UsageError(f"--pages {text}: not a range", "use FIRST:END or FIRST:END:STEP")
-    if len(numbers) == 1:
-        first = numbers[0]
-        if first is None:
-            raise UsageError(f"--pages {text}: not a range", "use FIRST:END or FIRST:END:STEP")
-        return slice(first, None if first == -1 else first + 1)
-    return slice(*numbers)
-
-
-def _dark(dark: str) -> tuple[float, float]:
-    try:
-        return float(dark), float("nan")
-    except ValueError:
-        pass
-    path = Path(dark)
-    stack = open_stack(path, counts=True)
-    if stack is None:
-        pixels: Any = read_photo(path).pixels
-        if pixels.shape[2] != 1:
-            raise PhotoError(f"{path}: dark frames are grey", "give a number with --dark")
-        return dark_of([pixels[..., 0]])
-    return dark_of([stack.read(index) for index in range(min(16, len(stack.pages)))])
+def _progress(done: Progress, part: Shard) -> Iterator[str]:
+    if done.resumed and part.count == 1:
+        yield f"{done.resumed} of {done.own} pages taken from an interrupted run"
+    if not done.is_last:
+        waits = ", ".join(map(str, done.missing[:SHOWN]))
+        more = f" and {len(done.missing) - SHOWN} more" if len(done.missing) > SHOWN else ""
+        strange = "; shares made with other options do not count" * done.strange
+        yield (
+            f"{done.own} of its {done.pages} pages are done as share {part}; "
+            + (f"the result waits for {waits}{more}{strange}" if waits else "nothing to do here")
+        )
 
 
 def _shortened(lines: list[str]) -> str:
     more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
     return "; ".join(lines[:SHOWN]) + more
-
-
-def _named(group: tuple[int, ...], noise: dict[tuple[int, ...], StackNoise]) -> str:
-    if len(noise) == 1:
-        return ""
-    pictures = {first for first, *_ in noise}
-    name = f"picture {group[0] + 1}, " if len(pictures) > 1 else ""
-    return f"{name}channel {group[1] + 1}"
-
-
-def _law(noise: StackNoise) -> str:
-    assert noise.law is not None
-    return f"{noise.law.a:.3g} x {'-' if noise.law.b < 0 else '+'} {abs(noise.law.b):.3g}"
