@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -44,6 +45,7 @@ def denoise(
         ),
     ] = None,
     weights: options.WeightsOrAuto = None,
+    adapt: options.Adapt = None,
     masks: options.Masks = None,
     pd_stride: options.PdStride = None,
     repeats: options.Repeats = None,
@@ -199,10 +201,16 @@ def denoise(
     exclude_each_other({"--sidecar": sidecar, "--strip-metadata": strip_metadata})
     for option, given in (("--force", force), ("--report", report), ("--dry-run", dry_run)):
         exclude_each_other({"--watch": watch, option: bool(given)})
+    others = (
+        ("--watch", watch), ("--dask", dask is not None), ("--max-memory", max_memory is not None),
+        ("-w auto", weights == "auto"),
+    )  # fmt: skip
+    for option, is_given in others:
+        exclude_each_other({"--adapt": adapt is not None, option: is_given})
     if watch:
         check_watch(inputs, output)
     needing_files = {"--watch": watch, "--dask": dask, "--report": report, "--sidecar": sidecar,
-                     "--keep-time": keep_time}  # fmt: skip
+                     "--keep-time": keep_time, "--adapt": adapt}  # fmt: skip
     check_urls(inputs, output, [option for option, given in needing_files.items() if given])
     check_pipes(inputs, output, paths_needed=dask is not None, prints=as_json or dry_run)
 
@@ -212,6 +220,7 @@ def denoise(
         from amsnet_cli.batch.remote import open_remote
         from amsnet_cli.batch.shard import Shard
         from amsnet_cli.batch.watch import Watch
+        from amsnet_cli.cli.adapt import adapted_weights
         from amsnet_cli.cli.outcomes import OutcomePrinter
         from amsnet_cli.cli.run_batch import report_entry, run_batches
         from amsnet_cli.weights.store import AUTO, find_weights
@@ -277,9 +286,18 @@ def denoise(
         )  # fmt: skip
         threads = jobs if jobs is not None else 0 if max_memory else 1
         entries: list[ReportEntry] = []
+        to_do = [job.source for job in plan.jobs if not job.skip]
         with (
+            adapted_weights(
+                weights, to_do, adapt, raw=raw, device=device, seed=seed, quiet=quiet
+            ) as fitted,
             choose_engine(
-                settings, dask, threads=threads, label=printer.label, quiet=quiet, remote=remote
+                replace(settings, weights=fitted),
+                dask,
+                threads=threads,
+                label=printer.label,
+                quiet=quiet,
+                remote=remote,
             ) as engine,
             stop_requests() if watcher else nullcontext(lambda: False) as stop,
         ):
