@@ -21,7 +21,7 @@ from amsnet_cli.fitting.fit import FitResult
 from amsnet_cli.fitting.fit import fit as fit_model
 from amsnet_cli.fitting.kind import kind_of_fit
 from amsnet_cli.fitting.options import FitOptions
-from amsnet_cli.fitting.start import load_start
+from amsnet_cli.fitting.start import Rivals, no_rivals, start_and_rivals
 from amsnet_cli.inference.denoise import Denoised, DenoiseOptions
 from amsnet_cli.inference.denoise import denoise as denoise_photo
 from amsnet_cli.inference.mosaic_noise import UnknownNoiseError
@@ -238,7 +238,8 @@ def fit(
     Args:
         folder: searched for photos recursively.
         output: the model file to write, a .safetensors file.
-        weights: what to start from, as for `denoise`; for RAW files, weights for mosaics.
+        weights: what to start from, as for `denoise`; for RAW files, weights for mosaics. None
+            tries `photo`, `fine` and the models fitted to the cameras, or takes `raw`.
         from_scratch: start from a fresh network instead.
         device: auto, cpu, cuda, cuda:N or mps.
         resume: continue an interrupted fit with the same options.
@@ -258,12 +259,14 @@ def fit(
         raise OutputError(f"{target}: already exists", "pass force=True to overwrite it")
     fit_options = FitOptions(**options)
     start: Model | MosaicModel | None = None
+    others: Rivals = no_rivals
     if isinstance(weights, Model | MosaicModel):
         start = weights
     elif not from_scratch:
         kind = kind_of_fit(Path(folder), fit_options.include, fit_options.raw)
-        start = load_start(weights, mosaics=kind.mosaics)
+        start, others = start_and_rivals(weights, target, mosaics=kind.mosaics, resume=resume)
     return fit_model(
         Path(folder), target, fit_options,
-        start=start, resume=resume, device=choose_device(device), on_event=on_event,
+        start=start, rivals=others, resume=resume, device=choose_device(device),
+        on_event=on_event,
     )  # fmt: skip

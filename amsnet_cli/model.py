@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +30,7 @@ from amsnet_cli.core.networks import (
 from amsnet_cli.core.networks.conditioned import INPUTS
 from amsnet_cli.core.networks.noise_estimator import NoiseEstimatorConfig
 from amsnet_cli.errors import WeightsError
+from amsnet_cli.known_noise import KnownNoise, take_from, to_tensors
 from amsnet_cli.weights.header import FORMAT, cameras_of, check_format
 from amsnet_cli.weights.manifest import bundled_path, own_manifest
 from amsnet_cli.weights.store import find_weights
@@ -96,12 +98,14 @@ class Model:
         config: see `ModelConfig`.
         name: for messages.
         white: the model that replaces it on photos with white noise; None for none.
+        known: some of the noise that it was fitted to.
     """
 
     network: MaskedNetwork
     config: ModelConfig
     name: str
     white: Model | None = None
+    known: tuple[KnownNoise, ...] = ()
 
 
 def build_network(config: ModelConfig) -> MaskedNetwork:
@@ -125,7 +129,11 @@ def build_network(config: ModelConfig) -> MaskedNetwork:
 
 
 def save_model(
-    path: Path, network: MaskedNetwork, config: ModelConfig, dtype: torch.dtype = torch.float32
+    path: Path,
+    network: MaskedNetwork,
+    config: ModelConfig,
+    dtype: torch.dtype = torch.float32,
+    known: Sequence[KnownNoise] = (),
 ) -> None:
     """Write a model file atomically.
 
@@ -134,15 +142,20 @@ def save_model(
         network: its tensors are stored as `dtype`.
         config: stored in the header.
         dtype: float32, or float16 for half the size.
+        known: some of the noise that it was fitted to.
 
     Raises:
         OutputError: `path` cannot be written.
     """
-    write_network(path, network, dataclasses.asdict(config), dtype)
+    write_network(path, network, dataclasses.asdict(config), dtype, to_tensors(known))
 
 
 def write_network(
-    path: Path, network: torch.nn.Module, header: dict[str, Any], dtype: torch.dtype
+    path: Path,
+    network: torch.nn.Module,
+    header: dict[str, Any],
+    dtype: torch.dtype,
+    further: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a network's tensors and its header atomically.
 
@@ -151,6 +164,7 @@ def write_network(
         network: its tensors are stored as `dtype`.
         header: stored as JSON, with the number of the format.
         dtype: of the stored tensors.
+        further: tensors that are none of the network's, stored as they are.
 
     Raises:
         OutputError: `path` cannot be written.
@@ -159,6 +173,7 @@ def write_network(
         key: tensor.detach().to("cpu", dtype).contiguous()
         for key, tensor in network.state_dict().items()
     }
+    tensors.update(further or {})
     text = json.dumps({"format": FORMAT, **header}, sort_keys=True)
     write_output(path, to_safetensors(tensors, {"amsnet": text}), make_folder=True)
 
@@ -191,7 +206,7 @@ def load_model(weights: str | Path | None = None, name: str = "") -> Model:
         check_format(header, path)
         if header.get("mosaic") is True:
             raise WeightsError(f"{path} is for mosaics of RAW files", "use it for RAW files")
-        config = _parse(header)
+        config, known = _parse(header), take_from(tensors)
         _check_shapes(config, tensors)
         network = build_network(config)
         network.load_state_dict(tensors)
@@ -203,7 +218,7 @@ def load_model(weights: str | Path | None = None, name: str = "") -> Model:
         ) from error
     network.eval()
     white = load_model(bundled_path(own_manifest().entry(config.white))) if config.white else None
-    return Model(network=network, config=config, name=name, white=white)
+    return Model(network=network, config=config, name=name, white=white, known=known)
 
 
 def _check_shapes(config: ModelConfig, tensors: dict[str, Tensor]) -> None:

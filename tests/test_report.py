@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from base64 import b64decode
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,15 @@ from amsnet_cli.photos.colour import srgb_profile
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
 from amsnet_cli.postprocess.config import PostprocessConfig, TextureConfig
-from amsnet_cli.report.comparison import CROP_SIDE, OVERVIEW_SIDE, Comparison, compare
+from amsnet_cli.report.comparison import (
+    CROP_SIDE,
+    OVERVIEW_SIDE,
+    Comparison,
+    compare,
+    most_different,
+)
 from amsnet_cli.report.curve import CurvePoint
-from amsnet_cli.report.fit_page import write_fit_page
+from amsnet_cli.report.fit_page import Difference, write_fit_page
 from amsnet_cli.report.html import check_report
 from amsnet_cli.report.settings import settings_section
 
@@ -245,6 +251,37 @@ class TestFitPage:
         zero = re.search(r'class="zero"[^>]* y1="([-.\d]+)%"', page)[1]
         assert gain_at(float(zero)) == pytest.approx(0, abs=1e-4)
         assert "+9 % at step 200, with a standard error of 1 %" in page
+
+    def test_what_more_steps_would_bring_is_dashed(self, tmp_path):
+        curve = points(0, 0.02, 0.03)
+        expected = CurvePoint(step=200, loss=0.1, improvement=0.04, standard_error=0.01)
+        path = tmp_path / "fit.html"
+        write_fit_page(
+            path, title="", about=[], settings=[], curve=curve, comparisons=[], expected=expected
+        )
+        page = path.read_text("utf-8")
+        (x0, y0), (x1, y1) = plotted(page, ' class="expected"')
+        assert (x0, x1) == (50, 100) and y1 < y0
+        assert [x0, y0] == plotted(page)[-1].tolist() and "again, +4 %" in page
+
+    def test_crops_where_the_fitted_model_differs_most_from_its_start(self, tmp_path):
+        start = pair()[1]
+        fitted = start.pixels.copy()
+        fitted[-40:, -40:] //= 2
+        factor, crop = most_different(start, replace(start, pixels=fitted))
+        assert crop.top <= len(fitted) - 40 < crop.top + CROP_SIDE
+        differences = [
+            Difference(photo="a<b", noise=(9.0, 2.0, 1.5), amplification=factor, crop=crop)
+        ]
+        path = tmp_path / "fit.html"
+        write_fit_page(
+            path, title="", about=[], settings=[], curve=[], comparisons=[], start="photo<",
+            differences=differences,
+        )  # fmt: skip
+        page = path.read_text("utf-8")
+        assert "<td>9.0</td><td>2.0</td><td>1.5</td>" in page and "a&lt;b" in page
+        assert "difference: photo&lt; minus fitted" in page
+        assert page.count("data:image/jpeg;base64,") == 3
 
     NAN, INF = float("nan"), float("inf")
 

@@ -131,7 +131,7 @@ def main() -> None:
     torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = True, False
     hyper_parameters = TrainerConfig(
         learning_rate=args.lr, warmup_steps=WARMUP_STEPS, beta2=BETA2, weight_decay=WEIGHT_DECAY,
-        grad_clip=GRAD_CLIP, ema_decay=EMA_DECAY, fused=True,
+        grad_clip=GRAD_CLIP, ema_decay=EMA_DECAY,
     )  # fmt: skip
     trainers: dict[str, Trainer[MaskedNetwork]] = {}
     configs: dict[str, ModelConfig] = {}

@@ -5,18 +5,15 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from amsnet_cli.cli import options
-from amsnet_cli.cli.console import INTERRUPTED, imports_whole, print_result, say, stop_requests
+from amsnet_cli.cli.console import INTERRUPTED, imports_whole, say, stop_requests
 from amsnet_cli.cli.export import export_fitted, plan_export
 from amsnet_cli.core.network_names import NetworkName
 from amsnet_cli.errors import OutputError, UsageError
-
-if TYPE_CHECKING:
-    from amsnet_cli.fitting.fit import FitResult
 
 
 def fit(
@@ -24,7 +21,25 @@ def fit(
         Path,
         typer.Argument(metavar="FOLDER", help="Noisy photos, searched recursively; only read."),
     ],
-    weights: options.Weights = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "-w",
+            "--weights",
+            metavar="NAME|FILE",
+            help="Start from these. (default: photo, fine or a model fitted to the camera, "
+            "whichever validates best on these photos; raw for RAW files)",
+        ),
+    ] = None,
+    continue_from: Annotated[
+        str | None,
+        typer.Option(
+            "--continue-from",
+            metavar="NAME|FILE",
+            help="Add these photos to a fitted model without forgetting its earlier ones; the "
+            "model is replaced, or written to -o.",
+        ),
+    ] = None,
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Start from a fresh network, not from weights.")
     ] = False,
@@ -67,14 +82,13 @@ def fit(
         float | None,
         typer.Option(
             min=0.01,
-            help="Time budget. (default: none for adapt, 10 for masked; paper runs 25,000 steps)",
+            help="Train so long. (default: until validation shows that more would hardly pay, at "
+            "most 10; masked: 10; paper: 25,000 steps)",
         ),
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Optimizer steps; reproducible, unlike minutes. (default: 1000 for adapt)"
-        ),
+        typer.Option(min=1, help="Optimizer steps; reproducible, unlike minutes."),
     ] = None,
     pd_stride: Annotated[
         int | None,
@@ -172,14 +186,22 @@ def fit(
         from amsnet_cli.fitting.kind import kind_of_fit
         from amsnet_cli.weights.store import MOSAIC_WEIGHTS, find_weights, models_dir, page_path
 
-    if weights and from_scratch:
-        raise UsageError("--weights and --from-scratch exclude each other", "give one of them")
+    starts = {
+        "--weights": weights,
+        "--continue-from": continue_from,
+        "--from-scratch": from_scratch,
+    }
+    given = [option for option, value in starts.items() if value]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} exclude each other", "give one of them")
     if network and weights:
         raise UsageError("--weights bring their network", "leave --network out")
     kind = kind_of_fit(folder, include, raw)  # An empty folder is an error before all else.
-    output = _model_file(folder, output)
+    grown = find_weights(continue_from) if continue_from else None
+    weights = weights or continue_from
+    output = _model_file(folder, output or grown)
     page = report or page_path(output)
-    if output.exists() and not (force or resume):
+    if output.exists() and not (force or resume or output == grown):
         raise OutputError(f"{output}: exists already", "replace it with --force, or choose with -o")
     if report or page.exists():
         from amsnet_cli.report.html import check_report
@@ -197,12 +219,13 @@ def fit(
 
     with imports_whole():
         from amsnet_cli.cli.fit_progress import FitDisplay
+        from amsnet_cli.cli.fit_result import print_done, say_result
         from amsnet_cli.device import choose_device
         from amsnet_cli.fitting.checkpoint import checkpoint_path
         from amsnet_cli.fitting.distributed import distributed_context, was_restarted
         from amsnet_cli.fitting.fit import fit as run_fit
         from amsnet_cli.fitting.options import FitOptions
-        from amsnet_cli.fitting.start import load_start
+        from amsnet_cli.fitting.start import no_rivals, start_and_rivals
 
     resume = resume or (was_restarted() and not force and checkpoint_path(output).exists())
     if checkpoint_path(output).exists() and not (force or resume):
@@ -210,13 +233,17 @@ def fit(
             f"{checkpoint_path(output)}: the checkpoint of an interrupted fit",
             "continue with --resume, or start over with --force",
         )
-    start = None if fresh else load_start(weights, mosaics=kind.mosaics)
+    start, rivals = (
+        (None, no_rivals) if fresh
+        else start_and_rivals(weights, output, mosaics=kind.mosaics, resume=resume)
+    )  # fmt: skip
     fit_options = FitOptions(
         preset=preset,
         network=network or ("restormer" if preset == "paper" and fresh else "compact"),
         include=include, raw=raw, smooth=smooth, minutes=minutes, steps=steps, pd_stride=pd_stride,
         pd_stride_test=pd_stride_test, mask_ratio=mask_ratio, patch_size=patch_size, batch=batch,
-        learning_rate=learning_rate, refine=refine, precision=precision, seed=seed,
+        learning_rate=learning_rate, grow=grown is not None, refine=refine, precision=precision,
+        seed=seed,
     )  # fmt: skip
     with (
         distributed_context(choose_device(device)) as distributed,
@@ -227,31 +254,32 @@ def fit(
     ):
         result = run_fit(
             folder, output, fit_options,
-            start=start, resume=resume, device=distributed.device, distributed=distributed,
-            on_event=display.show, stopped=stopped,
+            start=start, rivals=rivals, resume=resume, device=distributed.device,
+            distributed=distributed, on_event=display.show, stopped=stopped,
         )  # fmt: skip
 
     if not distributed.is_main:
         raise typer.Exit(INTERRUPTED if result.interrupted else 0)
-    if result.interrupted:
-        _print_done(result, None, as_json=as_json)
-        command = shlex.join(["amsnet", *(a for a in sys.argv[1:] if a != "--resume"), "--resume"])
-        say(f"stopped after {result.steps} steps; the model is saved. Resume with: {command}")
-        raise typer.Exit(INTERRUPTED)
     name = output.stem if output.parent == models_dir() else str(output)
+    if result.interrupted:
+        print_done(result, None, as_json=as_json)
+        command = shlex.join(["amsnet", *(a for a in sys.argv[1:] if a != "--resume"), "--resume"])
+        saved = "the model is saved" if result.model else f"{name} is as it was"
+        say(f"stopped after {result.steps} steps; {saved}. Resume with: {command}")
+        raise typer.Exit(INTERRUPTED)
     if result.model:
         from amsnet_cli.cli.fit_page import write_page
 
         write_page(page, result, folder)
     if not quiet:
-        _say_result(result, name, page)
-    _print_done(result, page, as_json=as_json)
+        say_result(result, name, page)
+    print_done(result, page, as_json=as_json)
     export_fitted(result.model, exported, quiet=quiet)
     if denoise:
         from amsnet_cli.cli.denoise import denoise as denoise_photos
 
         denoise_photos(
-            [str(folder)], output=str(denoise), weights=name if result.model else weights,
+            [str(folder)], output=str(denoise), weights=name if result.model else result.keep,
             raw="mosaic" if kind.mosaics else "developed", recursive=True, device=device, seed=seed,
             force=force, quiet=quiet, as_json=as_json,
         )  # fmt: skip
@@ -270,38 +298,3 @@ def _model_file(folder: Path, chosen: Path | None) -> Path:
     if not name or name == AUTO or name in load_manifest():
         raise UsageError(f"a model cannot be named {name or '/'!r}", "choose a file with -o")
     return models_dir() / f"{name}{SUFFIX}"
-
-
-def _print_done(result: FitResult, page: Path | None, *, as_json: bool) -> None:
-    """Print the model's path, or the event "done", on stdout."""
-    if as_json:
-        from amsnet_cli.cli.fit_progress import print_object
-
-        best = result.best
-        print_object(
-            "done",
-            model=str(result.model) if result.model else None, reason=result.reason or None,
-            report=str(page) if page and result.model else None,
-            steps=result.steps, photos=result.photos, skipped=len(result.skipped),
-            seconds=round(result.seconds, 1), improvement=best.improvement if best else None,
-            standard_error=best.standard_error if best else None, interrupted=result.interrupted,
-        )  # fmt: skip
-    elif result.model:
-        print_result(result.model)
-
-
-def _say_result(result: FitResult, name: str, page: Path) -> None:
-    from amsnet_cli.cli.fit_progress import loss_change
-
-    if result.model is None or result.best is None:
-        say(f"no model written: {result.reason}; keep using the current weights")
-        return
-    say(
-        f"{result.steps} steps on {result.photos} photos, {len(result.skipped)} skipped, in "
-        f"{result.seconds:.0f} s; validation loss {result.curve[0].loss:.4f} -> "
-        f"{result.best.loss:.4f} ({loss_change(result.best)})"
-    )
-    say(f"before and after: {page}")
-    say(f"use it with: amsnet denoise PHOTO -o CLEAN -w {shlex.quote(name)}")
-    if result.profile and result.profile.cameras:
-        say(f"or -w auto, for photos of {', '.join(result.profile.cameras)}")

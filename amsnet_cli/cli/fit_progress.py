@@ -16,9 +16,11 @@ from amsnet_cli.fitting.events import (
     FolderProfiled,
     ImageSkipped,
     StageProgress,
+    StartChosen,
     StepDone,
     Validated,
 )
+from amsnet_cli.fitting.outlook import Outlook
 from amsnet_cli.report.curve import CurvePoint
 
 _STAGES = {"read": "reading photos", "measure": "measuring noise", "compare": "validating"}
@@ -68,6 +70,8 @@ class FitDisplay:
             self._say(f"skipped {event.reason}")
         elif isinstance(event, FolderProfiled):
             self._say(*event.profile.lines())
+        elif isinstance(event, StartChosen):
+            self._say(describe_start(event))
         elif isinstance(event, Validated):
             self.curve.append(event.point)
             self.best = event.best
@@ -95,9 +99,27 @@ class FitDisplay:
             self.last_line = time.monotonic()
 
 
+def describe_start(chosen: StartChosen) -> str:
+    """Say which model a fit starts from, and how the others compare."""
+    first, *others = chosen.trials
+    compared = [
+        f"{trial.name} {-trial.improvement:+.2%} ± {2 * trial.standard_error:.2%}"
+        for trial in others
+    ]
+    return f"starts from {chosen.name}; validation loss against {first.name}: {', '.join(compared)}"
+
+
 def loss_change(point: CurvePoint) -> str:
     """Return how the loss differs from the start's, in percent, with two standard errors."""
     return f"{-point.improvement:+.2%} ± {2 * point.standard_error:.2%}"
+
+
+def describe_outlook(outlook: Outlook, seconds: float) -> str:
+    """Say what more training would bring, after a fit of so many seconds."""
+    return (
+        f"{seconds / 60:.1f} minutes more would lower the loss by about "
+        f"{outlook.improvement:.2%} ± {2 * outlook.standard_error:.2%}"
+    )
 
 
 def print_event(event: FitEvent) -> None:
@@ -108,6 +130,8 @@ def print_event(event: FitEvent) -> None:
         print_object("skipped", reason=event.reason)
     elif isinstance(event, FolderProfiled):
         print_object("profile", **dataclasses.asdict(event.profile))
+    elif isinstance(event, StartChosen):
+        print_object("start", **dataclasses.asdict(event))
     elif isinstance(event, Validated):
         print_object("validation", **dataclasses.asdict(event.point), best=event.best.loss)
     else:

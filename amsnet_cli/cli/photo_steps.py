@@ -77,7 +77,7 @@ class PhotoSettings:
     """What is asked for, for all photos of a batch. It can be sent to another machine.
 
     Attributes:
-        weights: as asked for; None for the bundled weights.
+        weights: as asked for, or a model file; None for the bundled weights.
         options: of the denoising.
         device: name of where to compute, see `choose_device`.
         raw: how RAW files are developed.
@@ -99,7 +99,7 @@ class PhotoSettings:
         verbose: note what was measured, chosen and mended.
     """
 
-    weights: str | None
+    weights: str | Path | None
     options: DenoiseOptions
     device: str
     raw: RawOptions

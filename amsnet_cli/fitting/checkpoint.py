@@ -14,6 +14,7 @@ from amsnet_cli.fitting.settings import FitSettings
 
 CHECKPOINT_SECONDS = 15.0
 """Time between two checkpoints, unless saving takes long."""
+_BUDGET = ("minutes", "steps", "until_level")
 
 
 def checkpoint_path(output: Path) -> Path:
@@ -60,7 +61,7 @@ def fit_identity(settings: FitSettings, started_from: str, fingerprint: str) -> 
     """Return what must be the same when a fit is resumed; the budget may change."""
     values = settings.to_dict()
     return {
-        "settings": {k: v for k, v in values.items() if k not in ("minutes", "steps")},
+        "settings": {k: v for k, v in values.items() if k not in _BUDGET},
         "started_from": started_from,
         "fingerprint": fingerprint,
     }

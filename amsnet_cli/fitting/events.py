@@ -41,6 +41,34 @@ class FolderProfiled:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Trial:
+    """How a model validates on the photos, before any training.
+
+    Attributes:
+        name: of the model.
+        improvement: of its validation loss over that of the first model, as a fraction.
+        standard_error: of the improvement.
+    """
+
+    name: str
+    improvement: float
+    standard_error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartChosen:
+    """Several models were tried, and one is the start.
+
+    Attributes:
+        name: of the start.
+        trials: of all, the default first.
+    """
+
+    name: str
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepDone:
     """An optimizer step was taken.
 
@@ -72,4 +100,4 @@ class Validated:
     best: CurvePoint
 
 
-FitEvent = StageProgress | ImageSkipped | FolderProfiled | StepDone | Validated
+FitEvent = StageProgress | ImageSkipped | FolderProfiled | StartChosen | StepDone | Validated

@@ -1,4 +1,4 @@
-"""Fit a model to a folder of noisy photos; no clean images needed.
+"""Fit a model to noisy photos; no clean images needed.
 
 `fit` reads from top to bottom: images and their noise, training, validation, model file.
 """
@@ -24,12 +24,13 @@ from amsnet_cli.fitting.images import (
     load_images,
     read_developed,
 )
-from amsnet_cli.fitting.kind import FitKind, kind_of_fit
+from amsnet_cli.fitting.kind import FitKind, Photos, kind_of_fit
 from amsnet_cli.fitting.mosaic_images import read_mosaic_crops
 from amsnet_cli.fitting.mosaic_profile import MosaicProfile
 from amsnet_cli.fitting.mosaic_task import mosaic_task
 from amsnet_cli.fitting.noise_profile import FolderProfile
 from amsnet_cli.fitting.options import PRESETS, FitOptions
+from amsnet_cli.fitting.outlook import Outlook
 from amsnet_cli.fitting.photo_task import photo_task
 from amsnet_cli.fitting.run import FitRun, train
 from amsnet_cli.fitting.settings import (
@@ -39,7 +40,8 @@ from amsnet_cli.fitting.settings import (
     MosaicSettings,
     resolve_settings,
 )
-from amsnet_cli.fitting.task import FitTask
+from amsnet_cli.fitting.start import Rivals, no_rivals
+from amsnet_cli.fitting.task import FitNetwork, FitTask
 from amsnet_cli.inference.memory import memory_errors, reuse_memory
 from amsnet_cli.model import Model
 from amsnet_cli.mosaic_model import MosaicModel
@@ -59,8 +61,13 @@ class FitResult:
         skipped: for each photo that could not be read, why.
         seconds: of training and validation.
         curve: validation losses from the start to the end; empty without training.
+        network: of the weights kept, whether a model was written or not; None without training.
         best: the point of the weights kept; after a fit from a model, its improvement is that of
             the final comparison, on more patches.
+        outlook: what as many steps again would bring; None where that is not known.
+        start: the model that it started from; None for a fresh network.
+        started_from: its name, or "scratch".
+        keep: name of the weights to keep using where no model was written.
         settings: the options as resolved.
         profile: of the folder; None with the paper's preset.
         samples: some of the photos, or crops of them; mosaics as they are in their files; empty
@@ -75,7 +82,12 @@ class FitResult:
     skipped: tuple[str, ...]
     seconds: float = 0.0
     curve: tuple[CurvePoint, ...] = ()
+    network: FitNetwork | None = None
     best: CurvePoint | None = None
+    outlook: Outlook | None = None
+    start: Model | MosaicModel | None
+    started_from: str
+    keep: str
     settings: FitSettings
     profile: FolderProfile | MosaicProfile | None
     samples: tuple[tuple[Path, Photo], ...] = ()
@@ -83,26 +95,28 @@ class FitResult:
 
 
 def fit(
-    folder: Path,
+    photos: Photos,
     output: Path,
     options: FitOptions = FitOptions(),
     *,
     start: Model | MosaicModel | None = None,
+    rivals: Rivals = no_rivals,
     resume: bool = False,
     device: torch.device = torch.device("cpu"),
     distributed: DistributedContext = DistributedContext(),
     on_event: Callable[[FitEvent], None] = lambda event: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> FitResult:
-    """Fit a network to the noisy photos of a folder, or to the mosaics of its RAW files.
+    """Fit a network to noisy photos, or to the mosaics of RAW files.
 
     Args:
-        folder: searched for photos recursively; each is read at most once.
+        photos: a folder, searched recursively, or files; each is read at most once.
         output: the model file to write. While fitting, `output` + ".resume" is the checkpoint.
         options: see `FitOptions`.
         start: the model to start from, for mosaics or for developed photos as `kind_of_fit` says;
             None for a fresh network. "adapt" on photos with mostly white noise starts from its
             variant for white noise, if it has one.
+        rivals: returns models to start from instead, where one of them validates better.
         resume: continue from the checkpoint, with the same photos and options.
         device: where to compute.
         distributed: the processes that share the fit, all called with the same arguments; the main
@@ -121,7 +135,7 @@ def fit(
         OutputError: the model cannot be written.
         DeviceError: out of memory.
     """
-    kind = kind_of_fit(folder, options.include, options.raw)
+    kind = kind_of_fit(photos, options.include, options.raw)
     settings = resolve_settings(
         options, start, mosaics=kind.mosaics, processes=distributed.world_size
     )
@@ -129,7 +143,7 @@ def fit(
         on_event(ImageSkipped(reason=kind.left_out))
     with memory_errors(device):
         task = _read_and_measure(
-            folder, kind, settings, start,
+            photos, kind, settings, start, rivals,
             device=device, distributed=distributed, on_event=on_event,
         )  # fmt: skip
         if task.profile:
@@ -137,7 +151,8 @@ def fit(
         if task.reason:
             return FitResult(
                 model=None, reason=task.reason, photos=len(task.paths), skipped=task.skipped,
-                settings=settings, profile=task.profile,
+                start=task.start, started_from=task.started_from, keep=task.keep, settings=settings,
+                profile=task.profile,
             )  # fmt: skip
 
         run = FitRun(task, settings, device, distributed)
@@ -147,32 +162,35 @@ def fit(
             run.restore(checkpoint_path(output))
         interrupted = train(run, checkpoint_path(output), on_event, stopped)
 
-        reason, keeps_best = "", PRESETS[settings.preset].keep == "best"
-        compared = task.start and keeps_best and not interrupted and distributed.is_main
-        if task.start and compared and not run.improves_on(task.start, on_event):
-            reason = (
-                f"no significant improvement over {task.started_from} (less than 2 standard errors)"
-            )
+        reason, by_paper = "", settings.preset == "paper"
+        compared = task.start and not (by_paper or interrupted) and distributed.is_main
+        if task.start and compared:
+            reason = run.fault_against(task.start.network, task.started_from, on_event)
 
+    # A model that grows stays as it is until the end, as a fit that resumes starts from it.
+    written = not reason and not (interrupted and options.grow)
     if distributed.is_main:
-        if not reason:
-            task.save(output, run.validator.best_network, _training(task, run, folder))
+        if written:
+            task.save(output, run.validator.best_network, _training(task, run, photos))
         if not interrupted:
             checkpoint_path(output).unlink(missing_ok=True)
     return FitResult(
-        model=None if reason else output, reason=reason, steps=run.trainer.steps,
+        model=output if written else None, reason=reason, steps=run.trainer.steps,
         photos=len(task.paths), skipped=task.skipped, seconds=run.seconds(),
-        curve=tuple(run.validator.curve), best=run.validator.best, settings=settings,
+        curve=tuple(run.validator.curve), network=run.validator.best_network,
+        best=run.validator.best, outlook=run.outlook(),
+        start=task.start, started_from=task.started_from, keep=task.keep, settings=settings,
         profile=task.profile, samples=() if reason or interrupted else task.samples(),
         interrupted=interrupted,
     )  # fmt: skip
 
 
 def _read_and_measure(
-    folder: Path,
+    photos: Photos,
     kind: FitKind,
     settings: AdaptSettings | MaskedSettings | MosaicSettings,
     start: Model | MosaicModel | None,
+    rivals: Rivals,
     *,
     device: torch.device,
     distributed: DistributedContext,
@@ -185,7 +203,7 @@ def _read_and_measure(
         read: Callable[[Path, int, Seed], ReadPhoto[CropT_co]],
     ) -> ImageFolder[CropT_co]:
         images = load_images(
-            folder, read, include=settings.include, suits=kind.suits,
+            photos, read, include=settings.include, suits=kind.suits,
             max_pixels=preset.max_pixels, seed=settings.seed,
             max_images=preset.max_images, max_file_bytes=preset.max_file_bytes,
             on_progress=lambda done, total: on_event(
@@ -201,14 +219,14 @@ def _read_and_measure(
         assert not isinstance(start, Model)
         return mosaic_task(load(read_mosaic_crops), settings, start, **common)
     assert not isinstance(start, MosaicModel)
-    return photo_task(load(read_developed), settings, start, **common)
+    return photo_task(load(read_developed), settings, start, rivals, **common)
 
 
-def _training(task: FitTask, run: FitRun, folder: Path) -> dict[str, Any]:
+def _training(task: FitTask, run: FitRun, photos: Photos) -> dict[str, Any]:
     """Return what a model file says of its training."""
     return {
         "preset": run.settings.preset,
-        "fitted_on": folder.resolve().name,
+        "fitted_on": photos.resolve().name if isinstance(photos, Path) else "single photos",
         "photos": len(task.paths),
         "started_from": task.started_from,
         "steps": run.trainer.steps,

@@ -6,10 +6,9 @@ import hashlib
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -18,10 +17,10 @@ import torch
 from torch import Tensor
 
 from amsnet_cli.errors import AmsnetError, PhotoError, bugs_named
+from amsnet_cli.fitting.kind import Photos, files_of
 from amsnet_cli.fitting.stack_pages import pages_to_learn
 from amsnet_cli.photos.colour import is_linear
 from amsnet_cli.photos.exif import camera_of
-from amsnet_cli.photos.find import find_photos
 from amsnet_cli.photos.photo import Pixels
 from amsnet_cli.photos.pixel_codec import PixelCodec
 from amsnet_cli.photos.read import read_photo
@@ -102,9 +101,19 @@ class ImageFolder(Generic[CropT_co]):
         cameras: dict[str, list[int]] = {}
         for name, iso in self.cameras:
             if name is not None:
-                isos = [*cameras.get(name, []), *([] if iso is None else [iso])]
-                cameras[name] = [min(isos), max(isos)] if isos else []
-        return dict(sorted(cameras.items()))
+                cameras = merge_cameras(cameras, {name: [] if iso is None else [iso]})
+        return cameras
+
+
+def merge_cameras(
+    first: Mapping[str, list[int]], second: Mapping[str, list[int]]
+) -> dict[str, list[int]]:
+    """Merge two results of `ImageFolder.camera_ranges`."""
+    cameras = {}
+    for name in sorted({**first, **second}):
+        isos = [*first.get(name, []), *second.get(name, [])]
+        cameras[name] = [min(isos), max(isos)] if isos else []
+    return cameras
 
 
 def to_tensor(pixels: Pixels) -> Tensor:
@@ -161,7 +170,7 @@ def random_corners(size: tuple[int, int], max_pixels: int, seed: Seed) -> list[t
 
 
 def load_images(
-    folder: Path,
+    photos: Photos,
     read: Callable[[Path, int, Seed], ReadPhoto[CropT_co]],
     *,
     include: str = "*",
@@ -178,7 +187,7 @@ def load_images(
     Photos are drawn at random until a limit is reached.
 
     Args:
-        folder: searched recursively, never written to.
+        photos: a folder or files, never written to.
         read: reads a photo of at most so many pixels with a seed, as `read_developed`.
         include: glob pattern of the file names to read.
         suits: whether to read a file.
@@ -193,39 +202,39 @@ def load_images(
     Raises:
         PhotoError: no photo matches, or none can be read.
     """
-    paths = [path for path in find_photos(folder) if fnmatchcase(path.name, include)]
-    paths = [path for path in paths if suits(path)]
+    paths = [path for path in files_of(photos, include) if suits(path)]
     if not paths:
-        raise PhotoError(f"{folder}: no photo matches {include}", "try another --include")
+        raise PhotoError(f"{photos}: no photo matches {include}", "try another --include")
     drawn = _draw(paths, seed, max_images, max_file_bytes)
     pixels_each = max(CROP_SIZE * CROP_SIZE, max_pixels // len(drawn))
-    photos: dict[int, ReadPhoto[CropT_co]] = {}
+    read_photos: dict[int, ReadPhoto[CropT_co]] = {}
     skipped: dict[int, str] = {}
     kept = 0
     ahead = _read_ahead(read, paths, drawn, pixels_each, seed)
     for number, (i, photo) in enumerate(ahead, 1):
         try:
-            photos[i] = photo.result()
+            read_photos[i] = photo.result()
         except AmsnetError as error:
             skipped[i] = str(error)
             on_skip(str(error))
         else:
-            shapes = [crop.pixels.shape for crop in photos[i].crops]
+            shapes = [crop.pixels.shape for crop in read_photos[i].crops]
             kept += sum(height * width for height, width, _ in shapes)
         to_come = math.ceil(number * max(0, max_pixels - kept) / max(1, kept))
         on_progress(number, min(len(drawn), number + to_come))
         if kept >= max_pixels:
             break
-    if not photos:
-        raise PhotoError(f"{folder}: none of its {len(drawn)} photos can be read")
-    in_order = sorted(photos)
+    if not read_photos:
+        source = photos if isinstance(photos, Path) else paths[0]
+        raise PhotoError(f"{source}: none of its {len(drawn)} photos can be read")
+    in_order = sorted(read_photos)
     return ImageFolder(
         paths=[paths[i] for i in in_order],
-        cameras=[photos[i].camera for i in in_order],
+        cameras=[read_photos[i].camera for i in in_order],
         crops=[
             replace(crop, image=number)
             for number, i in enumerate(in_order)
-            for crop in photos[i].crops
+            for crop in read_photos[i].crops
         ],
         skipped=tuple(skipped[i] for i in sorted(skipped)),
         found=len(paths),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,6 +13,8 @@ from amsnet_cli.photos.formats.raw import FORMAT as RAW
 
 RawWay = Literal["auto", "mosaic", "developed"]
 """How RAW files are fitted, see `options.FitOptions.raw`."""
+Photos = Path | Sequence[Path]
+"""A folder that is searched recursively, or files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,20 +36,20 @@ class FitKind:
         return self.with_raw if is_raw_name(path) else not self.mosaics
 
 
-def kind_of_fit(folder: Path, include: str, raw: RawWay) -> FitKind:
-    """Return what a fit to a folder works on.
+def kind_of_fit(photos: Photos, include: str, raw: RawWay) -> FitKind:
+    """Return what a fit to photos works on.
 
     Args:
-        folder: searched recursively.
+        photos: a folder or files.
         include: glob pattern of the file names.
         raw: see `options.FitOptions.raw`.
 
     Raises:
         PhotoError: there is no such folder, or no photo in it.
     """
-    photos = [path for path in find_photos(folder) if fnmatchcase(path.name, include)]
-    count = sum(map(is_raw_name, photos))
-    others, left_out = len(photos) - count, ""
+    paths = files_of(photos, include)
+    count = sum(map(is_raw_name, paths))
+    others, left_out = len(paths) - count, ""
     if raw == "developed":
         return FitKind(mosaics=False, with_raw=True, left_out="")
     if raw == "mosaic" or (count and count >= others):
@@ -56,6 +59,16 @@ def kind_of_fit(folder: Path, include: str, raw: RawWay) -> FitKind:
     if count:
         left_out = f"{count} RAW: most photos are developed; give --raw mosaic to fit RAW files"
     return FitKind(mosaics=False, with_raw=False, left_out=left_out)
+
+
+def files_of(photos: Photos, include: str) -> list[Path]:
+    """List the photos whose names match a glob pattern.
+
+    Raises:
+        PhotoError: there is no such folder, or no photo in it.
+    """
+    paths = find_photos(photos) if isinstance(photos, Path) else photos
+    return [path for path in paths if fnmatchcase(path.name, include)]
 
 
 def is_raw_name(path: Path) -> bool:

@@ -154,6 +154,10 @@ class MosaicObjective:
             risks.append(residual + factors * (follows - 1))
         return torch.stack(risks, 1)
 
+    def known_losses(self, network: nn.Module) -> Tensor:
+        """Nothing is known."""
+        return torch.zeros(0)
+
     def _example(self, term: MosaicTerm, patch: MosaicPatch, generator: torch.Generator) -> Example:
         if term == "recorrupt":
             return self._recorrupted(patch, _noise(patch, generator))

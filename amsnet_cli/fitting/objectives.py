@@ -6,6 +6,7 @@ that two networks can be compared patch by patch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,10 +26,13 @@ from amsnet_cli.fitting.distributed import DistributedContext
 from amsnet_cli.fitting.images import ImageCrop, ImageFolder, to_tensor
 from amsnet_cli.fitting.noise_profile import CropProfile
 from amsnet_cli.fitting.patches import MaskedPatches, PatchSampler
+from amsnet_cli.known_noise import KnownNoise
 from amsnet_cli.noise.synthesis import NoiseSampler
 
 # Part of the seeds: other words would draw other patches.
-_TRAIN, _ADAPT, _VALIDATE = "train", "renoise", "held out"
+_TRAIN, _ADAPT, _VALIDATE, _REMEMBER = "train", "renoise", "held out", "known noise"
+LEAST_VALIDATION_PATCHES = 16
+"""Validation patches of small photos, which overlap then."""
 
 
 class Objective(Protocol):
@@ -51,6 +55,13 @@ class Objective(Protocol):
         Args:
             network: in evaluation mode.
             factor: multiplies the number of patches.
+        """
+
+    def known_losses(self, network: nn.Module) -> Tensor:
+        """Return (N,) losses on noise that must not be forgotten, the same patches in every call.
+
+        Args:
+            network: in evaluation mode.
         """
 
 
@@ -92,6 +103,10 @@ class MaskedPrediction:
             losses.append(masked_l1(network(noisy, mask | validation), noisy, validation).cpu())
         return torch.stack(losses)[None]
 
+    def known_losses(self, network: nn.Module) -> Tensor:
+        """Nothing is known."""
+        return torch.zeros(0)
+
     def _draw(self, count: int, key: str, index: int) -> list[Tensor]:
         return [x.to(self.device) for x in self.patches.draw(count, key, index)]
 
@@ -127,6 +142,10 @@ class TotalVariationFinetune(MaskedPrediction):
         )
 
 
+_Renoised = tuple[Tensor, Tensor, PhotoNoise | None]
+"""Noisy and clean patch, (3, P, P), and what the network is told."""
+
+
 class NoiseAdaptation:
     """Add synthetic noise to denoised photos, and train the single pass to remove it.
 
@@ -143,12 +162,15 @@ class NoiseAdaptation:
     Args:
         images: to train on.
         profiles: of all their crops; those without a noise model are left out.
+        known: noise of earlier photos, not to be forgotten: some patches of each batch get it.
         patch_size: in pixels.
         batch: patches per step, over all processes.
         seed: of everything drawn.
         distributed: the processes.
         device: where to compute.
-        validation_patches: how many, for `factor` 1.
+        validation_patches: how many, for `factor` 1; fewer where the photos have not so many that
+            do not overlap.
+        known_share: fraction of the patches that get known noise, if there is any.
         loss_floor: RMSE in [0, 1] units below which a patch counts as denoised.
         dc_block: side of the blocks whose mean error the validation ignores, in pixels: skewed
             noise shifts it, and `postprocess.brightness` corrects that.
@@ -158,6 +180,7 @@ class NoiseAdaptation:
         self,
         images: ImageFolder[ImageCrop],
         profiles: list[CropProfile],
+        known: Sequence[KnownNoise] = (),
         *,
         patch_size: int,
         batch: int,
@@ -165,6 +188,7 @@ class NoiseAdaptation:
         distributed: DistributedContext,
         device: torch.device,
         validation_patches: int = 128,
+        known_share: float = 0.25,
         loss_floor: float = 0.5 / 255,
         dc_block: int = 16,
     ) -> None:
@@ -177,35 +201,59 @@ class NoiseAdaptation:
             for profile in profiles
             if profile.noise is not None
         }
+        self.known = [(NoiseSampler(noise.model, patch_size), noise.told) for noise in known]
+        self.known_per_batch = math.ceil(known_share * batch) if known else 0
         without_noise = {profile.crop for profile in profiles} - set(self.noise)
         self.sampler = PatchSampler(images, patch_size, seed, exclude=without_noise)
+        area = sum(images.crops[crop].pixels[..., 0].size for crop in self.noise)
+        self.distinct_patches = max(LEAST_VALIDATION_PATCHES, math.ceil(area / patch_size**2))
 
     def loss(self, network: nn.Module, step: int) -> Tensor:
         """Mean RMSE of the patches: the root, so that faint noise counts beside strong."""
         rng = self.sampler.rng(_ADAPT, step)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        noisy, clean, told = [], [], []
-        for _ in range(self.batch):
-            spec = self.sampler.draw(rng)
-            target = to_tensor(spec.cut(self.profiles[spec.crop].denoised))  # (3, P, P)
-            recorrupted = (target + self.noise[spec.crop].draw(target, generator)).clamp(0, 1)
-            if self.images.crops[spec.crop].pixels.dtype == np.uint8:
-                recorrupted = (recorrupted * 255).round() / 255
-            noisy.append(spec.augment(recorrupted))
-            clean.append(spec.augment(target))
-            told.append(self.profiles[spec.crop].told)
-        x, y = (
-            self.distributed.shard(torch.stack(patches)).to(self.device)
-            for patches in (noisy, clean)
-        )
-        predict = _told(network, self.distributed.shard_list(told), self.device)
-        error = (single_pass(predict, x) - y).square().mean((1, 2, 3))
-        return (error + self.loss_floor**2).sqrt().mean()
+        patches = [
+            self._renoised(rng, generator, of_known=i < self.known_per_batch)
+            for i in range(self.batch)
+        ]
+        return self._rmse(network, self.distributed.shard_list(patches)).mean()
+
+    def known_losses(self, network: nn.Module) -> Tensor:
+        """RMSE of patches that get known noise, (N,)."""
+        losses = []
+        for i in range(self.validation_patches if self.known else 0):
+            rng = self.sampler.rng(_REMEMBER, i)
+            generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+            losses.append(
+                self._rmse(network, [self._renoised(rng, generator, of_known=True)]).cpu()
+            )
+        return torch.cat(losses) if losses else torch.zeros(0)
+
+    def _renoised(
+        self, rng: np.random.Generator, generator: torch.Generator, *, of_known: bool
+    ) -> _Renoised:
+        """Draw a patch of a denoised photo, and noise for it."""
+        spec = self.sampler.draw(rng)
+        target = to_tensor(spec.cut(self.profiles[spec.crop].denoised))  # (3, P, P)
+        sampler, told = self.noise[spec.crop], self.profiles[spec.crop].told
+        if of_known:
+            sampler, told = self.known[int(rng.integers(len(self.known)))]
+        noisy = (target + sampler.draw(target, generator)).clamp(0, 1)
+        if self.images.crops[spec.crop].pixels.dtype == np.uint8:
+            noisy = (noisy * 255).round() / 255
+        return spec.augment(noisy), spec.augment(target), told
+
+    def _rmse(self, network: nn.Module, patches: Sequence[_Renoised]) -> Tensor:
+        """Return the RMSE of each patch, (N,)."""
+        noisy, clean, told = zip(*patches, strict=True)
+        x, y = (torch.stack(side).to(self.device) for side in (noisy, clean))
+        error = single_pass(_told(network, told, self.device), x) - y
+        return (error.square().mean((1, 2, 3)) + self.loss_floor**2).sqrt()
 
     def validation_losses(self, network: nn.Module, factor: int = 1) -> Tensor:
         """RMSE of each patch in units of its noise, less the mean errors of its blocks; (1, N)."""
         losses = []
-        for i in range(factor * self.validation_patches):
+        for i in range(min(factor * self.validation_patches, self.distinct_patches)):
             rng = self.sampler.rng(_VALIDATE, i)
             spec = self.sampler.draw(rng)
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))

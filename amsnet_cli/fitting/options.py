@@ -31,10 +31,11 @@ class FitOptions:
             the photos are RAW, else it leaves RAW files out.
         smooth: fine-tune with a total-variation prior (variant P) instead of masked prediction;
             needs a model to start from.
-        minutes: time budget; None for none, or 10 for "masked" without `steps`.
-        steps: optimizer steps. None is 1000 with "adapt", 25,000 with "paper" without `minutes`,
-            else no limit. With steps alone, the same seed gives the same bytes on the same
-            machine. With minutes, the result depends on the machine's speed.
+        minutes: time budget; None for none, or 10 without `steps`, but for "paper".
+        steps: optimizer steps. None is 25,000 with "paper" without `minutes`, else no limit. With
+            steps alone, the same seed gives the same bytes on the same machine. With minutes, the
+            result depends on the machine's speed. With neither, "adapt" ends by itself where the
+            validation loss has levelled off, see `budget.Budget`.
         pd_stride: stride of pixel-shuffle downsampling in training; None for 5, as in the paper.
         pd_stride_test: the same at inference; None for at most 2, as in the paper, or 1 if
             "masked" starts from a model.
@@ -45,6 +46,8 @@ class FitOptions:
             or 2 for Restormer with the paper's preset.
         learning_rate: peak; None for 1e-4 with "paper", 4e-4 with "adapt", else 1e-3 from scratch
             and 2e-4 from a model.
+        grow: keep what the start was fitted to: its noise is learned again beside that of these
+            photos, and its cameras stay. Only "adapt" on developed photos can.
         refine: ratio of random replacement refinement at inference (variant E); 0 for none.
         precision: "float32" never lets convolutions run in bfloat16.
         seed: of all random numbers.
@@ -63,6 +66,7 @@ class FitOptions:
     patch_size: int | None = None
     batch: int | None = None
     learning_rate: float | None = None
+    grow: bool = False
     refine: float = 0.0
     precision: Literal["auto", "float32"] = "auto"
     seed: int = 0
@@ -83,7 +87,7 @@ class Preset:
         beta2: AdamW's decay of the mean squared gradient.
         grad_clip: maximum norm of the gradient.
         ema_decay: of the moving average of the weights; 0 for the weights themselves.
-        validations: how often the validation loss is measured, evenly over the budget.
+        fall_from: fraction of the training after which the learning rate falls.
         keep: weights of the lowest validation loss ("best"), or the last.
     """
 
@@ -97,14 +101,14 @@ class Preset:
     beta2: float = 0.999
     grad_clip: float = 1.0
     ema_decay: float = 0.998
-    validations: int = 20
+    fall_from: float = 0.0
     keep: Literal["best", "last"] = "best"
 
 
 PRESETS: dict[PresetName, Preset] = {
     "adapt": Preset(
         max_pixels=96 * CROP_SIZE**2, warmup_steps=20, beta2=0.99, grad_clip=0.2, ema_decay=0.98,
-        validations=10,
+        fall_from=0.25, keep="last",
     ),
     "masked": Preset(),
     "paper": Preset(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from amsnet_cli.core.networks import LIGHT, MaskedNetwork
+from amsnet_cli.core.photo_noise import PhotoNoise
 from amsnet_cli.fitting.distributed import DistributedContext
-from amsnet_cli.fitting.events import FitEvent, StageProgress
-from amsnet_cli.fitting.images import ImageCrop, ImageFolder
+from amsnet_cli.fitting.events import FitEvent, StageProgress, StartChosen
+from amsnet_cli.fitting.images import ImageCrop, ImageFolder, merge_cameras
 from amsnet_cli.fitting.noise_profile import (
     CropProfile,
     FolderProfile,
@@ -30,13 +31,19 @@ from amsnet_cli.fitting.objectives import (
 from amsnet_cli.fitting.options import PRESETS
 from amsnet_cli.fitting.patches import MaskedPatches, PatchSampler
 from amsnet_cli.fitting.settings import AdaptSettings, FitSettings, MaskedSettings
+from amsnet_cli.fitting.start import Rivals, best_of, no_rivals, try_starts
 from amsnet_cli.fitting.task import SCRATCH, FitNetwork, FitTask
+from amsnet_cli.known_noise import KnownNoise
 from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model, save_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.weights.store import find_weights
 
 PROFILED_CROPS = 24
 """Crops of the noise profile where it only describes the folder."""
+NEW_KNOWN = 4
+"""Noises of a folder that its model remembers."""
+MAX_KNOWN = 16
+"""Noises that a model remembers, of all folders together; the oldest go first."""
 SAMPLES = 4
 """Photos of `FitTask.samples`."""
 
@@ -45,6 +52,7 @@ def photo_task(
     images: ImageFolder[ImageCrop],
     settings: AdaptSettings | MaskedSettings,
     start: Model | None,
+    rivals: Rivals,
     *,
     device: torch.device,
     distributed: DistributedContext,
@@ -57,27 +65,44 @@ def photo_task(
         settings: of the fit.
         start: the model to start from; None for a fresh network. "adapt" on photos with mostly
             white noise starts from its variant for white noise, if it has one.
+        rivals: returns models that "adapt" starts from instead, where one validates better.
         device: where to compute.
         distributed: the processes that share the fit.
         on_event: called with the progress.
     """
+    keep = start.name if start else SCRATCH
     if settings.preset == "adapt" and start and start.white and mostly_white(images):
-        start = start.white
+        start, rivals = start.white, no_rivals
     crops = _profile_crops(images, settings, start, device, on_event)
+    tried = [start, *rivals(images.camera_ranges())] if start else []
+    if isinstance(settings, AdaptSettings) and start and len(tried) > 1 and _has_noise(crops):
+        objective = _make_objective(images, crops, settings, distributed, device)
+        trials = try_starts(tried, objective, settings, device)
+        best = tried[int(distributed.broadcast(best_of(trials)))]
+        on_event(StartChosen(name=best.name, trials=tuple(trials)))
+        if best is not start:
+            start, keep = best, best.name
+            crops = _profile_crops(images, settings, start, device, on_event)
     profile = profile_folder(images, crops) if crops else None
+    grows = isinstance(settings, AdaptSettings) and settings.grow
+    known = start.known if start and grows else ()
     config = start.config if start else _fresh_config(settings)
 
     def save(path: Path, network: FitNetwork, training: dict[str, Any]) -> None:
         assert isinstance(network, MaskedNetwork)
-        save_model(path, network, _describe(config, settings, profile, training))
+        header = _describe(config, settings, profile, training, grows=grows)
+        new = _known_noise(crops) if settings.preset == "adapt" else ()
+        save_model(path, network, header, known=(*known, *new)[-MAX_KNOWN:])
 
     return FitTask(
         paths=images.paths, skipped=images.skipped, fingerprint=images.fingerprint(),
         profile=profile, reason=_nothing_to_learn(profile, settings, start),
-        started_from=start.name if start else SCRATCH,
-        start=start.network if start else None,
+        started_from=start.name if start else SCRATCH, keep=keep,
+        start=start,
         make_network=lambda: copy.deepcopy(start.network) if start else build_network(config),
-        make_objective=lambda: _make_objective(images, crops, settings, distributed, device),
+        make_objective=lambda: _make_objective(
+            images, crops, settings, distributed, device, known
+        ),
         save=save, samples=lambda: _samples(images),
     )  # fmt: skip
 
@@ -102,6 +127,10 @@ def _profile_crops(
     )  # fmt: skip
 
 
+def _has_noise(crops: Sequence[CropProfile]) -> bool:
+    return any(crop.noise is not None for crop in crops)
+
+
 def _nothing_to_learn(
     profile: FolderProfile | None, settings: FitSettings, start: Model | None
 ) -> str:
@@ -119,10 +148,11 @@ def _make_objective(
     settings: AdaptSettings | MaskedSettings,
     distributed: DistributedContext,
     device: torch.device,
+    known: Sequence[KnownNoise] = (),
 ) -> Objective:
     if isinstance(settings, AdaptSettings):
         return NoiseAdaptation(
-            images, crops, patch_size=settings.patch_size, batch=settings.batch,
+            images, crops, known, patch_size=settings.patch_size, batch=settings.batch,
             seed=settings.seed, distributed=distributed, device=device,
         )  # fmt: skip
     sampler = PatchSampler(
@@ -155,8 +185,14 @@ def _describe(
     settings: FitSettings,
     profile: FolderProfile | None,
     training: dict[str, Any],
+    *,
+    grows: bool,
 ) -> ModelConfig:
     """Return the header of the model file."""
+    cameras = profile.cameras if profile else {}
+    if grows:
+        training = {**training, "before": config.provenance}
+        cameras = merge_cameras(config.cameras, cameras)
     inference, scheme = config.inference, {}
     if isinstance(settings, MaskedSettings):
         inference = Inference(
@@ -171,9 +207,25 @@ def _describe(
         config,
         inference=inference,
         white="",
-        cameras=profile.cameras if profile else {},
+        cameras=cameras,
         provenance={**training, **scheme},
     )
+
+
+def _known_noise(crops: Sequence[CropProfile]) -> list[KnownNoise]:
+    """Return the noise of some crops, from the weakest to the strongest."""
+    found = [
+        KnownNoise(
+            model=crop.noise,
+            # Networks that are not told the noise ignore it.
+            told=crop.told or PhotoNoise.white(255 * crop.noise.sigma()),
+        )
+        for crop in crops
+        if crop.noise
+    ]
+    found.sort(key=lambda noise: noise.model.sigma())
+    count = min(NEW_KNOWN, len(found))
+    return [found[i * (len(found) - 1) // max(1, count - 1)] for i in range(count)]
 
 
 def _samples(images: ImageFolder[ImageCrop]) -> tuple[tuple[Path, Photo], ...]:

@@ -12,13 +12,20 @@ import torch
 
 from amsnet_cli.errors import TrainingError
 from amsnet_cli.fitting import checkpoint
+from amsnet_cli.fitting.budget import Budget
 from amsnet_cli.fitting.distributed import DistributedContext
 from amsnet_cli.fitting.events import FitEvent, StageProgress, StepDone, Validated
 from amsnet_cli.fitting.options import PRESETS
+from amsnet_cli.fitting.outlook import Outlook, levelled_off, outlook
 from amsnet_cli.fitting.settings import FitSettings
 from amsnet_cli.fitting.task import FitNetwork, FitTask
 from amsnet_cli.fitting.trainer import Trainer, TrainerConfig
-from amsnet_cli.fitting.validation import FINAL_VALIDATION_FACTOR, Validator
+from amsnet_cli.fitting.validation import (
+    FINAL_VALIDATION_FACTOR,
+    SIGNIFICANCE_Z,
+    Validator,
+    relative_improvement,
+)
 
 
 def train(
@@ -37,7 +44,7 @@ def train(
         if not run.distributed.is_main:
             continue
         on_event(run.step_event())
-        if validator.is_due(run.progress()):
+        if validator.is_due(run.trainer.steps):
             on_event(run.validate())
         if time.monotonic() - saved > max(checkpoint.CHECKPOINT_SECONDS, 30 * save_seconds):
             before = time.monotonic()
@@ -69,20 +76,20 @@ class FitRun:
         torch.manual_seed(settings.seed)
         network = task.make_network()
         bfloat16 = network.runs_in_bfloat16 and settings.precision == "auto"
+        self.budget = Budget(settings, preset.fall_from)
         self.trainer: Trainer[FitNetwork] = Trainer(
             network,
             TrainerConfig(
-                learning_rate=settings.learning_rate, warmup_steps=preset.warmup_steps,
-                beta2=preset.beta2, grad_clip=preset.grad_clip, ema_decay=preset.ema_decay,
-                bfloat16=bfloat16,
+                learning_rate=settings.learning_rate, fall_from=preset.fall_from,
+                warmup_steps=preset.warmup_steps, beta2=preset.beta2,
+                grad_clip=preset.grad_clip, ema_decay=preset.ema_decay, bfloat16=bfloat16,
             ),
             device=device, distributed=distributed,
         )  # fmt: skip
-        self.loss = math.nan
+        self.loss, self.steady_points = math.nan, 1
         self.earlier_seconds, self.started = 0.0, time.monotonic()
         self.validator = Validator(
-            self.objective, self.trainer.ema, checks=preset.validations, keep=preset.keep,
-            device=device, bfloat16=bfloat16,
+            self.objective, self.trainer.ema, keep=preset.keep, device=device, bfloat16=bfloat16
         )  # fmt: skip
 
     def seconds(self) -> float:
@@ -91,7 +98,7 @@ class FitRun:
 
     def progress(self) -> float:
         """Return the fraction of the budget used."""
-        return self.settings.progress(self.trainer.steps, self.seconds())
+        return self.budget.progress(self.trainer.steps, self.seconds())
 
     def progress_unless(self, stopped: Callable[[], bool]) -> float:
         """Return the fraction used, or infinity to stop; the same in all processes."""
@@ -117,26 +124,46 @@ class FitRun:
         )  # fmt: skip
 
     def validate(self) -> Validated:
-        """Measure the validation loss of the moving average."""
-        point = self.validator.check(
-            self.trainer.ema, step=self.trainer.steps, progress=self.progress()
-        )
+        """Measure the validation loss of the moving average; it may be found to be level."""
+        point = self.validator.check(self.trainer.ema, step=self.trainer.steps)
+        if self.progress() <= self.budget.fall_from:
+            self.steady_points = len(self.validator.curve)
+            if levelled_off(self.validator.curve, self.validator.patch_losses):
+                self.budget.end_at(math.ceil(point.step / self.budget.fall_from))
         return Validated(point=point, best=self.validator.best)
 
-    def improves_on(self, start: FitNetwork, on_event: Callable[[FitEvent], None]) -> bool:
-        """Compare the weights kept with the start on more patches than during training."""
-        losses = []
+    def outlook(self) -> Outlook | None:
+        """Return what as many steps again would bring; None where the curve does not tell."""
+        steady = slice(self.steady_points)
+        return outlook(self.validator.curve[steady], self.validator.patch_losses[steady])
+
+    def fault_against(
+        self, start: FitNetwork, name: str, on_event: Callable[[FitEvent], None]
+    ) -> str:
+        """Return why the start is to be kept instead, or "".
+
+        They are compared on more patches than during training.
+        """
+        losses, known = [], []
         networks = (copy.deepcopy(start).to(self.device), self.validator.best_network)
         for i, network in enumerate(networks):
             on_event(StageProgress(stage="compare", done=i, total=len(networks)))
             losses.append(self.validator.losses(network, FINAL_VALIDATION_FACTOR))
-        return self.validator.compare(*losses)
+            known.append(self.validator.known_losses(network))
+        if not self.validator.compare(*losses):
+            return f"no significant improvement over {name} (less than 2 standard errors)"
+        if len(known[0]):
+            gain, error = relative_improvement(*known)
+            if gain < -SIGNIFICANCE_Z * error:
+                return f"it would forget some of what {name} knows"
+        return ""
 
     def save(self, path: Path) -> None:
         """Write a checkpoint."""
         checkpoint.save_checkpoint(path, {
             "identity": self.identity, "trainer": self.trainer.state_dict(),
             "validator": self.validator.state_dict(), "loss": self.loss, "seconds": self.seconds(),
+            "steady_points": self.steady_points, "ends_at": self.budget.steps,
         })  # fmt: skip
 
     def restore(self, path: Path) -> None:
@@ -145,5 +172,6 @@ class FitRun:
         checkpoint.check_same_fit(state["identity"], self.identity)
         self.trainer.load_state_dict(state["trainer"])
         self.validator.load_state_dict(state["validator"])
-        self.loss = state["loss"]
+        self.loss, self.steady_points = state["loss"], state["steady_points"]
+        self.budget.end_at(state["ends_at"])
         self.earlier_seconds, self.started = state["seconds"], time.monotonic()

@@ -25,6 +25,7 @@ class FitSettings:
         from_scratch: whether the network starts fresh.
         steps: optimizer steps, infinite for no limit.
         minutes: time budget, infinite for no limit.
+        until_level: whether to end where the validation loss has levelled off, within the limits.
     """
 
     preset: PresetName
@@ -38,10 +39,7 @@ class FitSettings:
     learning_rate: float
     precision: Literal["auto", "float32"]
     seed: int
-
-    def progress(self, steps: int, seconds: float) -> float:
-        """Fraction of the budget used after so many steps and seconds, in [0, 1]."""
-        return min(1.0, max(steps / self.steps, seconds / (60 * self.minutes)))
+    until_level: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return names and values; infinite limits are left out."""
@@ -50,7 +48,13 @@ class FitSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptSettings(FitSettings):
-    """Settings of preset "adapt"."""
+    """Settings of preset "adapt".
+
+    Attributes:
+        grow: whether to keep what the start was fitted to.
+    """
+
+    grow: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +111,10 @@ def resolve_settings(
     """
     settings: AdaptSettings | MaskedSettings | MosaicSettings
     if mosaics:
+        if options.grow:
+            raise UsageError(
+                "only models for developed photos grow", "give --weights, or --raw developed"
+            )
         if isinstance(start, Model):
             raise UsageError(
                 f"{start.name} is for developed photos, and RAW files are fitted undeveloped",
@@ -118,6 +126,11 @@ def resolve_settings(
             raise UsageError(
                 f"{start.name} is for mosaics of RAW files, and these photos are developed",
                 "leave out --weights, or give --raw mosaic",
+            )
+        if options.grow and not (start and start.known):
+            raise UsageError(
+                f"{start.name if start else 'a fresh network'} does not say what it was fitted to",
+                "give it with --weights instead, or fit it again",
             )
         settings = _resolve_developed(options, start)
     if settings.batch % processes:
@@ -131,6 +144,8 @@ def resolve_settings(
 def _resolve_developed(options: FitOptions, start: Model | None) -> AdaptSettings | MaskedSettings:
     single_pass = start is not None and start.config.inference.passes == "single"
     preset = options.preset or ("adapt" if single_pass and not options.smooth else "masked")
+    if options.grow and preset != "adapt":
+        raise UsageError(f"preset {preset} does not keep what a model knows", "leave it out")
     if preset != "adapt":
         return _resolve_masked(options, preset, start)
     if not single_pass:
@@ -168,8 +183,9 @@ def _resolve_mosaics(options: FitOptions, *, fresh: bool) -> MosaicSettings:
         network=options.network,
         from_scratch=fresh,
         include=options.include,
-        steps=options.steps or (math.inf if masked or not unlimited else 1000),
-        minutes=options.minutes or (10.0 if masked and unlimited else math.inf),
+        steps=options.steps or math.inf,
+        minutes=options.minutes or (10.0 if unlimited else math.inf),
+        until_level=unlimited and not masked,
         patch_size=patch_size,
         batch=_at_least_1("batch", options.batch, 8),
         learning_rate=options.learning_rate or (1e-3 if fresh else 4e-4),
@@ -195,19 +211,22 @@ def _resolve_adapt(options: FitOptions) -> AdaptSettings:
     patch_size = 96 if options.patch_size is None else options.patch_size
     if patch_size < 1 or patch_size % 16:
         raise UsageError("the patch size of preset adapt must be a multiple of 16")
+    unlimited = options.minutes is None and options.steps is None
     return AdaptSettings(
         preset="adapt",
         network=options.network,
         from_scratch=False,
         include=options.include,
-        steps=options.steps or 1000,
-        minutes=options.minutes or math.inf,
+        steps=options.steps or math.inf,
+        minutes=options.minutes or (10.0 if unlimited else math.inf),
+        until_level=unlimited,
         patch_size=patch_size,
         # Small batches: more steps gain more than larger batches in the same time.
         batch=_at_least_1("batch", options.batch, 8),
         learning_rate=options.learning_rate or 4e-4,
         precision=options.precision,
         seed=options.seed,
+        grow=options.grow,
     )
 
 

@@ -12,6 +12,8 @@ from amsnet_cli.core.networks.mosaic import MosaicNetwork
 from amsnet_cli.fitting.mosaic_profile import MosaicProfile
 from amsnet_cli.fitting.noise_profile import FolderProfile
 from amsnet_cli.fitting.objectives import Objective
+from amsnet_cli.model import Model
+from amsnet_cli.mosaic_model import MosaicModel
 from amsnet_cli.photos.photo import Photo
 
 FitNetwork = MaskedNetwork | MosaicNetwork
@@ -30,7 +32,9 @@ class FitTask:
         profile: of the folder; None with the paper's preset.
         reason: why a fit is pointless, or "".
         started_from: name of the model to start from, or `SCRATCH`.
-        start: its network; None to start fresh.
+        keep: name of the weights to keep using where the fit gains nothing: those that it started
+            from, or that choose them for white noise.
+        start: it; None to start fresh.
         make_network: makes the network to train, by torch's global generator.
         make_objective: makes what it is trained to do.
         save: writes a model file of a network and of what is known of its training.
@@ -43,7 +47,8 @@ class FitTask:
     profile: FolderProfile | MosaicProfile | None
     reason: str
     started_from: str
-    start: FitNetwork | None
+    keep: str
+    start: Model | MosaicModel | None
     make_network: Callable[[], FitNetwork]
     make_objective: Callable[[], Objective]
     save: Callable[[Path, FitNetwork, dict[str, Any]], None]

@@ -26,24 +26,25 @@ class TrainerConfig:
     """Hyper-parameters of the optimizer.
 
     Attributes:
-        learning_rate: peak, after the warm-up; it decays to 0 along a cosine.
+        learning_rate: peak, after the warm-up.
+        fall_from: fraction of the training up to which it stays there; then it falls to 0 along
+            half a cosine.
         warmup_steps: steps of linear warm-up.
         beta2: AdamW's decay of the mean squared gradient.
         weight_decay: AdamW's.
         grad_clip: maximum norm of the gradient.
         ema_decay: of the exponential moving average of the weights; smaller in the first steps.
         bfloat16: whether convolutions may run in bfloat16 where that is faster.
-        fused: whether AdamW updates all weights in one kernel.
     """
 
     learning_rate: float
+    fall_from: float = 0.0
     warmup_steps: int
     beta2: float
     grad_clip: float
     ema_decay: float
     weight_decay: float = 0.0
     bfloat16: bool = True
-    fused: bool = False
 
 
 class Trainer(Generic[NetworkT]):
@@ -76,7 +77,8 @@ class Trainer(Generic[NetworkT]):
         self.ddp_model = distributed.wrap_ddp(self.model)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), config.learning_rate, betas=(0.9, config.beta2),
-            weight_decay=config.weight_decay, fused=config.fused or None,
+            weight_decay=config.weight_decay,
+            fused=device.type in ("cpu", "cuda") or None,
         )  # fmt: skip
         self.steps = 0
 
@@ -105,9 +107,10 @@ class Trainer(Generic[NetworkT]):
         return loss.detach()
 
     def learning_rate(self, progress: float) -> float:
-        """Linear warm-up times cosine decay to 0."""
+        """Linear warm-up, then constant, then falling to 0."""
         warmup = min(1.0, (self.steps + 1) / self.config.warmup_steps)
-        return self.config.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * progress))
+        fallen = max(0.0, progress - self.config.fall_from) / (1 - self.config.fall_from)
+        return self.config.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * fallen))
 
     def _update_ema(self, ema: _Tensors, weights: _Tensors, n_averaged: Tensor | int) -> None:
         decay = min(self.config.ema_decay, (self.steps + 1) / (self.steps + 20))

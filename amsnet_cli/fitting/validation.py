@@ -16,9 +16,14 @@ from amsnet_cli.report.curve import CurvePoint
 
 SIGNIFICANCE_Z = 2.0
 """Standard errors by which the validation loss must improve for a model to be written."""
-_LEAST_LOSS = 1e-3
+LEAST_LOSS = 1e-3
+"""Losses are compared as fractions of the start's, or of this where that is less."""
 FINAL_VALIDATION_FACTOR = 4
 """The final comparison uses this many times more validation patches."""
+FIRST_CHECK = 100
+"""Steps before the loss is measured again, at least."""
+CHECK_GROWTH = 1.25
+"""The loss is measured again after so many times as many steps."""
 
 
 def relative_improvement(before: Tensor, after: Tensor) -> tuple[float, float]:
@@ -29,8 +34,29 @@ def relative_improvement(before: Tensor, after: Tensor) -> tuple[float, float]:
         after: (N,) losses of the same patches, compared one by one.
     """
     # Estimated risks may be below 0: the sign and the significance stay right.
-    improvement = (before - after) / before.mean().clamp_min(_LEAST_LOSS)
+    improvement = (before - after) / before.mean().clamp_min(LEAST_LOSS)
     return float(improvement.mean()), float(improvement.std()) / len(improvement) ** 0.5
+
+
+def patch_losses(
+    objective: Objective,
+    network: nn.Module,
+    factor: int = 1,
+    *,
+    device: torch.device,
+    bfloat16: bool,
+) -> Tensor:
+    """Return (V, N) float64 losses, see `Objective.validation_losses`.
+
+    Args:
+        objective: defines the loss.
+        network: on `device`, in evaluation mode.
+        factor: multiplies the number of patches.
+        device: where to compute.
+        bfloat16: whether convolutions may run in bfloat16.
+    """
+    with torch.inference_mode(), fast_precision(device, bfloat16):
+        return objective.validation_losses(network, factor).double()
 
 
 class Validator:
@@ -39,13 +65,13 @@ class Validator:
     Args:
         objective: defines the loss.
         network: before the first step.
-        checks: how many times to measure over the whole training.
         keep: the weights of the lowest loss, or the last.
         device: where to compute.
         bfloat16: whether convolutions may run in bfloat16.
 
     Attributes:
         curve: all points so far, the start's first.
+        patch_losses: (N,) of each point.
         best: the point of the weights kept.
         best_network: the weights kept.
     """
@@ -55,34 +81,34 @@ class Validator:
         objective: Objective,
         network: FitNetwork,
         *,
-        checks: int,
         keep: Literal["best", "last"],
         device: torch.device,
         bfloat16: bool,
     ) -> None:
-        self.objective, self.checks, self.keep = objective, checks, keep
+        self.objective, self.keep = objective, keep
         self.device, self.bfloat16 = device, bfloat16
-        self.checks_done = 0
-        self.start_losses = self.losses(network)[0]
-        loss = float(self.start_losses.mean())
+        self.patch_losses = [self.losses(network)[0]]
+        loss = float(self.patch_losses[0].mean())
         self.best = CurvePoint(step=0, loss=loss, improvement=0.0, standard_error=0.0)
         self.best_network = copy.deepcopy(network)
         self.curve = [self.best]
 
     def losses(self, network: nn.Module, factor: int = 1) -> Tensor:
         """Return (V, N) float64 losses, see `Objective.validation_losses`."""
-        with torch.inference_mode(), fast_precision(self.device, self.bfloat16):
-            return self.objective.validation_losses(network, factor).double()
+        return patch_losses(
+            self.objective, network, factor, device=self.device, bfloat16=self.bfloat16
+        )
 
-    def is_due(self, progress: float) -> bool:
-        """Whether the loss should be measured at this fraction of the training."""
-        return int(progress * self.checks) > self.checks_done
+    def is_due(self, step: int) -> bool:
+        """Whether the loss should be measured after so many steps."""
+        last = self.curve[-1].step
+        return step >= max(last + FIRST_CHECK, CHECK_GROWTH * last)
 
-    def check(self, network: FitNetwork, *, step: int, progress: float) -> CurvePoint:
+    def check(self, network: FitNetwork, *, step: int) -> CurvePoint:
         """Measure the loss, add it to the curve, and keep the weights if they are best."""
-        self.checks_done = int(progress * self.checks)
         losses = self.losses(network)[0]
-        improvement, error = relative_improvement(self.start_losses, losses)
+        self.patch_losses.append(losses)
+        improvement, error = relative_improvement(self.patch_losses[0], losses)
         point = CurvePoint(
             step=step, loss=float(losses.mean()), improvement=improvement, standard_error=error
         )
@@ -104,10 +130,15 @@ class Validator:
         self.best = dataclasses.replace(self.best, improvement=improvement, standard_error=error)
         return all(improvement > SIGNIFICANCE_Z * error for improvement, error in pairs)
 
+    def known_losses(self, network: nn.Module) -> Tensor:
+        """Return (N,) float64 losses, see `Objective.known_losses`."""
+        with torch.inference_mode(), fast_precision(self.device, self.bfloat16):
+            return self.objective.known_losses(network).double()
+
     def state_dict(self) -> dict[str, Any]:
         """All that `load_state_dict` needs."""
         return {
-            "checks_done": self.checks_done,
+            "patch_losses": self.patch_losses,
             "curve": [dataclasses.asdict(point) for point in self.curve],
             "best": dataclasses.asdict(self.best),
             "best_network": self.best_network.state_dict(),
@@ -115,7 +146,7 @@ class Validator:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self.checks_done = state["checks_done"]
+        self.patch_losses = state["patch_losses"]
         self.curve = [CurvePoint(**point) for point in state["curve"]]
         self.best = CurvePoint(**state["best"])
         self.best_network.load_state_dict(state["best_network"])

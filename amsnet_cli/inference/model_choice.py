@@ -29,7 +29,7 @@ class ModelChooser:
         else:
             self._default = find_weights(None if self._auto else weights)
         self._models: dict[Path, Model] = {}
-        self.name = str(weights or self._default.stem)
+        self.name = weights if isinstance(weights, str) else self._default.stem
         if self._auto:
             fitted_models()  # An unreadable folder is reported before any photo is read.
         self._load(self._default)

@@ -203,6 +203,8 @@ class MosaicDenoiser:
             return self._model, ""
         path, why = self._named, ""
         name = str(self._weights) if path else MOSAIC_WEIGHTS
+        if path and isinstance(self._weights, Path):
+            name = path.stem
         if self._weights == AUTO:
             path, reason = fitted_to(*camera_of(photo.exif), mosaics=True)
             name, why = path.stem if path else MOSAIC_WEIGHTS, f"{reason}; "

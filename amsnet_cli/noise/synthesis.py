@@ -30,7 +30,9 @@ class NoiseSampler:
                 kernel[i % side, j % side] += model.covariance[MAX_LAG + i, MAX_LAG + j]
         spectrum = torch.fft.fft2(kernel, dim=(0, 1))  # (S, S, 3, 3), Hermitian but for rounding
         values, vectors = torch.linalg.eigh(0.5 * (spectrum + spectrum.mH))
-        self._root = vectors * values.clamp_min(0).sqrt()[..., None, :]
+        root = vectors * values.clamp_min(0).sqrt()[..., None, :]
+        # Of real noise, half of the frequencies say all.
+        self._root = root[:, : side // 2 + 1].permute(2, 3, 0, 1).contiguous()
 
     def draw(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         """Draw noise for an image.
@@ -44,8 +46,8 @@ class NoiseSampler:
             (3, S, S) float32.
         """
         white = torch.randn(self.side, self.side, 3, generator=generator)
-        coloured = (self._root @ torch.fft.fft2(white, dim=(0, 1))[..., None])[..., 0]
-        noise: Tensor = torch.fft.ifft2(coloured, dim=(0, 1)).real.permute(2, 0, 1)
+        coloured = (self._root * torch.fft.rfft2(white.permute(2, 0, 1))).sum(1)
+        noise: Tensor = torch.fft.irfft2(coloured, s=(self.side, self.side))
         brightness = clean.mean(0).clamp(0, 1)
         sigma = interpolate(self.levels, brightness * (len(self.levels) - 1))
         if self.edge_preservation:

@@ -78,6 +78,47 @@ class _Candidate:
     lit: bool
 
 
+class _Parts:
+    """Parts of two versions of a photo, as they are shown."""
+
+    def __init__(self, first: Photo, second: Photo) -> None:
+        photos = first, second
+        self.pixels = [upright(p.pixels, p.orientation) for p in photos]
+        self.ranges = [_value_range(p) for p in photos]
+        # A grey profile would not fit the three channels shown.
+        self.profiles = [p.icc if p.pixels.shape[2] == 3 else None for p in photos]
+
+    def pair(self, top: int, left: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        area = np.s_[top : top + CROP_SIDE, left : left + CROP_SIDE]
+        before, after = self.pixels
+        return _rgb(before[area], *self.ranges[0]), _rgb(after[area], *self.ranges[1])
+
+    def candidates(self) -> list[_Candidate]:
+        height, width = self.pixels[0].shape[:2]
+        found = []
+        for top in window_starts(height, CROP_SIDE, _GRID):
+            for left in window_starts(width, CROP_SIDE, _GRID):
+                a, b = self.pair(top, left)
+                lit = bool(_LIT[0] < b.mean() < _LIT[1])
+                change = float(np.abs(a - b).mean())
+                found.append(_Candidate(top, left, float(b.std()), change, lit))
+        return found
+
+    def cut(self, reasons: dict[tuple[int, int], str]) -> tuple[int, list[ComparedCrop]]:
+        """Return the amplification of the residual, and the parts at top and left."""
+        pairs = [self.pair(*place) for place in reasons]
+        strongest = max(float(np.quantile(np.abs(a - b), 0.99)) for a, b in pairs)
+        amplification = next((f for f in _AMPLIFICATIONS if f * strongest <= _LARGEST_SHOWN), 1)
+        return amplification, [
+            ComparedCrop(
+                left=left, top=top, reason=reason,
+                noisy=_jpeg(a, self.profiles[0], 92), denoised=_jpeg(b, self.profiles[1], 92),
+                residual=_jpeg(0.5 + amplification * (a - b), None),
+            )
+            for ((top, left), reason), (a, b) in zip(reasons.items(), pairs, strict=True)
+        ]  # fmt: skip
+
+
 def compare(
     noisy: Photo,
     denoised: Photo,
@@ -105,40 +146,32 @@ def compare(
     noise = noise or (photo_noise_level(noisy), photo_noise_level(denoised, scale=noisy))
     if not pictures:
         return Comparison(size=(width, height), noise=noise)
-    ranges = _value_range(noisy), _value_range(denoised)
-
-    def crop_pair(top: int, left: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        area = np.s_[top : top + CROP_SIDE, left : left + CROP_SIDE]
-        return _rgb(before[area], *ranges[0]), _rgb(after[area], *ranges[1])
-
-    candidates = []
-    for top in window_starts(height, CROP_SIDE, _GRID):
-        for left in window_starts(width, CROP_SIDE, _GRID):
-            a, b = crop_pair(top, left)
-            lit = bool(_LIT[0] < b.mean() < _LIT[1])
-            change = float(np.abs(a - b).mean())
-            candidates.append(_Candidate(top, left, float(b.std()), change, lit))
-    reasons = _choose_crops(candidates)
-    pairs = [crop_pair(*place) for place in reasons]
-    strongest = max(float(np.quantile(np.abs(a - b), 0.99)) for a, b in pairs)
-    amplification = next((f for f in _AMPLIFICATIONS if f * strongest <= _LARGEST_SHOWN), 1)
-    # A grey profile would not fit the three channels shown.
-    profiles = [p.icc if p.pixels.shape[2] == 3 else None for p in (noisy, denoised)]
+    parts = _Parts(noisy, denoised)
+    amplification, crops = parts.cut(_choose_crops(parts.candidates()))
     return Comparison(
         size=(width, height),
         noise=noise,
-        noisy=_jpeg(_overview(before, *ranges[0]), profiles[0]),
-        denoised=_jpeg(_overview(after, *ranges[1]), profiles[1]),
+        noisy=_jpeg(_overview(before, *parts.ranges[0]), parts.profiles[0]),
+        denoised=_jpeg(_overview(after, *parts.ranges[1]), parts.profiles[1]),
         amplification=amplification,
-        crops=[
-            ComparedCrop(
-                left=left, top=top, reason=reason,
-                noisy=_jpeg(a, profiles[0], 92), denoised=_jpeg(b, profiles[1], 92),
-                residual=_jpeg(0.5 + amplification * (a - b), None),
-            )
-            for ((top, left), reason), (a, b) in zip(reasons.items(), pairs, strict=True)
-        ],
-    )  # fmt: skip
+        crops=crops,
+    )
+
+
+def most_different(first: Photo, second: Photo) -> tuple[int, ComparedCrop]:
+    """Return the part in which two versions of a photo differ most.
+
+    Args:
+        first: shown as `ComparedCrop.noisy`.
+        second: of the same size, shown as `ComparedCrop.denoised`.
+
+    Returns:
+        The factor by which their difference is amplified, and the part.
+    """
+    parts = _Parts(first, second)
+    place = max(parts.candidates(), key=lambda c: c.change)
+    amplification, [crop] = parts.cut({(place.top, place.left): "where they differ most"})
+    return amplification, crop
 
 
 def overview_size(size: tuple[int, int]) -> tuple[int, int]:

@@ -26,8 +26,12 @@ class CurvePoint:
     standard_error: float
 
 
-def curve_figure(curve: Sequence[CurvePoint]) -> str:
+def curve_figure(curve: Sequence[CurvePoint], expected: CurvePoint | None = None) -> str:
     """Return an HTML figure: improvement against steps, with a band of two standard errors.
+
+    Args:
+        curve: in the order of the steps.
+        expected: after more steps; the line to it is dashed.
 
     Only the range from -100 % to 100 % is drawn. Lengths across are percentages of the figure's
     width and lengths down of its height, so that text and lines keep their size on any screen.
@@ -36,10 +40,12 @@ def curve_figure(curve: Sequence[CurvePoint]) -> str:
     if not known:
         return "<p>No improvement was measured.</p>"
     last = known[-1]
-    max_step = max(1, *(point.step for point in known))
-    bands = [2 * _finite(point.standard_error) for point in known]
-    low_ends = [p.improvement - band for p, band in zip(known, bands, strict=True)]
-    high_ends = [p.improvement + band for p, band in zip(known, bands, strict=True)]
+    ahead = [last, expected] if expected else []
+    max_step = max(1, *(point.step for point in [*known, *ahead]))
+    low_ends, high_ends = (
+        [p.improvement + side * _finite(p.standard_error) for p in [*known, *ahead]]
+        for side in (-2, 2)
+    )
     ticks = _ticks(max(-1.0, min(0.0, *low_ends)), min(1.0, max(0.0, *high_ends)))
     low, high = ticks[0], ticks[-1]
 
@@ -49,8 +55,13 @@ def curve_figure(curve: Sequence[CurvePoint]) -> str:
     def y(improvement: float) -> str:
         return f"{100 * (high - min(high, max(low, improvement))) / (high - low):.2f}"
 
-    def path(values: Sequence[float]) -> list[str]:
-        return [f"{x(p.step)} {y(value)}" for p, value in zip(known, values, strict=True)]
+    def path(points: Sequence[CurvePoint], errors: int = 0) -> list[str]:
+        values = [p.improvement + errors * _finite(p.standard_error) for p in points]
+        return [f"{x(p.step)} {y(value)}" for p, value in zip(points, values, strict=True)]
+
+    def band(points: Sequence[CurvePoint]) -> str:
+        outline = " L".join(path(points, 2) + path(points, -2)[::-1])
+        return f'<path class="band" d="M{outline} Z"/>'
 
     grid = "\n".join(
         f'<line x1="0" x2="100%" y1="{y(tick)}%" y2="{y(tick)}%"/>'
@@ -64,6 +75,12 @@ def curve_figure(curve: Sequence[CurvePoint]) -> str:
     summary = f"{_percent(last.improvement)} at step {last.step:,}"
     if math.isfinite(last.standard_error):
         summary += f", with a standard error of {_percent(last.standard_error).lstrip('+')}"
+    further = more = ""
+    if expected:
+        further = f'\n{band(ahead)}\n<path class="expected" d="M{" L".join(path(ahead))}"/>'
+        more = (
+            f"\nDashed: what is expected of as many steps again, {_percent(expected.improvement)}."
+        )
     return f"""<figure class="curve">
 <div><svg role="img" aria-label="Improvement against steps: {summary}">
 <text x="-8" y="0" dy="-1em" text-anchor="end">improvement</text>
@@ -72,13 +89,13 @@ def curve_figure(curve: Sequence[CurvePoint]) -> str:
 <text x="50%" y="100%" dy="2.9em" text-anchor="middle">steps</text>
 <line class="zero" x1="0" x2="100%" y1="{y(0)}%" y2="{y(0)}%"/>
 <svg viewBox="0 0 100 100" preserveAspectRatio="none">
-<path class="band" d="M{" L".join(path(high_ends) + path(low_ends)[::-1])} Z"/>
-<path d="M{" L".join(path([point.improvement for point in known]))}"/>
+{band(known)}
+<path d="M{" L".join(path(known))}"/>{further}
 </svg>
 <circle cx="{x(last.step)}%" cy="{y(last.improvement)}%" r="4"/>
 </svg></div>
 <figcaption>Improvement of the validation loss over the start, with a band of two standard errors.
-{summary[0].upper()}{summary[1:]}.</figcaption>
+{summary[0].upper()}{summary[1:]}.{more}</figcaption>
 </figure>"""
 
 

@@ -128,14 +128,14 @@ def page_html(title: str, parts: Sequence[str], *, served: bool = False) -> str:
 
 def section(number: int, name: str, about: str, comparison: Comparison) -> str:
     """Return the HTML that shows a photo; name and text are escaped already."""
-    about += f" Noise {_level(comparison.noise[0])} before, {_level(comparison.noise[1])} after."
+    about += f" Noise {level(comparison.noise[0])} before, {level(comparison.noise[1])} after."
     head = f'<section id="photo-{number}">\n<h2>{name}</h2>\n<p>{about.strip()}</p>'
     if not comparison.crops:
         return f"{head}\n</section>"
     width, height = overview_size(comparison.size)
     sides = f'width="{width}" height="{height}"'
     scale = 100 * width / comparison.size[0]
-    crops = "\n".join(_crop(name, crop, comparison.amplification) for crop in comparison.crops)
+    crops = "\n".join(crop_row(name, crop, comparison.amplification) for crop in comparison.crops)
     return f"""{head}
 <figure>
 <div class="slider">
@@ -149,6 +149,36 @@ def section(number: int, name: str, about: str, comparison: Comparison) -> str:
 </figure>
 {crops}
 </section>"""
+
+
+def crop_row(
+    name: str,
+    crop: ComparedCrop,
+    amplification: int,
+    versions: tuple[str, str] = ("noisy", "denoised"),
+) -> str:
+    """Return the HTML that shows a part of two versions of a photo, and their difference.
+
+    Args:
+        name: of the photo, escaped.
+        crop: the part.
+        amplification: of the difference.
+        versions: what the two are called, escaped.
+    """
+    place = f"{crop.left},{crop.top}"
+    first, second = versions
+    difference = "residual" if versions == ("noisy", "denoised") else "difference"
+    residual = f"{difference}: {first} minus {second}, times {amplification}, grey is zero"
+    figures = "\n".join(
+        f'<figure><div><img src="{_uri(image)}" loading="lazy" alt="{name} at {place}, {what}">'
+        f"</div><figcaption>{what}</figcaption></figure>"
+        for image, what in (
+            (crop.noisy, f"{first}, 100 %, {crop.reason} ({place})"),
+            (crop.denoised, second),
+            (crop.residual, residual),
+        )
+    )
+    return f'<div class="crops">\n{figures}\n</div>'
 
 
 def table(heads: Sequence[str], rows: Sequence[str]) -> str:
@@ -173,6 +203,11 @@ def settings_table(settings: Sequence[tuple[str, str]]) -> str:
     return f'<div class="settings">{table((), rows)}</div>'
 
 
+def level(noise: float) -> str:
+    """Write a noise level, or a dash for nan."""
+    return "–" if math.isnan(noise) else f"{noise:.1f}"
+
+
 def escape(text: str | Path) -> str:
     """Escape text for HTML; names that are no valid text get replacement characters."""
     return html.escape(os.fsencode(text).decode("utf-8", "replace"))
@@ -190,24 +225,9 @@ def _row(number: int, entry: ReportEntry, *, linked: bool) -> str:
     cells = [
         f"{width}×{height}", "–" if in_place else _megabytes(entry.source),
         _megabytes(entry.target), "–" if entry.seconds is None else f"{entry.seconds:.1f} s",
-        *map(_level, entry.comparison.noise),
+        *map(level, entry.comparison.noise),
     ]  # fmt: skip
     return f"<tr><td>{title}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-
-
-def _crop(name: str, crop: ComparedCrop, amplification: int) -> str:
-    place = f"{crop.left},{crop.top}"
-    residual = f"residual: noisy minus denoised, times {amplification}, grey is zero"
-    figures = "\n".join(
-        f'<figure><div><img src="{_uri(image)}" loading="lazy" alt="{name} at {place}, {what}">'
-        f"</div><figcaption>{what}</figcaption></figure>"
-        for image, what in (
-            (crop.noisy, f"noisy, 100 %, {crop.reason} ({place})"),
-            (crop.denoised, "denoised"),
-            (crop.residual, residual),
-        )
-    )
-    return f'<div class="crops">\n{figures}\n</div>'
 
 
 def _uri(jpeg: bytes) -> str:
@@ -219,7 +239,3 @@ def _megabytes(path: Path) -> str:
         return f"{path.stat().st_size / 1e6:.2f} MB"
     except OSError:  # It came or went through a pipe.
         return "–"
-
-
-def _level(noise: float) -> str:
-    return "–" if math.isnan(noise) else f"{noise:.1f}"
