@@ -131,12 +131,11 @@ def _denoise_stack(
     model: Model,
     progress: Callable[[float], None],
 ) -> Denoised:
-    done = stacks.denoise(noisy, target, model, progress)
+    stacks.denoise(noisy, target, model, progress)
     stacks.write(target)
     result = open_stack(target, counts=True)
     assert result is not None
-    used = model.white if model.white and model.white.name == done.weights else model
-    return Denoised(photo=photo_of_stack(result), model=used, noisy=noisy)
+    return Denoised(photo=photo_of_stack(result), model=model, noisy=noisy)
 
 
 def _read(

@@ -32,7 +32,6 @@ from amsnet_cli.core.networks.noise_estimator import NoiseEstimatorConfig
 from amsnet_cli.errors import WeightsError
 from amsnet_cli.known_noise import KnownNoise, take_from, to_tensors
 from amsnet_cli.weights.header import FORMAT, cameras_of, check_format
-from amsnet_cli.weights.manifest import bundled_path, own_manifest
 from amsnet_cli.weights.store import find_weights
 
 
@@ -70,9 +69,6 @@ class ModelConfig:
         fill: what replaces masked pixels, see `core.masks.fill_masked`.
         mask_channel: whether the network gets the mask as an extra channel.
         inference: how to run it.
-        noise: the noise that its single pass was trained for; "white" is without spatial
-            correlation.
-        white: name of the bundled weights that replace it on photos with white noise; "" for none.
         cameras: the cameras of a fit, each with its lowest and highest ISO; an empty list if no
             photo states its ISO.
         provenance: how it was made, for people. The program reads only `fitted_on` and
@@ -83,8 +79,6 @@ class ModelConfig:
     fill: Fill = "mean"
     mask_channel: bool = True
     inference: Inference = Inference()
-    noise: Literal["any", "white"] = "any"
-    white: str = ""
     cameras: dict[str, list[int]] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -97,14 +91,12 @@ class Model:
         network: in evaluation mode; on the CPU after loading.
         config: see `ModelConfig`.
         name: for messages.
-        white: the model that replaces it on photos with white noise; None for none.
         known: some of the noise that it was fitted to.
     """
 
     network: MaskedNetwork
     config: ModelConfig
     name: str
-    white: Model | None = None
     known: tuple[KnownNoise, ...] = ()
 
 
@@ -217,8 +209,7 @@ def load_model(weights: str | Path | None = None, name: str = "") -> Model:
             "fit or pull it again, or upgrade amsnet",
         ) from error
     network.eval()
-    white = load_model(bundled_path(own_manifest().entry(config.white))) if config.white else None
-    return Model(network=network, config=config, name=name, white=white, known=known)
+    return Model(network=network, config=config, name=name, known=known)
 
 
 def _check_shapes(config: ModelConfig, tensors: dict[str, Tensor]) -> None:
@@ -248,10 +239,6 @@ def _parse(header: dict[str, Any]) -> ModelConfig:
             raise ValueError("the step of the network is no number")
     elif isinstance(network, dict):
         network = _unet_of(network)
-    if header.get("noise", "any") not in ("any", "white"):
-        raise ValueError("unknown kind of noise")
-    if not isinstance(header.get("white", ""), str):
-        raise ValueError("the weights for white noise are no name")
     return ModelConfig(
         network=network,
         inference=Inference(**header.pop("inference")),

@@ -44,7 +44,7 @@ def main() -> None:
     options = parser.parse_args()
     model = load_model(options.weights)
     print(machine())
-    print("| picture | noisy | as a photo | as counts | by | s |\n|---|---:|---:|---:|---|---:|")
+    print("| picture | noisy | as a photo | as counts | s |\n|---|---:|---:|---:|---:|")
     rows = []
     for path in sorted((options.folder / "noisy").glob("*.tif")):
         clean = read_photo(options.folder / "clean" / path.name).pixels
@@ -55,20 +55,20 @@ def main() -> None:
         started = time.monotonic()
         noise = stack_noise(stack, [0], Detector()).law
         assert noise is not None
-        counts, name = denoise_counts(stack.read(0), noise, model)
+        counts = denoise_counts(stack.read(0), noise, model)
         seconds = time.monotonic() - started
         pictures = (noisy.pixels, photo, counts[..., None])
         scores = [
             score(mapped(picture, clean), clean) for picture in pictures for score in (psnr, ssim)
         ]
         rows.append(scores)
-        print(_line(path.name, scores, name, seconds), flush=True)
-    print(_line("mean", list(np.mean(rows, 0)), "", float("nan")))
+        print(_line(path.name, scores, seconds), flush=True)
+    print(_line("mean", list(np.mean(rows, 0)), float("nan")))
 
 
-def _line(picture: str, scores: list[float], name: str, seconds: float) -> str:
+def _line(picture: str, scores: list[float], seconds: float) -> str:
     cells = " | ".join(f"{p:.2f} / {s:.3f}" for p, s in zip(scores[::2], scores[1::2], strict=True))
-    return f"| {picture} | {cells} | {name} | {f'{seconds:.1f}' if seconds > 0 else ''} |"
+    return f"| {picture} | {cells} | {f'{seconds:.1f}' if seconds > 0 else ''} |"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ each set's mean. The ends of a range never cross; odd integers stay odd.
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
@@ -44,7 +43,7 @@ from amsnet_cli.postprocess.config import PostprocessConfig
 from amsnet_cli.postprocess.pipeline import Corrector, ImageStatistics
 from amsnet_cli.research.datasets import pair_photos
 from amsnet_cli.research.evaluation import PROTOCOL, psnr
-from amsnet_cli.weights.manifest import bundled_path, own_manifest
+from amsnet_cli.weights.manifest import sha256_of
 from benchmarks.kinds import KINDS, SIDE, middle
 from benchmarks.quality import machine
 
@@ -81,9 +80,7 @@ class Case:
         """Run the network over a picture."""
         resolved = resolve_options(noisy, model, DenoiseOptions())
         told, codec = resolved.noise, resolved.codec
-        output = run_photo(
-            noisy, resolved.box, codec, resolved.model, resolved.inference, noise=told
-        )
+        output = run_photo(noisy, resolved.box, codec, model, resolved.inference, noise=told)
         statistics = photo_statistics(noisy, output, resolved.codec)
         return cls(
             noisy=noisy, clean=clean, before=psnr(noisy.pixels, clean), resolved=resolved,
@@ -206,15 +203,6 @@ def print_sweep(sets: dict[str, list[Case]], only: list[str]) -> None:
     print(f"\nNo set moves by more than {NO_EFFECT} dB: {', '.join(without_effect) or 'none'}.")
 
 
-def digests(model: Model, path: Path) -> str:
-    """Return the names of the weights with the first digits of their SHA-256."""
-    files = {model.name: path}
-    if model.white:
-        files[model.white.name] = bundled_path(own_manifest().entry(model.config.white))
-    hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
-    return ", ".join(f"{name} {digest[:12]}" for name, digest in hashes.items())
-
-
 def _cell(values: NDArray[np.float64]) -> str:
     return f"{values.mean():+.3f} / {values.min():+.2f}"
 
@@ -250,8 +238,9 @@ def main() -> None:
     model = load_model(weights, args.weights)
     print(
         f"amsnet {__version__}, torch {torch.__version__}; {machine()}; weights "
-        f"{digests(model, weights)}; seed 0; each {args.every}. picture. {PROTOCOL}; gains in dB "
-        f"over the noisy picture, mean / least.\n"
+        f"{args.weights} {sha256_of(weights)[:12]}; "
+        f"seed 0; each {args.every}. picture. {PROTOCOL}; gains in dB over the noisy picture, "
+        f"mean / least.\n"
     )
     stages = list(args.without)
     if not args.sweep:

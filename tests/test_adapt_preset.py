@@ -96,18 +96,6 @@ def test_clean_photos_are_left_alone(tmp_path, start):
     assert result.steps == 0
 
 
-def test_photos_of_white_noise_start_from_what_knows_it(tmp_path, start, noisy_crop):
-    folder = tmp_path / "white"
-    folder.mkdir()
-    for i in range(2):
-        write_photo(Photo(pixels=np.roll(noisy_crop, 30 * i, 0)), folder / f"{i}.png")
-    options = FitOptions(steps=3, batch=2, patch_size=48, learning_rate=1e-12)
-    result = fit(
-        folder, tmp_path / "m.safetensors", options, start=load_model(find_weights("fine"))
-    )
-    assert_nothing_written(result, tmp_path, "no significant improvement over white")
-
-
 def test_no_gain_no_model(tmp_path, folder, start):
     options = FitOptions(steps=3, batch=2, patch_size=48, learning_rate=1e-12)
     result = fit(folder, tmp_path / "m.safetensors", options, start=start)

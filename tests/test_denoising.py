@@ -2,15 +2,17 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
+import cv2
 import numpy as np
 import psutil
 import pytest
+import skimage.data
 import torch
 import torch.nn.functional as F
 
-from amsnet_cli.core.networks import CompactUNetConfig
+from amsnet_cli.core.networks import LIGHT, CompactUNetConfig
 from amsnet_cli.errors import DeviceError, PhotoError, UsageError, WeightsError
-from amsnet_cli.inference.denoise import DenoiseOptions, denoise, select_model
+from amsnet_cli.inference.denoise import DenoiseOptions, denoise, resolve_options
 from amsnet_cli.inference.memory import PeakMemory, cgroup_headrooms, release_memory
 from amsnet_cli.inference.photo_noise import photo_noise_level
 from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model
@@ -29,8 +31,10 @@ def default() -> Model:
 
 @pytest.fixture(scope="module")
 def untold() -> Model:
-    """A network that is not told the noise."""
-    return load_model(find_weights("fine"))
+    """A network that is not told the noise, and has learned nothing."""
+    torch.manual_seed(0)
+    config = ModelConfig(network=LIGHT)
+    return Model(network=build_network(config).eval(), config=config, name="untold")
 
 
 @pytest.fixture
@@ -75,60 +79,35 @@ def test_float_photos_keep_values_beyond_one(default):
     assert after[:15].mean() == pytest.approx(-0.5, abs=0.1)
 
 
-class TestWhiteNoise:
-    """A network that is not told the noise leaves photos whose noise is white to another."""
+class TestNoise:
+    @pytest.mark.parametrize("sigma", [8, 60])
+    @pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea", "rocket"])
+    def test_white_noise_is_told_from_noise_that_pixels_share(self, default, name, sigma):
+        clean = np.asarray(getattr(skimage.data, name)()[:384, :384], np.float32)
+        noise = np.random.default_rng(0).normal(0, 1, clean.shape)
+        for softness, white in ((0, True), (0.8, False), (1.5, False)):
+            soft = cv2.GaussianBlur(noise, (0, 0), softness) if softness else noise
+            pixels = (clean + sigma * soft / soft.std()).round().clip(0, 255).astype(np.uint8)
+            for photo in (Photo(pixels=pixels), Photo(pixels=pixels.astype(np.uint16) * 257)):
+                resolved = resolve_options(photo, default, DenoiseOptions())
+                assert resolved.white_noise == white, softness
 
-    def test_it_is_better_at_it(self, untold, noisy_crop, clean_crop):
-        both = untold
-        alone = replace(both, white=None)
-        photo = Photo(pixels=noisy_crop)
-        assert select_model(photo, both) is both.white and select_model(photo, alone) is alone
-        after, otherwise = (denoise(photo, model).photo.pixels for model in (both, alone))
-        assert np.array_equal(after, denoise(photo, both.white).photo.pixels)
-        assert psnr(after, clean_crop) > psnr(otherwise, clean_crop) + 0.15
-
-    def test_which_is_told_of_any_depth_and_number_of_channels(self, untold, noisy_crop):
-        for pixels in (
-            noisy_crop.astype(np.uint16) * 257,
-            noisy_crop.astype(np.float32) / 255,
-            noisy_crop[..., :1],
-            np.tile(noisy_crop, (40, 3, 1)),
-        ):
-            assert select_model(Photo(pixels=pixels), untold) is untold.white
-
-    def test_other_photos_and_other_passes_are_not_theirs(self, untold, noisy_crop, clean_crop):
-        shared = noise_that_pixels_share()
-        assert (
-            select_model(shared, untold) is select_model(Photo(pixels=clean_crop), untold) is untold
-        )
-        assert select_model(Photo(pixels=noisy_crop), untold, DenoiseOptions(n_masks=4)) is untold
-
-    def test_the_result_says_which_model_was_used_and_how_much_noise_there_was(
-        self, untold, noisy_crop
-    ):
-        result = denoise(Photo(pixels=noisy_crop), untold)
-        assert result.model is untold.white
+    def test_the_result_says_how_much_noise_there_was(self, default, noisy_crop):
+        result = denoise(Photo(pixels=noisy_crop), default)
         assert result.noise_before == photo_noise_level(Photo(pixels=noisy_crop)) > 20
         assert result.noise_after == photo_noise_level(result.photo) < 5
 
     @pytest.mark.parametrize("factor", [1e-3, 1e3])
-    def test_noise_before_and_after_are_on_one_scale(self, untold, noisy_crop, factor):
-        expected = denoise(Photo(pixels=noisy_crop), untold)
+    def test_noise_before_and_after_are_on_one_scale(self, default, noisy_crop, factor):
+        expected = denoise(Photo(pixels=noisy_crop), default)
         pixels = (noisy_crop / np.float32(255 / factor)).astype(np.float32)
-        result = denoise(Photo(pixels=pixels), untold)
+        result = denoise(Photo(pixels=pixels), default)
         share = result.noise_after / result.noise_before
         # 8 bits add the noise of rounding.
         assert share == pytest.approx(expected.noise_after / expected.noise_before, rel=0.25)
         in_units = [photo_noise_level(photo, scale=result.noisy) for photo in
                     (result.noisy, result.photo)]  # fmt: skip
         assert [result.noise_before, result.noise_after] == in_units
-
-    def test_the_user_is_told(self, amsnet, noisy_png, tmp_path):
-        done = amsnet("denoise", noisy_png, "-o", tmp_path / "clean.png", "-w", "fine")
-        assert "white (its noise is white)" in done.stderr
-        chosen = amsnet("denoise", noisy_png, "-o", tmp_path / "same.png", "-w", "white")
-        assert "its noise" not in chosen.stderr
-        assert (tmp_path / "clean.png").read_bytes() == (tmp_path / "same.png").read_bytes()
 
 
 class TestStrength:
@@ -162,7 +141,7 @@ def test_tiles_leave_no_seam(default, inference):
     rng = np.random.default_rng(0)
     ramp = np.linspace(0.2, 0.8, 400 * 300 * 3).reshape(400, 300, 3)
     noisy = Photo(pixels=(ramp + rng.normal(0, 0.05, ramp.shape)).clip(0, 1).astype(np.float32))
-    model = replace(default, config=replace(default.config, inference=inference), white=None)
+    model = replace(default, config=replace(default.config, inference=inference))
     whole, tiled = (
         denoise(noisy, model, DenoiseOptions(strength=1, tile=tile)).photo.pixels
         for tile in (2000, 264)
@@ -214,8 +193,8 @@ class TestStages:
         "stage",
         ["smooth_residual_noise", "limit_sharpness", "correct_brightness"],
     )
-    def test_without_one_the_result_is_another(self, untold, stage):
-        assert not np.array_equal(self.after(untold, **{stage: False}), self.after(untold))
+    def test_without_one_the_result_is_another(self, default, stage):
+        assert not np.array_equal(self.after(default, **{stage: False}), self.after(default))
 
 
 @pytest.mark.parametrize("part", ["luma", "chroma"])

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import replace
 
 import pytest
 import torch
@@ -82,7 +81,6 @@ def header(**changes) -> dict[str, str]:
         header(network="restormer", mask_channel=False),
         header(network="nothing", mask_channel=False),
         header(cameras=[]),
-        header(white=["white"]),
         header(noise="pink"),
     ],
 )
@@ -116,18 +114,6 @@ def test_by_name_or_path(tmp_path):
     assert load_model(str(tmp_path / "m")).config == load_model(tmp_path / "m").config == CONFIG
     with pytest.raises(WeightsError, match="there are: .*photo"):
         load_model("nothing")
-
-
-@pytest.mark.parametrize("name", ["nothing", "../white", "sidd-restormer"])
-def test_what_takes_over_where_noise_is_white_comes_with_the_program(tmp_path, name):
-    path = tmp_path / "m.safetensors"
-    config = replace(CONFIG, white=name)
-    save_model(path, build_network(config), config)
-    with pytest.raises(WeightsError):
-        load_model(path)
-    config = replace(config, white="white")
-    save_model(path, build_network(config), config)
-    assert load_model(path).white.name == "white"
 
 
 def test_damaged_and_missing_files_are_refused(tmp_path):

@@ -248,9 +248,9 @@ class TestCommand:
         assert result.exit_code == 0, result.stderr
         assert "on a scale of 255, white" in result.stdout
         assert "luminance noise: as fine as pixels" in result.stdout and "#" in result.stdout
-        assert "denoise uses the weights white" in result.stdout
+        assert "denoise tells the weights photo" in result.stdout
         facts = json.loads(amsnet("noise", noisy_png, "--json").stdout)
-        assert facts["kind"] == "developed" and facts["white"] and facts["told"] is None
+        assert facts["kind"] == "developed" and facts["white"]
         assert facts["level"] == pytest.approx(25, rel=0.15)
         assert all(0.7 < level / 25 < 1.3 for _, level in facts["by_brightness"])
 

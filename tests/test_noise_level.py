@@ -5,10 +5,8 @@ import pytest
 import skimage.data
 import skimage.filters
 import torch
-from PIL import Image
 
 from amsnet_cli.noise.level import noise_level
-from amsnet_cli.noise.whiteness import is_white
 
 
 def noisy(picture: np.ndarray, noise: np.ndarray) -> torch.Tensor:
@@ -65,54 +63,3 @@ def noisy_picture(
     noise = np.random.default_rng(0).normal(0, 1, picture.shape)
     noise = skimage.filters.gaussian(noise, softness, channel_axis=-1) if softness else noise
     return noisy(picture, noise * sigma / noise.std())
-
-
-class TestWhiteness:
-    @pytest.mark.parametrize("sigma", [4, 60])
-    @pytest.mark.parametrize("name", PICTURES)
-    def test_white_noise_is_detected_in_any_picture(self, name, sigma):
-        assert is_white(noisy_picture(name, sigma))
-
-    @pytest.mark.parametrize("name", PICTURES)
-    def test_grey_pictures_too_with_one_channel_or_three(self, name):
-        one = noisy_picture(name, 20, grey=True)
-        assert is_white(one)
-        assert is_white(one.expand(3, -1, -1))
-
-    @pytest.mark.parametrize("sigma", [0, 4, 60])
-    @pytest.mark.parametrize("softness", [0.5, 1.5])
-    @pytest.mark.parametrize("name", PICTURES)
-    def test_correlated_noise_is_not_white(self, name, sigma, softness):
-        assert not is_white(noisy_picture(name, sigma, softness))
-
-    @pytest.mark.parametrize("sigma", [4, 25])
-    @pytest.mark.parametrize("name", PICTURES)
-    def test_demosaicked_noise_is_not_white(self, name, sigma):
-        picture = noisy_picture(name, sigma)
-        height, width = (side // 2 * 2 for side in picture.shape[1:])
-        picture = picture[:, :height, :width]
-        green = torch.zeros(1, height, width)
-        green[:, ::2, 1::2] = green[:, 1::2, ::2] = 1
-        red, blue = torch.zeros_like(green), torch.zeros_like(green)
-        red[:, ::2, ::2] = blue[:, 1::2, 1::2] = 1
-        sites = torch.cat([red, green, blue])
-        taps = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]).expand(3, 1, 3, 3)
-        sums, weights = (
-            torch.nn.functional.conv2d(x[None], taps, padding=1, groups=3)[0]
-            for x in (picture * sites, sites)
-        )
-        assert not is_white(sums / weights)
-
-    @pytest.mark.parametrize("name", PICTURES)
-    def test_nor_is_what_dithering_leaves(self, name):
-        picture = Image.fromarray(getattr(skimage.data, name)())
-        web = picture.convert("P", palette=Image.Palette.WEB)
-        for colours in (web, picture.quantize(32), picture.convert("1")):
-            pixels = np.asarray(colours.convert("RGB"), dtype=np.float32)
-            assert not is_white(noisy(pixels, np.zeros(1)))
-
-    def test_without_usable_blocks_there_is_no_level(self):
-        assert not is_white(torch.rand(3, 7, 100)) and not is_white(torch.rand(3, 100, 7))
-        assert not is_white(torch.rand(3, 16, 16)), "too small"
-        assert not is_white(torch.rand(3, 64, 64).round()), "clipped all over"
-        assert not is_white(torch.full((3, 64, 64), 0.5)), "no noise"

@@ -17,10 +17,10 @@ import torch
 pytest.importorskip("cv2", reason="comes with the extra [training]")
 
 from amsnet_cli.core.multi_mask import single_pass
-from amsnet_cli.core.networks import ConditionedUNet, ConditionedUNetConfig, MaskedNetwork
+from amsnet_cli.core.networks import LIGHT, ConditionedUNet, ConditionedUNetConfig, MaskedNetwork
 from amsnet_cli.core.networks.conditioned import INPUTS
 from amsnet_cli.core.photo_noise import PhotoNoise
-from amsnet_cli.model import load_model
+from amsnet_cli.model import ModelConfig, build_network, load_model
 from amsnet_cli.weights.store import find_weights
 from training import conditioned, pretrain
 from training.patches import DistilledPatches, ReplayBuffer, self_ensemble
@@ -155,7 +155,7 @@ class TestConditioned:
         assert steps == 3
 
     def test_it_begins_with_what_a_network_knows_that_is_not_told(self):
-        start = load_model(find_weights("fine")).network
+        start = build_network(ModelConfig(network=LIGHT)).eval()
         noisy = 0.5 + 0.05 * torch.randn(1, 3, 32, 48)
         shape = dataclasses.replace(start.network.config, in_channels=INPUTS)
         told = ConditionedUNet(ConditionedUNetConfig(unet=shape))

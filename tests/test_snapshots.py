@@ -485,7 +485,7 @@ class TestJson:
         bundled = Path(amsnet("weights", "path", "photo").stdout.strip()).parent
         places = ("<home>", home), ("<bundled>", bundled)
         now = {"list": events(amsnet("weights", "list", "--json").stdout, *places)[0]}
-        for name in ("photo", "fine", "white", "sidd", "sidd-b", "my camera"):
+        for name in ("photo", "fine", "sidd", "sidd-b", "my camera"):
             done = amsnet("weights", "show", name, "--json")
             printed = events(done.stdout, *places)
             for model in printed:  # what a model is and scores is the manifest's to say

@@ -449,7 +449,7 @@ class TestPython:
         )  # fmt: skip
         assert by_python.read_bytes() == by_command.read_bytes()
         assert np.array_equal(denoised.photo.stack.read(2), tifffile.imread(by_python)[2])
-        assert denoised.model.name in ("photo", "white")
+        assert denoised.model.name == "photo"
         assert np.isnan([denoised.noise_before, denoised.noise_after]).all()
         with pytest.raises(OutputError, match="exists already"):
             denoise(path, by_python)

@@ -35,15 +35,17 @@ def main() -> None:
     parser.add_argument("models", type=Path, nargs="+", help="model files")
     parser.add_argument("--weights", type=float, nargs="+", help="of the average; default: equal")
     parser.add_argument("--name", default="photo", help="bundled entry to replace")
-    parser.add_argument("--noise", choices=("any", "white"), default="any", help="kind of noise")
-    parser.add_argument("--white", default="", help="bundled weights for white noise")
+    parser.add_argument("--ensemble", type=int, help="orientations to average")
     args = parser.parse_args()
 
     weights = args.weights or [1 / len(args.models)] * len(args.models)
     if len(weights) != len(args.models):
         parser.error("--weights needs one number per file")
     model = average_models(args.models, weights)
-    config = dataclasses.replace(model.config, noise=args.noise, white=args.white)
+    config = model.config
+    if args.ensemble:
+        inference = dataclasses.replace(config.inference, ensemble=args.ensemble)
+        config = dataclasses.replace(config, inference=inference)
     path = PACKAGE / "weights" / "bundled" / f"{args.name}.safetensors"
     save_model(path, model.network, config, torch.float16)
     update_manifest(PACKAGE.parent / "weights_manifest.json", args.name, path, config)

@@ -69,7 +69,7 @@ def load_start(start: str) -> tuple[MaskedNetwork, ModelConfig]:
         model = load_model(find_weights(start))
         config, network = model.config, model.network
     inference = Inference(passes="single", n_masks=4, stride=1, repeats=2)
-    return network, replace(config, inference=inference, white="")
+    return network, replace(config, inference=inference)
 
 
 def loss(network: nn.Module, batch: Batch) -> Tensor:

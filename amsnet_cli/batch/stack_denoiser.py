@@ -39,7 +39,7 @@ class DenoisedStack:
 
     Attributes:
         photo: the stack.
-        weights: names of the models that denoised its pages.
+        weights: name of the model.
         reason: how its noise is known.
         notes: for people.
         is_last: whether all pages are done, so that the result can be written.
@@ -140,13 +140,10 @@ class StackDenoiser:
         noise = {
             group: stack_noise(stack, pages, self._detector) for group, pages in groups.items()
         }
-        names: dict[str, None] = {}
 
         def page(index: int) -> Page:
             found = noise.get(stack.pages[index].group)
-            clean, name = self._page(stack, index, found, model)
-            names[name] = None
-            return clean
+            return self._page(stack, index, found, model)
 
         run = StackRun(
             stack=stack, target=target, chosen=self._chosen, part=part,
@@ -177,7 +174,7 @@ class StackDenoiser:
             if found.law is not None
         ]
         return DenoisedStack(
-            photo=photo, weights=", ".join(names) or model.name, reason=_shortened(reasons),
+            photo=photo, weights=model.name, reason=_shortened(reasons),
             notes=tuple(notes), is_last=done.is_last,
         )  # fmt: skip
 
@@ -199,17 +196,15 @@ class StackDenoiser:
     def _keeps_flux(self, stack: Stack) -> bool:
         return stack.photometric if self._keep_flux is None else self._keep_flux
 
-    def _page(
-        self, stack: Stack, index: int, noise: StackNoise | None, model: Model
-    ) -> tuple[Page, str]:
+    def _page(self, stack: Stack, index: int, noise: StackNoise | None, model: Model) -> Page:
         page = stack.read(index)
         if page.ndim == 3:
             photo = Photo(pixels=np.ascontiguousarray(page[..., :3]))
             denoised = denoise(photo, model, self._options, device=self._device)
             page[..., :3] = denoised.photo.pixels
-            return page, denoised.model.name
+            return page
         if noise is None or noise.law is None:
-            return page, model.name
+            return page
         options = CountsOptions(
             strength=self._options.strength, keep_flux=self._keeps_flux(stack),
             tile=self._options.tile, max_memory=self._options.max_memory,

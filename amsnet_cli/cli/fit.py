@@ -279,7 +279,8 @@ def fit(
         from amsnet_cli.cli.denoise import denoise as denoise_photos
 
         denoise_photos(
-            [str(folder)], output=str(denoise), weights=name if result.model else result.keep,
+            [str(folder)], output=str(denoise),
+            weights=name if result.model else result.started_from,
             raw="mosaic" if kind.mosaics else "developed", recursive=True, device=device, seed=seed,
             force=force, quiet=quiet, as_json=as_json,
         )  # fmt: skip

@@ -41,7 +41,7 @@ def say_result(result: FitResult, name: str, page: Path) -> None:
     if result.outlook:
         say(describe_outlook(result.outlook, result.seconds))
     if result.model is None:
-        say(f"no model written: {result.reason}; keep using {result.keep}")
+        say(f"no model written: {result.reason}; keep using {result.started_from}")
         return
     say(f"before and after: {page}")
     say(f"use it with: amsnet denoise PHOTO -o CLEAN -w {shlex.quote(name)}")

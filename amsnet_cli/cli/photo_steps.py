@@ -220,8 +220,6 @@ class PhotoSteps:
             denoised = denoise(
                 photo, model, self._settings.options, device=self._device, progress=progress
             )
-        if denoised.model is not model:
-            reason = "its noise is white"
         noise = None
         if self._settings.measure_noise or self._settings.report:
             noise = denoised.noise_before, denoised.noise_after

@@ -67,7 +67,6 @@ class FitResult:
         outlook: what as many steps again would bring; None where that is not known.
         start: the model that it started from; None for a fresh network.
         started_from: its name, or "scratch".
-        keep: name of the weights to keep using where no model was written.
         settings: the options as resolved.
         profile: of the folder; None with the paper's preset.
         samples: some of the photos, or crops of them; mosaics as they are in their files; empty
@@ -87,7 +86,6 @@ class FitResult:
     outlook: Outlook | None = None
     start: Model | MosaicModel | None
     started_from: str
-    keep: str
     settings: FitSettings
     profile: FolderProfile | MosaicProfile | None
     samples: tuple[tuple[Path, Photo], ...] = ()
@@ -114,8 +112,7 @@ def fit(
         output: the model file to write. While fitting, `output` + ".resume" is the checkpoint.
         options: see `FitOptions`.
         start: the model to start from, for mosaics or for developed photos as `kind_of_fit` says;
-            None for a fresh network. "adapt" on photos with mostly white noise starts from its
-            variant for white noise, if it has one.
+            None for a fresh network.
         rivals: returns models to start from instead, where one of them validates better.
         resume: continue from the checkpoint, with the same photos and options.
         device: where to compute.
@@ -151,7 +148,7 @@ def fit(
         if task.reason:
             return FitResult(
                 model=None, reason=task.reason, photos=len(task.paths), skipped=task.skipped,
-                start=task.start, started_from=task.started_from, keep=task.keep, settings=settings,
+                start=task.start, started_from=task.started_from, settings=settings,
                 profile=task.profile,
             )  # fmt: skip
 
@@ -179,7 +176,7 @@ def fit(
         photos=len(task.paths), skipped=task.skipped, seconds=run.seconds(),
         curve=tuple(run.validator.curve), network=run.validator.best_network,
         best=run.validator.best, outlook=run.outlook(),
-        start=task.start, started_from=task.started_from, keep=task.keep, settings=settings,
+        start=task.start, started_from=task.started_from, settings=settings,
         profile=task.profile, samples=() if reason or interrupted else task.samples(),
         interrupted=interrupted,
     )  # fmt: skip

@@ -85,7 +85,7 @@ def mosaic_task(
     return FitTask(
         paths=images.paths, skipped=images.skipped, fingerprint=images.fingerprint(),
         profile=profile, reason="",
-        started_from=start.name if start else SCRATCH, keep=start.name if start else SCRATCH,
+        started_from=start.name if start else SCRATCH,
         start=start,
         make_network=lambda: copy.deepcopy(start.network) if start else _fresh(),
         make_objective=make_objective, save=save,

@@ -14,7 +14,6 @@ from amsnet_cli.fitting.noise_confidence import noise_confidence
 from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.model import Model
 from amsnet_cli.noise.model import NoiseModel, estimate_noise
-from amsnet_cli.noise.whiteness import is_white
 from amsnet_cli.photos.photo import Photo, Pixels
 from amsnet_cli.photos.pixel_codec import with_depth
 from amsnet_cli.postprocess.block_stats import block_stats, quiet_power
@@ -183,12 +182,6 @@ def _profile_crop(
         crop=index, denoised=denoised.photo.pixels, noise=None if clean else noise, clean=clean,
         told=denoised.noise,
     )  # fmt: skip
-
-
-def mostly_white(images: ImageFolder[ImageCrop]) -> bool:
-    """Whether the noise of most crops is white, by `noise.whiteness.is_white`."""
-    white = [is_white(to_tensor(crop.pixels)) for crop in images.crops]
-    return 2 * sum(white) > len(white)
 
 
 def profile_folder(

@@ -18,7 +18,6 @@ from amsnet_cli.fitting.images import ImageCrop, ImageFolder, merge_cameras
 from amsnet_cli.fitting.noise_profile import (
     CropProfile,
     FolderProfile,
-    mostly_white,
     profile_crops,
     profile_folder,
 )
@@ -31,7 +30,7 @@ from amsnet_cli.fitting.objectives import (
 from amsnet_cli.fitting.options import PRESETS
 from amsnet_cli.fitting.patches import MaskedPatches, PatchSampler
 from amsnet_cli.fitting.settings import AdaptSettings, FitSettings, MaskedSettings
-from amsnet_cli.fitting.start import Rivals, best_of, no_rivals, try_starts
+from amsnet_cli.fitting.start import Rivals, best_of, try_starts
 from amsnet_cli.fitting.task import SCRATCH, FitNetwork, FitTask
 from amsnet_cli.known_noise import KnownNoise
 from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model, save_model
@@ -63,16 +62,12 @@ def photo_task(
     Args:
         images: developed photos.
         settings: of the fit.
-        start: the model to start from; None for a fresh network. "adapt" on photos with mostly
-            white noise starts from its variant for white noise, if it has one.
+        start: the model to start from; None for a fresh network.
         rivals: returns models that "adapt" starts from instead, where one validates better.
         device: where to compute.
         distributed: the processes that share the fit.
         on_event: called with the progress.
     """
-    keep = start.name if start else SCRATCH
-    if settings.preset == "adapt" and start and start.white and mostly_white(images):
-        start, rivals = start.white, no_rivals
     crops = _profile_crops(images, settings, start, device, on_event)
     tried = [start, *rivals(images.camera_ranges())] if start else []
     if isinstance(settings, AdaptSettings) and start and len(tried) > 1 and _has_noise(crops):
@@ -81,7 +76,7 @@ def photo_task(
         best = tried[int(distributed.broadcast(best_of(trials)))]
         on_event(StartChosen(name=best.name, trials=tuple(trials)))
         if best is not start:
-            start, keep = best, best.name
+            start = best
             crops = _profile_crops(images, settings, start, device, on_event)
     profile = profile_folder(images, crops) if crops else None
     grows = isinstance(settings, AdaptSettings) and settings.grow
@@ -97,7 +92,7 @@ def photo_task(
     return FitTask(
         paths=images.paths, skipped=images.skipped, fingerprint=images.fingerprint(),
         profile=profile, reason=_nothing_to_learn(profile, settings, start),
-        started_from=start.name if start else SCRATCH, keep=keep,
+        started_from=start.name if start else SCRATCH,
         start=start,
         make_network=lambda: copy.deepcopy(start.network) if start else build_network(config),
         make_objective=lambda: _make_objective(
@@ -206,7 +201,6 @@ def _describe(
     return dataclasses.replace(
         config,
         inference=inference,
-        white="",
         cameras=cameras,
         provenance={**training, **scheme},
     )

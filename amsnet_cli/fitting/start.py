@@ -20,8 +20,6 @@ from amsnet_cli.mosaic_model import MosaicModel, load_mosaic_model
 from amsnet_cli.weights.header import cameras_of, is_for_mosaics, read_header
 from amsnet_cli.weights.store import MOSAIC_WEIGHTS, find_weights, fitted_models
 
-RIVALS = ("fine",)
-"""Bundled weights that are tried beside the default."""
 MAX_FITTED = 4
 """Fitted models that are tried, the newest."""
 Rivals = Callable[[Collection[str]], Iterable[Model]]
@@ -79,7 +77,7 @@ def no_rivals(cameras: Collection[str]) -> Iterable[Model]:
 
 
 def rivals(cameras: Collection[str], output: Path) -> list[Model]:
-    """Load the models that a fit may start from instead of the default: `RIVALS`, and fitted ones.
+    """Load the fitted models that a fit may start from instead of the default.
 
     Args:
         cameras: of the photos; models fitted to one of them are loaded, but unreadable ones.
@@ -88,7 +86,7 @@ def rivals(cameras: Collection[str], output: Path) -> list[Model]:
     Raises:
         WeightsError: the folder of models cannot be read.
     """
-    found = [load_model(find_weights(name), name) for name in RIVALS]
+    found: list[Model] = []
     newest = sorted(
         (path for path in fitted_models().values() if path.resolve() != output.resolve()),
         key=lambda path: (-path.stat().st_mtime_ns, path),
@@ -103,7 +101,7 @@ def rivals(cameras: Collection[str], output: Path) -> list[Model]:
             continue
         if model.config.inference.passes == "single":
             found.append(model)
-        if len(found) == len(RIVALS) + MAX_FITTED:
+        if len(found) == MAX_FITTED:
             break
     return found
 

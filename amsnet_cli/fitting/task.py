@@ -32,8 +32,6 @@ class FitTask:
         profile: of the folder; None with the paper's preset.
         reason: why a fit is pointless, or "".
         started_from: name of the model to start from, or `SCRATCH`.
-        keep: name of the weights to keep using where the fit gains nothing: those that it started
-            from, or that choose them for white noise.
         start: it; None to start fresh.
         make_network: makes the network to train, by torch's global generator.
         make_objective: makes what it is trained to do.
@@ -47,7 +45,6 @@ class FitTask:
     profile: FolderProfile | MosaicProfile | None
     reason: str
     started_from: str
-    keep: str
     start: Model | MosaicModel | None
     make_network: Callable[[], FitNetwork]
     make_objective: Callable[[], Objective]

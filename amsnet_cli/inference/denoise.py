@@ -16,7 +16,6 @@ from amsnet_cli.inference.hot_pixels import mend_hot_pixels
 from amsnet_cli.inference.memory import memory_errors
 from amsnet_cli.inference.photo_noise import (
     estimate_told_noise,
-    has_white_noise,
     mean_sigma,
     photo_noise_level,
 )
@@ -92,7 +91,7 @@ class Denoised:
 
     Attributes:
         photo: of the same depth and metadata as the input, of the same size or that of the crop.
-        model: the model that was used: the given one, that for white noise, or that for mosaics.
+        model: the model that was used.
         noisy: the input, or the crop of it; of a RAW photo, developed like the result.
         hot_pixels: how many values of the photo's pixels were mended, also outside of the crop.
         noise: what the network was told, as measured or as given, times the strength; None if it is
@@ -127,8 +126,7 @@ class ResolvedOptions:
     """Options of one photo, with nothing left open.
 
     Attributes:
-        model: that denoises it.
-        white_noise: whether its noise is white and the model was trained for that.
+        white_noise: whether the network was told that the noise is white.
         inference: how the model is run.
         blend: how much of the residual is removed.
         box: the region to denoise, in stored pixels.
@@ -137,7 +135,6 @@ class ResolvedOptions:
         postprocess: stages and numbers of the post-processing.
     """
 
-    model: Model
     white_noise: bool
     inference: Inference
     blend: BlendSettings
@@ -162,7 +159,7 @@ def denoise(
 
     Args:
         photo: any depth, grey or RGB; transparency and metadata are passed on.
-        model: moved to `device`; its model for white noise takes over where the noise is white.
+        model: moved to `device`.
         options: see `DenoiseOptions`.
         device: where to compute.
         progress: called with the share done, in (0, 1].
@@ -184,7 +181,7 @@ def denoise(
     noisy = cropped(photo, edges) if options.crop else photo
     with memory_errors(device):
         output = run_photo(
-            photo, box, resolved.codec, resolved.model, resolved.inference,
+            photo, box, resolved.codec, model, resolved.inference,
             noise=resolved.noise, tile=options.tile, max_memory=options.max_memory, device=device,
             seed=options.seed, progress=progress,
         )  # fmt: skip
@@ -195,29 +192,8 @@ def denoise(
     if hot_pixels:
         noisy = cropped(original, edges) if options.crop else original
     return Denoised(
-        photo=clean, model=resolved.model, noisy=noisy, hot_pixels=hot_pixels, noise=resolved.noise
+        photo=clean, model=model, noisy=noisy, hot_pixels=hot_pixels, noise=resolved.noise
     )
-
-
-def select_model(photo: Photo, model: Model, options: DenoiseOptions = DenoiseOptions()) -> Model:
-    """Return the model to denoise a photo with: for white noise, the given model's variant for it.
-
-    Only a single pass has such a variant, and it cannot be told the noise, or more than is
-    measured. Selecting again from the result gives the same model.
-
-    Args:
-        photo: any depth, grey or RGB; some of its rows are read.
-        model: the requested one.
-        options: as for `denoise`.
-
-    Raises:
-        UsageError: the options do not fit the model.
-    """
-    if model.white is None or _resolve_inference(model, options).passes != "single":
-        return model
-    if options.noise is not None or (options.strength or 0) > 1:
-        return model
-    return model.white if has_white_noise(photo) else model
 
 
 def resolve_options(
@@ -228,10 +204,8 @@ def resolve_options(
     device: torch.device = torch.device("cpu"),
 ) -> ResolvedOptions:
     """Return the options for a photo with nothing left open; raises as `denoise` does."""
-    selected = select_model(photo, model, options)
-    told = selected.network.is_told
-    _check_strength(selected, options)
-    made_for_white = selected.config.noise == "white"
+    told = model.network.is_told
+    _check_strength(model, options)
     both = options.strength
     if told and both:
         both = None  # the network was told weaker or stronger noise instead
@@ -240,12 +214,11 @@ def resolve_options(
     box = stored_box(photo, options.crop) if options.crop else (0, height, 0, width)
     codec, postprocess, noise = PixelCodec.of(photo), options.postprocess, None
     if told:
-        noise = _told_noise(photo, codec, selected.network.to(device), options)
+        noise = _told_noise(photo, codec, model.network.to(device), options)
         postprocess = postprocess.for_noise(mean_sigma(photo, codec, noise))
     return ResolvedOptions(
-        model=selected,
-        white_noise=(told or made_for_white) and (selected is not model or has_white_noise(photo)),
-        inference=_resolve_inference(selected, options),
+        white_noise=noise is not None and noise.shared < postprocess.brightness.white_noise,
+        inference=_resolve_inference(model, options),
         blend=BlendSettings(
             luma="auto" if luma is None else luma,
             chroma="auto" if chroma is None else chroma,

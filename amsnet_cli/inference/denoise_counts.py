@@ -21,7 +21,6 @@ from amsnet_cli.inference.photo_rows import postprocess_photo, run_photo
 from amsnet_cli.inference.tiles import Tile
 from amsnet_cli.model import Model
 from amsnet_cli.noise.counts import CountsNoise
-from amsnet_cli.noise.whiteness import is_white
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.pixel_codec import PixelCodec
 from amsnet_cli.postprocess.config import PostprocessConfig
@@ -76,19 +75,19 @@ def denoise_counts(
     *,
     device: torch.device = torch.device("cpu"),
     progress: Callable[[float], None] = lambda share: None,
-) -> tuple[Page, str]:
+) -> Page:
     """Denoise a page.
 
     Args:
         page: values that are not finite stay as they are.
         noise: of the page, in its units.
-        model: with a single pass; its model for white noise takes over where the noise is white.
+        model: with a single pass.
         options: see `CountsOptions`.
         device: where to compute.
         progress: called with the share done, in (0, 1].
 
     Returns:
-        The page in its own type, integers rounded and clipped, and the name of the model.
+        The page in its own type, integers rounded and clipped.
 
     Raises:
         UsageError: the model has no single pass.
@@ -97,32 +96,30 @@ def denoise_counts(
     """
     inference = single_pass_only(model)
     if options.strength == 0:
-        return page.copy(), model.name
+        return page.copy()
     seen = _seen(page, noise, options)
     if seen is None:
-        return page.copy(), model.name
+        return page.copy()
     height, width = page.shape
     photo = Photo(pixels=seen.unit[..., None])
     codec = PixelCodec(dtype=np.dtype(np.float32))
-    white = is_white(torch.from_numpy(codec.decode(photo.pixels)).permute(2, 0, 1))
     more = options.strength is not None and options.strength > 1
-    selected = model.white if white and model.white is not None and not more else model
-    if more and not selected.network.is_told:
+    if more and not model.network.is_told:
         raise UsageError(
-            f"model {selected.name} is not told the noise: its strength is at most 1",
+            f"model {model.name} is not told the noise: its strength is at most 1",
             "use --strength 1, or -w photo",
         )
     strength: Any = "auto" if options.strength is None else options.strength
     told, postprocess, sigma = None, PostprocessConfig(), seen.scale.sigma
     with memory_errors(device):
-        if selected.network.is_told:  # The strength of the noise is known, not its spectrum.
+        if model.network.is_told:  # The strength of the noise is known, not its spectrum.
             factor = 1.0 if options.strength is None else options.strength
-            measured = estimate_told_noise(photo, codec, selected.network.to(device))
+            measured = estimate_told_noise(photo, codec, model.network.to(device))
             level = torch.full_like(measured.log_sigma, math.log(255 * sigma))
             told = PhotoNoise(log_sigma=level, spectrum=measured.spectrum).scaled(factor)
             postprocess, strength = postprocess.for_noise(factor * sigma), "auto"
         output = run_photo(
-            photo, Tile(top=0, bottom=height, left=0, right=width), codec, selected, inference,
+            photo, Tile(top=0, bottom=height, left=0, right=width), codec, model, inference,
             noise=told, tile=options.tile, max_memory=options.max_memory, device=device,
             progress=progress,
         )  # fmt: skip
@@ -131,7 +128,7 @@ def denoise_counts(
             BlendSettings(
                 luma=strength, chroma=strength, corrections=strength == "auto"
             ),
-            white_noise=white and selected.config.noise == "white", config=postprocess,
+            white_noise=True, config=postprocess,
         )  # fmt: skip
         denoised = seen.scale.from_unit(torch.from_numpy(clean.pixels[..., 0]).double())
         if options.strength is None or options.keep_flux:
@@ -146,7 +143,7 @@ def denoise_counts(
             denoised = denoised[0, 0].double()
     result = noise.unstabilise(denoised).numpy()
     known = seen.stabilised.isfinite().numpy()
-    return np.where(known, _as_type(result, page.dtype), page), selected.name
+    return np.where(known, _as_type(result, page.dtype), page)
 
 
 def unit_page(

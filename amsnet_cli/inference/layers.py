@@ -61,7 +61,7 @@ def denoised_layers(
 
     Args:
         photo: any depth, its hot pixels mended; transparency is not looked at.
-        model: its model for white noise takes over where the noise is white.
+        model: with any network.
         device: where to compute.
         progress: called with the fraction done.
 
@@ -73,7 +73,7 @@ def denoised_layers(
         resolved = resolve_options(photo, model, DenoiseOptions(), device=device)
         codec, config = resolved.codec, resolved.postprocess
         output = run_photo(
-            photo, resolved.box, codec, resolved.model, resolved.inference,
+            photo, resolved.box, codec, model, resolved.inference,
             noise=resolved.noise, device=device, progress=progress,
         )  # fmt: skip
     statistics = photo_statistics(photo, output, codec, config)
@@ -86,7 +86,7 @@ def denoised_layers(
     auto = blend_weights(statistics.blocks, None, None, 0.0, config)
     detail = blend_weights(statistics.blocks, _ALL, _ALL, 1.0, config)[:1]
     return Layers(
-        model=resolved.model.name,
+        model=model.name,
         denoised=displayed(corrected(BlendSettings(luma=_ALL, chroma=_ALL)), codec),
         weights=torch.cat([auto, detail]),
         noise_after=photo_noise_level(corrected(BlendSettings()), scale=photo),

@@ -88,7 +88,7 @@ class DevelopedNoise:
         camera: its name, if known.
         iso: ISO speed, if known.
         weights: name of the model that `denoise` uses unless another is asked for.
-        white: whether that is so because the noise is white, which a camera's is not.
+        white: whether the noise is white, which a camera's is not.
         estimate: the noise, as the estimator of the default network measures it.
         told: what that network is told of it; None where another denoises.
         level: root mean square over the photo, on a scale of 255.
@@ -194,7 +194,7 @@ def _of_developed(photo: Photo) -> DevelopedNoise:
     resolved = resolve_options(photo, model, DenoiseOptions())
     estimate = estimate_told_noise(photo, resolved.codec, model.network)
     return DevelopedNoise(
-        camera=camera, iso=iso, weights=resolved.model.name, white=resolved.model is not model,
+        camera=camera, iso=iso, weights=model.name, white=resolved.white_noise,
         estimate=estimate, told=resolved.noise,
         level=255 * mean_sigma(photo, resolved.codec, estimate),
         levels=common_levels(photo, resolved.codec), grey=photo.pixels.shape[2] == 1,

@@ -10,7 +10,6 @@ import torch
 from amsnet_cli.core.networks import MaskedNetwork
 from amsnet_cli.core.photo_noise import LEVELS, PhotoNoise
 from amsnet_cli.noise.level import noise_level
-from amsnet_cli.noise.whiteness import WHITENESS_BLOCK, is_white
 from amsnet_cli.photos.geometry import window_starts
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.pixel_codec import PixelCodec
@@ -27,8 +26,6 @@ LEAST_SHARE = 0.01
 """Share of a photo's pixels that are of a brightness, without which nothing is said of it."""
 MEAN_PIXELS = 1 << 17
 """About how many pixels the mean of the noise is taken over, and brightnesses are counted in."""
-WHITENESS_PIXELS = 1 << 17
-"""About how many pixels are used to detect white noise."""
 
 
 def photo_noise_level(photo: Photo, scale: Photo | None = None) -> float:
@@ -113,15 +110,3 @@ def _sampled(photo: Photo, codec: PixelCodec) -> torch.Tensor:
     step = 1 + math.isqrt(height * width // MEAN_PIXELS)
     sampled = codec.decode(photo.pixels[::step, ::step].copy())
     return torch.from_numpy(sampled).permute(2, 0, 1)
-
-
-def has_white_noise(photo: Photo) -> bool:
-    """Return whether a photo's noise is white, by `is_white` of evenly spread rows."""
-    block = WHITENESS_BLOCK
-    height, width, channels = photo.pixels.shape
-    wanted = max(1, WHITENESS_PIXELS // (block * width))
-    step = max(1, -(-(height // block) // wanted))
-    whole = photo.pixels[: height // block * block]
-    rows = whole.reshape(-1, block, width, channels)[::step]
-    unit = PixelCodec.of(photo).decode(rows.reshape(-1, width, channels))
-    return is_white(torch.from_numpy(unit).permute(2, 0, 1))

@@ -111,6 +111,8 @@ class BrightnessConfig:
     clipped_weight: float = 2.0
     """The confidence in a tone curve is multiplied by this times the largest such weight, at most
     by 1."""
+    white_noise: float = 0.2
+    """`PhotoNoise.shared` up to which noise is white: then only a tone curve can bias it."""
     tone_curve: float = 0.5
     """Skewness relative to that of noise under the sRGB curve from which there is a tone curve; up
     to half of it, there is none."""
