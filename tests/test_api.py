@@ -123,6 +123,16 @@ def test_the_import_loads_neither_torch_nor_numpy():
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
+@pytest.mark.slow
+def test_denoising_does_not_load_the_compiler_of_torch(noisy_png):
+    code = (
+        "import sys, amsnet_cli; amsnet_cli.denoise(sys.argv[1], device='cpu')\n"
+        "assert not {'torch._dynamo', 'sympy'} & set(sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", code, str(noisy_png)], check=True, env=environment)
+
+
 class TestRaw:
     @pytest.fixture
     def raw(self, tmp_path) -> Path:

@@ -164,7 +164,7 @@ def intermediate(codec: PixelCodec) -> PixelCodec:
 
 def _decode(codec: PixelCodec, stored: Pixels) -> Tensor:
     """Decode (h, w, C) stored values to (C, h, w) in [0, 1]."""
-    return torch.from_numpy(codec.decode(stored)).permute(2, 0, 1)
+    return torch.from_numpy(codec.decode(stored)).permute(2, 0, 1).contiguous()
 
 
 def _encode(codec: PixelCodec, unit: Tensor) -> Pixels:

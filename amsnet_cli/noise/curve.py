@@ -17,13 +17,29 @@ def interpolate(samples: Tensor, position: Tensor) -> Tensor:
         The curve at each position, in the shape of `position`. NaNs are interpolated from the known
         samples around them; beyond the first and the last known sample the curve is constant.
     """
-    known = torch.nonzero(samples.isfinite()).flatten()
-    if len(known) == 1:
-        return samples[known].expand_as(position)
+    samples = _filled(samples)
     last = len(samples) - 1
-    # The nearest known samples below and above each interval between two samples, (N - 1,).
-    after = torch.searchsorted(known, torch.arange(last), right=True).clamp(1, len(known) - 1)
+    if not last:
+        return samples.expand_as(position)
+    place = position.clamp(0, last)
+    interval = place.int().clamp_max_(last - 1)
+    share = place - interval
+    start, step = (  # `index_select` is several times as fast as indexing
+        of.index_select(0, interval.flatten()).view_as(position)
+        for of in (samples[:-1], samples.diff())
+    )
+    return torch.addcmul(start, step, share)
+
+
+def _filled(samples: Tensor) -> Tensor:
+    """Replace NaN in (N,) by what lies between the known samples around, or by the nearest one."""
+    known = torch.nonzero(samples.isfinite()).flatten()
+    if len(known) == len(samples):
+        return samples
+    if len(known) == 1:
+        return samples[known].expand_as(samples)
+    places = torch.arange(len(samples))
+    after = torch.searchsorted(known, places, right=True).clamp(1, len(known) - 1)
     low, high = known[after - 1], known[after]
-    interval = position.clamp(0, last).long().clamp_max(last - 1)
-    share = (position - low.float()[interval]) / (high - low).float()[interval]
-    return torch.lerp(samples[low][interval], samples[high][interval], share.clamp(0, 1))
+    share = ((places - low) / (high - low)).clamp(0, 1)
+    return torch.lerp(samples[low], samples[high], share.to(samples.dtype))

@@ -117,10 +117,15 @@ def noise_variance(noisy: Tensor) -> Tensor:
 
 def split_luma(image: Tensor) -> tuple[Tensor, Tensor]:
     """Split (C, H, W) into luma, (1, H, W), and chroma, each channel minus luma, (C, H, W)."""
-    if image.shape[0] == 1:
-        return image, torch.zeros_like(image)
-    luma = torch.einsum("chw,c->hw", image, image.new_tensor(BT709_LUMA))[None]
+    luma = luma_of(image)
     return luma, image - luma
+
+
+def luma_of(image: Tensor) -> Tensor:
+    """Luma of (C, H, W), (1, H, W)."""
+    if image.shape[0] == 1:
+        return image
+    return torch.einsum("chw,c->hw", image, image.new_tensor(BT709_LUMA))[None]
 
 
 def quantile(values: Tensor, share: float) -> Tensor:

@@ -46,11 +46,12 @@ class ResidualHistogram:
             denoised: the same shape.
         """
         channels, intensities, bins = self._counts.shape
-        residual = (noisy - denoised).clamp(-1, 1)
-        bin_ = (residual * (bins // 2)).round().long() + bins // 2
-        intensity = (denoised * intensities).long().clamp(0, intensities - 1)
-        index = (torch.arange(channels)[:, None, None] * intensities + intensity).flatten()
-        counts = torch.bincount(index * bins + bin_.flatten(), minlength=self._counts.numel())
+        residual = (noisy - denoised).clamp_(-1, 1)
+        bin_ = residual.mul_(bins // 2).round_().int() + bins // 2
+        index = (denoised * intensities).int().clamp_(0, intensities - 1)
+        index += intensities * torch.arange(channels, dtype=index.dtype)[:, None, None]
+        counts = torch.bincount((bin_ + bins * index).flatten(), minlength=self._counts.numel())
+        index = index.flatten()
         self._counts += counts.reshape(self._counts.shape)
         light = [
             torch.bincount(index, _linear(coded).flatten().double(), channels * intensities)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amsnet_cli.postprocess.block_stats import BlockStats, split_luma
+from amsnet_cli.postprocess.block_stats import BlockStats, luma_of
 from amsnet_cli.postprocess.config import PostprocessConfig
 
 
@@ -60,9 +60,9 @@ def smooth_residual_noise(denoised: Tensor, weights: Tensor) -> Tensor:
     Returns:
         (C, H, W).
     """
-    luma, chroma = split_luma(denoised)
-    kept, offset = weights[:2], weights[2:]
-    return kept[:1] * luma + offset[:1] + kept[1:] * chroma + offset[1:]
+    kept_luma, kept_chroma, offset_luma = weights[:3, None]
+    of_luma = torch.addcmul(offset_luma, kept_luma - kept_chroma, luma_of(denoised))
+    return torch.addcmul(weights[3:], kept_chroma, denoised).add_(of_luma)
 
 
 def _window_mean(padded: Tensor, radius: int) -> Tensor:

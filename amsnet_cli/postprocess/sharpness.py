@@ -62,5 +62,6 @@ def limit_sharpness(
         sums = sums[:, :-1] + sums[:, 1:]
         sums = sums[..., :-1] + sums[..., 1:]
     own = image[:, above : image.shape[1] - below]
-    change = torch.sub(pull / 16 * sums, own, alpha=pull)
-    return own + torch.maximum(torch.minimum(change, clip_radius), -clip_radius)
+    change = sums.mul_(pull / 16).sub_(own, alpha=pull)
+    torch.minimum(change, clip_radius, out=change)
+    return torch.maximum(change, -clip_radius, out=change).add_(own)

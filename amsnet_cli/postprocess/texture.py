@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from amsnet_cli.noise.curve import interpolate
-from amsnet_cli.postprocess.block_stats import BlockStats, quantile, split_luma
+from amsnet_cli.postprocess.block_stats import BlockStats, luma_of, quantile
 from amsnet_cli.postprocess.config import PostprocessConfig
 from amsnet_cli.postprocess.graphics import graphics
 
@@ -84,8 +84,9 @@ def blend_residual(noisy: Tensor, denoised: Tensor, luma: Tensor, chroma: Tensor
     Returns:
         (C, H, W): `denoised` where both are 1, `noisy` where both are 0.
     """
-    residual_luma, residual_chroma = split_luma(noisy - denoised)
-    return denoised + (1 - luma) * residual_luma + (1 - chroma) * residual_chroma
+    residual = noisy - denoised
+    of_luma = (chroma - luma) * luma_of(residual)  # beside the same share of luma as of chroma
+    return torch.addcmul(denoised, 1 - chroma, residual).add_(of_luma)
 
 
 def _noise_power(powers: Tensor, stats: BlockStats, config: PostprocessConfig) -> Tensor:

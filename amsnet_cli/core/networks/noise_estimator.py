@@ -152,7 +152,9 @@ class FilterBank(nn.Module):
 
     def __init__(self, filters: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(0.2 * torch.randn(filters, CHANNELS, 5, 5))
+        self.weight = nn.Parameter(torch.empty(filters, CHANNELS, 5, 5))
+        if not self.weight.is_meta:  # There, drawing imports all of PyTorch's compiler.
+            nn.init.normal_(self.weight, std=0.2)
 
     def forward(self, x: Tensor, cell: int, rows: int | None = None) -> Tensor:
         """Map (B, 3, H, W) to (B, 2 * filters, H / cell, W / cell).
