@@ -41,11 +41,16 @@ class DecoderProcesses:
     def decode(self, path: Path, content: bytes) -> Photo:
         """Decode a photo, see `read.decode`; may be called from several threads at once.
 
+        Where no process can be started, the photo is decoded in this one.
+
         Raises:
             PhotoError: from `read.decode`; or the process ended before it had answered.
             BugError: an unforeseen exception.
         """
-        process = self._take()
+        try:
+            process = self._take()
+        except OSError:
+            return decode(path, content)
         assert process.stdin and process.stdout
         try:
             name = os.fsencode(path)
