@@ -60,6 +60,8 @@ def verdict(path: Path, photo: Photo) -> str:
         return "refuses"
     if other is None:
         return "none"
+    if not other.size:
+        return "refuses"
     ours = photo.samples
     other = other.reshape(*other.shape[:2], -1)
     if other.dtype != ours.dtype or other.shape[2] != ours.shape[2]:

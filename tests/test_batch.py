@@ -397,7 +397,7 @@ class TestCommand:
         monkeypatch.setattr(
             photo_steps,
             "read_mosaic_or_photo",
-            lambda path, raw: {}[path] if path.stem == "b" else read(path, raw),
+            lambda path, *more: {}[path] if path.stem == "b" else read(path, *more),
         )
         call = ["denoise", "-r", card, "-w", tiny_model, "--json", "-f", "-o", card.parent / "out"]
         result = amsnet(*call)

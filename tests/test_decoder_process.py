@@ -111,6 +111,20 @@ def test_errors_are_the_same_as_in_this_process(tmp_path, decoders):
     assert str(here.value) == str(there.value)
 
 
+def test_where_no_process_can_be_started_it_is_decoded_here(card, decoders, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(card / "none"))
+    photo = card / "a.png"
+    assert decoders.decode(photo, photo.read_bytes()).pixels.any()
+    assert not decoders._idle
+
+
+def test_modules_of_the_same_names_beside_the_photos_are_no_matter(card, decoders, monkeypatch):
+    for name in ("numpy.py", "struct.py", "pickle.py"):
+        (card / name).write_text("raise SystemExit")
+    monkeypatch.chdir(card)
+    assert decoders.decode(Path("a.png"), (card / "a.png").read_bytes()).pixels.any()
+
+
 @pytest.mark.slow
 def test_none_outlives_a_batch_that_is_killed(card, tiny_model, tmp_path):
     command = ["denoise", card, "-o", tmp_path / "out", "-w", tiny_model, "--repeats", "200"]

@@ -93,6 +93,33 @@ class TestDngToDng:
             small = file.pages[0].pages[1]
             assert small.shape == (40, 60, 3) and small.compression == 7
 
+    def test_tiles_of_lossless_jpeg_are_read_and_replaced(self, amsnet, tmp_path):
+        """As Adobe's DNG Converter and many cameras and phones write them."""
+        imagecodecs = pytest.importorskip("imagecodecs", reason="another program's encoder")
+        frame, side = exposed(scene((256, 384)), noise=80), 128
+        tree, data, places = ifd.read_tree(dng(frame)), b"", []
+        for y in range(0, 256, side):
+            for x in range(0, 384, side):
+                tile = np.ascontiguousarray(frame[y : y + side, x : x + side])
+                coded = imagecodecs.ljpeg_encode(tile, bitspersample=14)
+                places.append((8 + len(data), len(coded)))
+                data += coded + b"\0" * (len(coded) % 2)
+        starts, lengths = zip(*places, strict=True)
+        for tag in (273, 278, 279):
+            del tree[tag]
+        tree |= {259: shorts(7), 322: longs(side), 323: longs(side), 324: longs(*starts)}
+        content = ifd.append_tree(b"II*\0\0\0\0\0" + data, tree | {325: longs(*lengths)})
+        mosaic = read_mosaic(X, content)
+        assert np.array_equal(mosaic.values, frame)
+        clean = exposed(scene((256, 384)))
+        made = dng_of(X, content, mosaic.with_values(clean))
+        assert np.array_equal(read_mosaic(X, made).values, clean)
+        assert not {322, 323, 324, 325} & ifd.read_tree(made).keys()
+        (tmp_path / "x.dng").write_bytes(content)
+        out = tmp_path / "y.jpg"
+        result = amsnet("denoise", tmp_path / "x.dng", "-o", out, "--strength", 0)
+        assert result.exit_code == 0 and "384x256, 8 bit" in result.stderr, result.stderr
+
     def test_linearisation_and_bits_are_no_longer_told(self):
         """LibRaw gives values behind the table of LinearizationTable."""
         values = exposed(scene(), noise=80) // 4

@@ -40,7 +40,7 @@ def run(tmp_path, noisy_crop):
     def script(text: str, **environment: str) -> set[str]:
         done = subprocess.run(
             ["sh", "-e"], input=text, cwd=tmp_path, check=False, capture_output=True, text=True,
-            timeout=400,
+            timeout=900,
             env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}",
                  "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **environment},
         )  # fmt: skip

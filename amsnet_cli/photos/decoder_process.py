@@ -1,7 +1,7 @@
 """Decode photos in processes of their own, which a crash of a library beneath may end.
 
-`python -m amsnet_cli.photos.decoder_process` is such a process. It reads photos from stdin, one
-after another, and answers each on stdout, until stdin ends.
+Such a process reads photos from stdin, one after another, and answers each on stdout, until stdin
+ends.
 """
 
 from __future__ import annotations
@@ -41,11 +41,16 @@ class DecoderProcesses:
     def decode(self, path: Path, content: bytes) -> Photo:
         """Decode a photo, see `read.decode`; may be called from several threads at once.
 
+        Where no process can be started, the photo is decoded in this one.
+
         Raises:
             PhotoError: from `read.decode`; or the process ended before it had answered.
             BugError: an unforeseen exception.
         """
-        process = self._take()
+        try:
+            process = self._take()
+        except OSError:
+            return decode(path, content)
         assert process.stdin and process.stdout
         try:
             name = os.fsencode(path)
@@ -75,7 +80,9 @@ class DecoderProcesses:
             if process.poll() is None:
                 return process
             _end(process)
-        program = [sys.executable, "-m", __name__]
+        # With the same modules as here: the folder it runs in may hold others of their names.
+        code = f"import sys; sys.path[:] = {sys.path}; from {__name__} import serve; serve()"
+        program = [sys.executable, "-c", code]
         pipe = subprocess.PIPE
         # Libraries print what they find wrong with a file; the answer says so already.
         return subprocess.Popen(
@@ -138,7 +145,8 @@ def _exactly(file: IO[bytes], size: int) -> bytearray:
     return data
 
 
-def _main() -> None:
+def serve() -> None:
+    """Be such a process."""
     questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # What libraries print is no answer.
     while len(sizes := questions.read(16)) == 16:
@@ -160,7 +168,3 @@ def _main() -> None:
             break
         del answer
     os._exit(0)
-
-
-if __name__ == "__main__":
-    _main()
