@@ -367,6 +367,31 @@ class TestDenoising:
         assert same(tmp_path / "out.zarr", tmp_path / "whole.zarr")
         assert not list(tmp_path.glob(".*"))
 
+    @pytest.mark.slow
+    def test_workers_of_dask_share_it(self, tmp_path, amsnet, source):
+        pytest.importorskip("distributed")
+        assert amsnet("denoise", source, "-o", tmp_path / "whole.zarr").exit_code == 0
+        done = amsnet("denoise", source, "-o", tmp_path / "out.zarr", "--dask", "local:2", "--json")
+        said = [json.loads(line)["status"] for line in done.stdout.splitlines()]
+        assert sorted(said) == ["done", "waits", "waits", "waits"]
+        assert same(tmp_path / "out.zarr", tmp_path / "whole.zarr")
+
+    @pytest.mark.slow
+    def test_memory_does_not_grow_with_the_folder(self, tmp_path, peak_memory):
+        peaks = []
+        for count in (4, 60):
+            shutil.rmtree(tmp_path / "in.zarr", ignore_errors=True)
+            array = zarr.create_array(
+                tmp_path / "in.zarr", shape=(count, 1024, 1024), chunks=(2, 512, 512),
+                dtype="uint16",
+            )  # fmt: skip
+            for i in range(count):
+                array[i] = np.random.default_rng(i).poisson(100, (1024, 1024))
+            peaks.append(
+                peak_memory("denoise", "in.zarr", "-o", "out.zarr", "-f", "--strength", "0")
+            )
+        assert peaks[1] < peaks[0] + 50_000_000
+
 
 def same(one: Path, other: Path) -> bool:
     """Whether two folders hold the same files."""

@@ -253,7 +253,7 @@ Shard = Annotated[
     ShardOfPhotos | None,
     typer.Option(
         parser=parse_shard, metavar="K/N|auto", rich_help_panel="Many machines",
-        help="Denoise only the K-th of N parts of the photos; auto takes both from Slurm, Grid "
-        "Engine, or RANK and WORLD_SIZE.",
+        help="Denoise only the K-th of N parts of the photos, and of the pages of each Zarr "
+        "folder; auto takes both from Slurm, Grid Engine, or RANK and WORLD_SIZE.",
     ),
 ]  # fmt: skip

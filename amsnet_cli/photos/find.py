@@ -38,8 +38,8 @@ class PassedOver:
 
 
 def find_photos(folder: Path, *, recursive: bool = True) -> list[Path]:
-    """List the photos in `folder` and below; see `list_folder`."""
-    return list_folder(folder, recursive=recursive)[0]
+    """List the photos in `folder` and below, see `list_folder`; a Zarr folder is one itself."""
+    return [folder] if is_zarr(folder) else list_folder(folder, recursive=recursive)[0]
 
 
 def list_folder(folder: Path, *, recursive: bool = True) -> tuple[list[Path], list[PassedOver]]:
