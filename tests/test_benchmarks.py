@@ -65,6 +65,18 @@ def lines_of(capsys, monkeypatch, *arguments, of="postprocess") -> list[list[str
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
 
+@pytest.mark.slow
+def test_what_a_fit_says_stands_beside_the_truth(one_picture_set, capsys, monkeypatch):
+    from benchmarks import fit_verdicts
+
+    monkeypatch.setattr(
+        sys, "argv", ["fit_verdicts", str(one_picture_set), "--seeds", "1", "--steps", "2"]
+    )
+    fit_verdicts.main()
+    printed = capsys.readouterr().out
+    assert "\n| set | 0 | " in printed and "1 fits: " in printed
+
+
 def test_each_stage_of_the_post_processing_has_a_column(one_picture_set, capsys, monkeypatch):
     stages = ["smooth_residual_noise"]
     titles, row = lines_of(

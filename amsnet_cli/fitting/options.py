@@ -88,7 +88,8 @@ class Preset:
         grad_clip: maximum norm of the gradient.
         ema_decay: of the moving average of the weights; 0 for the weights themselves.
         fall_from: fraction of the training after which the learning rate falls.
-        keep: weights of the lowest validation loss ("best"), or the last.
+        keep: weights of the lowest validation loss ("best"), or the last; of a fit that is
+            interrupted, always the former.
     """
 
     max_pixels: int = 300_000_000

@@ -125,8 +125,11 @@ class FitRun:
 
     def validate(self) -> Validated:
         """Measure the validation loss of the moving average; it may be found to be level."""
-        point = self.validator.check(self.trainer.ema, step=self.trainer.steps)
-        if self.progress() <= self.budget.fall_from:
+        progress = self.progress()
+        point = self.validator.check(
+            self.trainer.ema, step=self.trainer.steps, finished=progress >= 1
+        )
+        if progress <= self.budget.fall_from:
             self.steady_points = len(self.validator.curve)
             if levelled_off(self.validator.curve, self.validator.patch_losses):
                 self.budget.end_at(math.ceil(point.step / self.budget.fall_from))

@@ -65,7 +65,7 @@ class Validator:
     Args:
         objective: defines the loss.
         network: before the first step.
-        keep: the weights of the lowest loss, or the last.
+        keep: the weights of the lowest loss, or the last; until there are last ones, the former.
         device: where to compute.
         bfloat16: whether convolutions may run in bfloat16.
 
@@ -104,8 +104,8 @@ class Validator:
         last = self.curve[-1].step
         return step >= max(last + FIRST_CHECK, CHECK_GROWTH * last)
 
-    def check(self, network: FitNetwork, *, step: int) -> CurvePoint:
-        """Measure the loss, add it to the curve, and keep the weights if they are best."""
+    def check(self, network: FitNetwork, *, step: int, finished: bool) -> CurvePoint:
+        """Measure the loss, add it to the curve, and keep the weights if they are to be kept."""
         losses = self.losses(network)[0]
         self.patch_losses.append(losses)
         improvement, error = relative_improvement(self.patch_losses[0], losses)
@@ -113,7 +113,7 @@ class Validator:
             step=step, loss=float(losses.mean()), improvement=improvement, standard_error=error
         )
         self.curve.append(point)
-        if point.loss < self.best.loss or self.keep == "last":
+        if point.loss < self.best.loss or (finished and self.keep == "last"):
             self.best = point
             self.best_network.load_state_dict(network.state_dict())
         return point
