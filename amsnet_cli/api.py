@@ -238,7 +238,7 @@ def fit(
         folder: searched for photos recursively.
         output: the model file to write, a .safetensors file.
         weights: what to start from, as for `denoise`; for RAW files, weights for mosaics. None
-            tries `photo`, `fine` and the models fitted to the cameras, or takes `raw`.
+            tries `photo` and the models fitted to the cameras, or takes `raw`.
         from_scratch: start from a fresh network instead.
         device: auto, cpu, cuda, cuda:N or mps.
         resume: continue an interrupted fit with the same options.

@@ -27,7 +27,7 @@ def fit(
             "-w",
             "--weights",
             metavar="NAME|FILE",
-            help="Start from these. (default: photo, fine or a model fitted to the camera, "
+            help="Start from these. (default: photo or a model fitted to the camera, "
             "whichever validates best on these photos; raw for RAW files)",
         ),
     ] = None,
