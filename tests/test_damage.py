@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from amsnet_cli.errors import PhotoError
@@ -70,3 +71,17 @@ def test_damaged_metadata_of_png_is_left_out_and_said(tmp_path):
     photo = read_photo(path)
     assert photo.dpi is None and photo.notes == ("its resolution is damaged: left out",)
     assert np.array_equal(photo.pixels, noisy_scene())
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_a_directory_behind_the_end_of_a_tiff_is_damage(tmp_path, big):
+    """Its entries can be read, but not where the next directory is."""
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, noisy_scene(), bigtiff=big, metadata=None)
+    content = bytearray(path.read_bytes())
+    directory = 16 if big else 8
+    assert content[directory] > 5 and content[directory + 1] == 0, "the number of entries"
+    content[directory + 1] = 60
+    path.write_bytes(content)
+    with pytest.raises(PhotoError, match="goes on behind the end of the file"):
+        read_photo(path)

@@ -99,6 +99,21 @@ def read_directories(content: bytes) -> list[Directory]:
     return found
 
 
+def ends_within(content: bytes) -> bool:
+    """Return whether the first directory ends before the file does, by its number of entries.
+
+    Raises:
+        MalformedError: there is none.
+    """
+    order, big, first = _header(content)
+    head, size = ("Q", 20) if big else ("H", 12)
+    try:
+        (count,) = struct.unpack_from(order + head, content, first)
+    except struct.error as error:
+        raise MalformedError("no directory") from error
+    return first + struct.calcsize(order + head) + int(count) * size <= len(content)
+
+
 def chain(content: bytes) -> list[int]:
     """Return where the directories of the main chain begin, one for each page (not BigTIFF).
 

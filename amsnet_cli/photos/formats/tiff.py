@@ -57,6 +57,8 @@ def read(path: Path, content: bytes) -> Photo:
     try:
         order = ifd.byte_order(content)
         pages = ifd.read_directories(content)
+        if not ifd.ends_within(content):
+            raise MalformedError("its directory goes on behind the end of the file")
     except MalformedError as error:
         raise PhotoError(
             f"{path}: not a picture, or damaged ({error})", "copy it again from its source"
