@@ -83,7 +83,7 @@ class PhotoNoise:
         below = position.long().clamp_max(LEVELS - 2)
         low, step = (
             of.gather(2, below.flatten(2)).view_as(position)
-            for of in (self.log_sigma, self.log_sigma.diff(dim=2))
+            for of in (self.log_sigma, self.log_sigma[..., 1:] - self.log_sigma[..., :-1])
         )
         return torch.addcmul(low, step, position - below)
 
