@@ -205,3 +205,20 @@ def test_planning_grows_with_the_number_of_photos_and_stays_small():
     assert seconds[1] < 25 * seconds[0] and seconds[1] < 2
     assert float(large[4].split()[0]) - float(small[4].split()[0]) < 40
     assert 1 < float(large[5].split()[0]) < 1.2
+
+
+@pytest.mark.slow
+def test_speed_prints_all_stages_and_a_batch(tmp_path):
+    pytest.importorskip("bm3d", reason='needs pip install -e ".[benchmarks]"')
+    photo = tmp_path / "a.png"
+    Image.fromarray(skimage.data.astronaut()[:96, :128]).save(photo)
+    command = [
+        sys.executable, "-m", "benchmarks.speed", str(photo), "--megapixels", "0.02", "--runs", "1",
+        "--suffix", ".png", "--batch", str(tmp_path),
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True)
+    header, _, row, nlm, _ = (x for x in done.stdout.splitlines() if x.startswith("|"))
+    assert header.count("|") == row.count("|") == nlm.count("|")
+    *stages, total = (float(x.split("(")[0]) for x in row.split("|")[3:-2])
+    assert total == pytest.approx(sum(stages), abs=0.01)
+    assert "Start-up: " in done.stdout and "Batch of 1 photos" in done.stdout

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from amsnet_cli.core.multi_mask import single_pass
 from amsnet_cli.core.networks import CompactUNetConfig, ConditionedUNetConfig, noise_estimator
+from amsnet_cli.core.networks.compact import ResidualBlock
 from amsnet_cli.core.networks.conditioned import INPUTS, asinh
 from amsnet_cli.core.networks.noise_estimator import (
     NoiseCells,
@@ -70,6 +71,16 @@ def test_what_is_faster_without_gradients_is_the_same(tiny, noisy):
         with torch.no_grad():
             found = tiny.network(noisy, masked, PhotoNoise.white(20))
         assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_fused_convolutions_differ_by_rounding_alone():
+    torch.manual_seed(0)
+    block = ResidualBlock(16).to(memory_format=torch.channels_last).bfloat16()
+    x = torch.randn(2, 16, 24, 40).bfloat16().contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        found = block(x)
+    expected = block(x).detach()
+    assert (found - expected).abs().max() <= 0.01 * expected.abs().max()
 
 
 def test_asinh_is_exact_near_zero_and_far_away():

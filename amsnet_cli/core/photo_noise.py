@@ -81,11 +81,11 @@ class PhotoNoise:
         """Logarithm of the standard deviation at each pixel, on a scale of 255; see `sigma`."""
         position = brightness.clamp(0, 1).sqrt() * (LEVELS - 1)
         below = position.long().clamp_max(LEVELS - 2)
-        low, high = (
-            self.log_sigma.gather(2, place.flatten(2)).view_as(position)
-            for place in (below, below + 1)
+        low, step = (
+            of.gather(2, below.flatten(2)).view_as(position)
+            for of in (self.log_sigma, self.log_sigma[..., 1:] - self.log_sigma[..., :-1])
         )
-        return torch.lerp(low, high, position - below)
+        return torch.addcmul(low, step, position - below)
 
     @property
     def shared(self) -> float:
