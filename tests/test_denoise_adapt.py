@@ -32,7 +32,7 @@ def test_what_is_learned_is_used_and_not_kept(amsnet, clean_crop, tmp_path, monk
     used = "photo" if "not adapted: " in done.stderr else "photo-adapted"
     assert [row["weights"] for row in rows] == [used] * 2
     assert f"({used})".encode() in (out / "0.png").read_bytes()
-    assert not list(models_dir().glob("*")) and not list((tmp_path / "temporary").iterdir())
+    assert not list(models_dir().glob("*")) and not list((tmp_path / "temporary").glob("amsnet-*"))
 
 
 def test_files_are_fitted_together_as_a_folder_is(tmp_path, clean_crop):
