@@ -14,6 +14,10 @@ from amsnet_cli.errors import PhotoError, UsageError
 if TYPE_CHECKING:
     from amsnet_cli.fitting.fit import FitResult
 
+PERFECT_LOSS = 2**0.5
+"""Validation loss of a network without error on developed photos (`NoiseAdaptation`). Less means
+that the photos have less noise than was measured, as where black clips it: such a fit may harm."""
+
 
 @contextmanager
 def adapted_weights(
@@ -55,17 +59,27 @@ def adapted_weights(
                 weights, photos, seconds, Path(place), raw=raw, device=device, seed=seed,
                 quiet=quiet,
             )  # fmt: skip
-            reason = result.reason
+            reason = result.reason or _doubt(result)
         except PhotoError as error:  # Denoising will say of each photo what is wrong.
             result, reason = None, str(error)
-        if not quiet and result and result.model and result.best:
+        fitted = result.model if result and not reason else None
+        if not quiet and result and fitted and result.best:
             say(
                 f"adapted to {result.photos} photo{'s' * (result.photos > 1)}: {result.steps} "
                 f"steps in {result.seconds:.0f} s, validation loss {loss_change(result.best)}"
             )
         elif not quiet:
             say(f"not adapted: {reason}")
-        yield result.model if result and result.model else weights
+        yield fitted or weights
+
+
+def _doubt(result: FitResult) -> str:
+    """Return why the measured noise cannot be believed, or ""."""
+    from amsnet_cli.model import Model
+
+    if isinstance(result.start, Model) and result.curve[0].loss < PERFECT_LOSS:
+        return "the photos have less noise than is measured"
+    return ""
 
 
 def _fit(
