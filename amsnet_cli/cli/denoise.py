@@ -45,7 +45,6 @@ def denoise(
         ),
     ] = None,
     weights: options.WeightsOrAuto = None,
-    adapt: options.Adapt = None,
     masks: options.Masks = None,
     pd_stride: options.PdStride = None,
     repeats: options.Repeats = None,
@@ -202,16 +201,10 @@ def denoise(
     exclude_each_other({"--sidecar": sidecar, "--strip-metadata": strip_metadata})
     for option, given in (("--force", force), ("--report", report), ("--dry-run", dry_run)):
         exclude_each_other({"--watch": watch, option: bool(given)})
-    others = (
-        ("--watch", watch), ("--dask", dask is not None), ("--max-memory", max_memory is not None),
-        ("-w auto", weights == "auto"),
-    )  # fmt: skip
-    for option, is_given in others:
-        exclude_each_other({"--adapt": adapt is not None, option: is_given})
     if watch:
         check_watch(inputs, output)
     needing_files = {"--watch": watch, "--dask": dask, "--report": report, "--sidecar": sidecar,
-                     "--keep-time": keep_time, "--adapt": adapt}  # fmt: skip
+                     "--keep-time": keep_time}  # fmt: skip
     check_urls(inputs, output, [option for option, given in needing_files.items() if given])
     check_pipes(inputs, output, paths_needed=dask is not None, prints=as_json or dry_run)
 
@@ -222,7 +215,6 @@ def denoise(
         from amsnet_cli.batch.remote import open_remote
         from amsnet_cli.batch.shard import Shard
         from amsnet_cli.batch.watch import Watch
-        from amsnet_cli.cli.adapt import adapted_weights
         from amsnet_cli.cli.outcomes import OutcomePrinter
         from amsnet_cli.cli.run_batch import report_entry, run_batches
         from amsnet_cli.weights.store import AUTO, find_weights
@@ -291,13 +283,9 @@ def denoise(
         threads = jobs if jobs is not None else 0 if max_memory else 1
         many = watch or sum(not job.skip for job in plan.jobs) > 1
         entries: list[ReportEntry] = []
-        to_do = [job.source for job in plan.jobs if not job.skip]
         with (
-            adapted_weights(
-                weights, to_do, adapt, raw=raw, device=device, seed=seed, quiet=quiet
-            ) as fitted,
             choose_engine(
-                replace(settings, weights=fitted),
+                settings,
                 dask,
                 threads=threads,
                 label=printer.label,

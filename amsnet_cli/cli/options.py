@@ -101,14 +101,6 @@ Verbose = Annotated[
     typer.Option("-v", "--verbose", help="Say what was measured, chosen and mended."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-Adapt = Annotated[
-    float | None,
-    typer.Option(
-        min=1, metavar="SECONDS",
-        help="First fit the weights to these photos for so long, all of them together. What is "
-        "learned is used if validation shows a significant improvement, and not kept.",
-    ),
-]  # fmt: skip
 Masks = Annotated[
     int | None,
     typer.Option(
