@@ -187,13 +187,18 @@ class NoiseAdaptation:
         noisy, clean, told = [], [], []
         for _ in range(self.batch):
             spec = self.sampler.draw(rng)
+            told.append(self.profiles[spec.crop].told)
+            crop = self.images.crops[spec.crop]
+            if crop.views is not None:
+                noisy.append(spec.augment(to_tensor(spec.cut(crop.pixels))))
+                clean.append(spec.augment(to_tensor(spec.cut(crop.views))))
+                continue
             target = to_tensor(spec.cut(self.profiles[spec.crop].denoised))  # (3, P, P)
             recorrupted = (target + self.noise[spec.crop].draw(target, generator)).clamp(0, 1)
-            if self.images.crops[spec.crop].pixels.dtype == np.uint8:
+            if crop.pixels.dtype == np.uint8:
                 recorrupted = (recorrupted * 255).round() / 255
             noisy.append(spec.augment(recorrupted))
             clean.append(spec.augment(target))
-            told.append(self.profiles[spec.crop].told)
         x, y = (
             self.distributed.shard(torch.stack(patches)).to(self.device)
             for patches in (noisy, clean)
