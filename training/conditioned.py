@@ -10,8 +10,8 @@ Each stage keeps its result in DIR for the next. `pairs` simulates cameras and w
 clean photos, and of real noisy ones, whose target is the mean of the teachers' self-ensembles.
 `network` trains on all of them, told the true noise or, more often, the estimate with its mistakes;
 called again, it goes on where it stopped, and with `--decay` the learning rate falls to zero over
-the last share of the call. `--start MODEL` begins with the U-Net of a model that is not told.
-Beside its state lies `photo.safetensors`, for `training.export`. Runs on CUDA where there is a GPU.
+the last share of the call. `--start MODEL` begins with the U-Net of a model, told or not. Beside
+its state lies `photo.safetensors`, for `training.export`. Runs on CUDA where there is a GPU.
 """
 
 from __future__ import annotations
@@ -349,7 +349,10 @@ def train_network(args: argparse.Namespace) -> None:
 
 
 def start_from(unet: ConditionedUNet, start: MaskedNetwork) -> None:
-    """Copy the U-Net of a network that is not told; the new inputs change nothing at first."""
+    """Copy the U-Net of a network; where it is not told, the new inputs change nothing at first."""
+    if isinstance(start.network, ConditionedUNet):
+        unet.load_state_dict(start.network.state_dict())
+        return
     state = start.network.state_dict()  # type: ignore[attr-defined]
     head = torch.zeros_like(unet.unet.head.weight)
     head[:, : state["head.weight"].shape[1]] = state["head.weight"]
