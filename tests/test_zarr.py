@@ -263,6 +263,8 @@ class TestFaults:
             (lambda p: (p / "0/.zarray").write_text("[]"), "no object"),
             (lambda p: (p / "zarr.json").write_text("{}"), "Zarr 2 and Zarr 3 in one"),
             (lambda p: (p / ".zattrs").unlink(), "no picture of OME-Zarr in it"),
+            (lambda p: (p / ".zattrs").write_text('{"multiscales": 3}'), "its multiscales"),
+            (lambda p: (p / ".zattrs").write_text('{"multiscales": ["a"]}'), "its multiscales"),
         ],
     )
     def test_damaged_metadata_are_told_in_one_line(self, tmp_path, spoil, said):
