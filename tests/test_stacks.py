@@ -18,7 +18,9 @@ from amsnet_cli.batch.stack_run import StackRun
 from amsnet_cli.cli.stack_options import parse_pages
 from amsnet_cli.errors import OutputError, PhotoError, UsageError
 from amsnet_cli.fitting.images import read_developed
+from amsnet_cli.fitting.stack_views import is_still
 from amsnet_cli.inference.stack_noise import Detector
+from amsnet_cli.noise.counts import CountsNoise
 from amsnet_cli.stacks.find import open_stack
 
 SHAPE = (2, 3, 2, 40, 56)
@@ -485,3 +487,34 @@ class TestNoise:
         assert "stack of T 3, C 2" in shown
         assert re.search(r"channel 2: variance \S+ x - \d+ \(measured\); 0\.\d+ electrons", shown)
         assert shown.count("brightness") == 2 and shown.count("#") > 60
+
+
+class TestViews:
+    @staticmethod
+    def frames(*lights: np.ndarray) -> list[np.ndarray]:
+        rng = np.random.default_rng(0)
+        return [rng.poisson(light) * 2.0 + 100 for light in lights]
+
+    def test_movement_and_changing_light_are_told_from_noise(self):
+        coins, law = skimage.data.coins()[:160, :192] / 4.0, CountsNoise(a=2.0, b=-200.0)
+        moved = coins.copy()
+        moved[40:104, 60:92] = coins[40:104, 64:96]
+        assert is_still(self.frames(*[coins] * 5), law)
+        assert is_still(self.frames(*[0 * coins + 3] * 5), law)
+        for other in (np.roll(coins, 2, 0), moved, 0.9 * coins):
+            assert not is_still(self.frames(coins, coins, other), law)
+
+    @pytest.mark.parametrize("moves", [False, True])
+    def test_frames_of_a_still_scene_are_compared_with_each_other(self, tmp_path, moves):
+        coins = skimage.data.coins()[:160, :192] / 4.0
+        lights = [np.roll(coins, 3 * i * moves, 1) for i in range(4)]
+        frames = np.asarray(self.frames(*lights), np.uint16)
+        tifffile.imwrite(tmp_path / "in.tif", frames, imagej=True, metadata={"axes": "TYX"})
+        [crop] = read_developed(tmp_path / "in.tif", 1, (0,)).crops
+        assert crop.moves is moves
+        assert (crop.views is None) is moves
+        if crop.views is not None:
+            # The mean of three others has a third of the variance.
+            noise = [np.abs(np.diff(x[..., 0], 2, 1)).mean() for x in (crop.pixels, crop.views)]
+            assert 1.5 < noise[0] / noise[1] < 1.9
+            assert abs(float((crop.pixels - crop.views).mean())) < 2e-3

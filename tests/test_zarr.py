@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -13,9 +15,14 @@ import numpy as np
 import pytest
 import skimage.data
 
+from amsnet_cli.atomic import clear_leftovers
+from amsnet_cli.batch.naming import Naming
+from amsnet_cli.batch.plan import plan_jobs
 from amsnet_cli.batch.shard import Shard
 from amsnet_cli.batch.stack_run import StackRun
+from amsnet_cli.batch.watch import Watch, WatchOptions
 from amsnet_cli.errors import PhotoError, UsageError
+from amsnet_cli.photos.find import find_photos
 from amsnet_cli.stacks.find import open_stack
 
 zarr = pytest.importorskip("zarr", reason="the zarr extra is not installed")
@@ -256,6 +263,8 @@ class TestFaults:
             (lambda p: (p / "0/.zarray").write_text("[]"), "no object"),
             (lambda p: (p / "zarr.json").write_text("{}"), "Zarr 2 and Zarr 3 in one"),
             (lambda p: (p / ".zattrs").unlink(), "no picture of OME-Zarr in it"),
+            (lambda p: (p / ".zattrs").write_text('{"multiscales": 3}'), "its multiscales"),
+            (lambda p: (p / ".zattrs").write_text('{"multiscales": ["a"]}'), "its multiscales"),
         ],
     )
     def test_damaged_metadata_are_told_in_one_line(self, tmp_path, spoil, said):
@@ -293,6 +302,42 @@ class TestFaults:
         path = make(tmp_path / "in.zarr", "0.4")
         done = amsnet("denoise", path, "-o", path / "out.zarr")
         assert "lie in each other" in done.stderr
+
+
+class TestAround:
+    def test_the_noise_of_its_channels_is_shown(self, tmp_path, amsnet):
+        make(tmp_path / "in.zarr", "0.5")
+        said = [json.loads(amsnet("noise", folder, "--json").stdout)
+                for folder in (tmp_path / "in.zarr", tmp_path)]  # fmt: skip
+        assert said[0] == said[1]
+        assert [channel["pages"] for channel in said[0]["channels"]] == [4, 4]
+
+    def test_a_fit_finds_it(self, tmp_path):
+        path = make(tmp_path / "in.zarr", "0.4")
+        assert find_photos(tmp_path) == find_photos(path) == [path]
+
+    def test_names(self):
+        kept = ("cells.ome.zarr", "a.zarr", "s.fits.gz", "a.b.png")
+        named = [Naming(template="{stem}_x{ext}").name_of(name, Path()) for name in kept]
+        assert named == ["cells_x.ome.zarr", "a_x.zarr", "s_x.fits.gz", "a.b_x.png"]
+
+    def test_folders_of_killed_processes_are_cleared(self, tmp_path):
+        for name, age in (("aaaaaaaa", 7200), ("bbbbbbbb", 60)):
+            part = tmp_path / f".amsnet-{name}.part"
+            make(part, "0.4")
+            for path in (part, *part.rglob("*")):
+                os.utime(path, (time.time() - age,) * 2)
+        clear_leftovers(tmp_path)
+        assert [p.name for p in tmp_path.iterdir()] == [".amsnet-bbbbbbbb.part"]
+
+    def test_a_watched_folder_settles_when_no_chunk_changes(self, tmp_path):
+        path = make(tmp_path / "in" / "a.zarr", "0.4")
+        planned = plan_jobs([path.parent], tmp_path / "out")
+        watch = Watch([path.parent], lambda refuse: planned, print, WatchOptions(settled_after=0.3))
+        started, batches = time.monotonic(), watch.batches(lambda: False)
+        (path / "0/0/0/0/0/0").write_bytes(b"growing")
+        assert [job.source for job in next(batches)] == [path]
+        assert time.monotonic() - started >= 0.3
 
 
 class TestDenoising:

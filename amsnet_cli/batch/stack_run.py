@@ -86,7 +86,8 @@ class StackRun:
             return Progress(pages=len(indices), own=0, resumed=0, is_last=False)
         with self._locked(_name(self.part)):
             complete, growing = self._file(self.part), self._file(self.part, complete=False)
-            if complete.is_file():
+            was_complete = complete.is_file()
+            if was_complete:
                 done = len(own)
             else:
                 with self._opened(growing) as file:
@@ -94,7 +95,7 @@ class StackRun:
                     for position in range(done, len(own)):
                         self._append(file, page(own[position]))
                         progress((position + 1) / len(own))
-            with self._locked("result", wait=True):
+            with self._locked("result", wait=not was_complete):
                 if not complete.is_file():
                     self._rename(growing, complete)
                 missing = tuple(

@@ -235,7 +235,7 @@ def denoise(
             shard=shard or Shard(0, 1), may_be_empty=watch,
         )  # fmt: skip
         plan = Plan(jobs=[], excluded=[], passed_over=[]) if watch else planning()
-        if dask is not None:
+        if dask is not None and not dry_run:
             plan = replace(plan, jobs=divide_stacks(plan.jobs))
         printer = OutcomePrinter(plan.jobs, pipes, as_json=as_json, quiet=quiet, text=remote.text)
         printer.excluded(plan.excluded)

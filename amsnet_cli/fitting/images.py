@@ -45,11 +45,16 @@ class ImageCrop:
         pixels: (H, W, 3) as stored: uint8, uint16, or float32 in [0, 1].
         image: index of its photo in `ImageFolder.paths`.
         quantisation_step: of its file, see `Photo`.
+        views: (H, W, 3) float32, the mean of other views of the same scene in the same scale, with
+            other noise; None for none.
+        moves: whether there are other views, in which something has moved.
     """
 
     pixels: Pixels
     image: int
     quantisation_step: float | None = None
+    views: Pixels | None = None
+    moves: bool = False
 
 
 CropT_co = TypeVar("CropT_co", bound=ImageCrop, covariant=True)
@@ -135,7 +140,11 @@ def read_developed(path: Path, max_pixels: int, seed: Seed) -> ReadPhoto[ImageCr
         if stack is not None:
             pages = pages_to_learn(stack, max_pixels, seed)
             return ReadPhoto(
-                camera=(None, None), crops=[ImageCrop(pixels=page, image=0) for page in pages]
+                camera=(None, None),
+                crops=[
+                    ImageCrop(pixels=page.seen, image=0, views=page.views, moves=page.moves)
+                    for page in pages
+                ],
             )
         photo = read_photo(path)
     pixels = photo.pixels

@@ -79,6 +79,8 @@ class FolderProfile:
         stride: pixel-shuffle stride that decorrelates the noise of four crops in five.
         clean: whether most crops contain almost no noise.
         mixed: whether the photos differ in camera, or much in noise level.
+        still: pages of stacks that are views of still scenes, and learn from the others.
+        moving: pages of stacks in which something moves, or light changes; they are photos.
     """
 
     photos: int
@@ -92,6 +94,8 @@ class FolderProfile:
     stride: int
     clean: bool
     mixed: bool
+    still: int = 0
+    moving: int = 0
 
     def lines(self) -> list[str]:
         """Describe the folder for people, one fact a line."""
@@ -111,6 +115,10 @@ class FolderProfile:
         ]
         if self.mixed:
             lines.append("the photos differ: each is trained on with its own noise")
+        if self.still:
+            lines.append(f"nothing moves in {self.still} pages: views of one scene")
+        if self.moving:
+            lines.append(f"something moves in {self.moving} pages: taken as photos")
         return lines
 
 
@@ -211,6 +219,8 @@ def profile_folder(
         stride=strides[int(config.stride_quantile * (len(strides) - 1))] if strides else 1,
         clean=2 * sum(profile.clean for profile in profiles) > len(profiles),
         mixed=spread or len(cameras) + bool(unnamed) > 1,
+        still=sum(crop.views is not None for crop in images.crops),
+        moving=sum(crop.moves for crop in images.crops),
     )
 
 

@@ -232,14 +232,18 @@ class NoiseAdaptation:
     def _renoised(
         self, rng: np.random.Generator, generator: torch.Generator, *, of_known: bool
     ) -> _Renoised:
-        """Draw a patch of a denoised photo, and noise for it."""
+        """Draw a patch of a denoised photo, and noise for it; or two views of one scene."""
         spec = self.sampler.draw(rng)
+        crop = self.images.crops[spec.crop]
+        if crop.views is not None and not of_known:
+            own, others = (to_tensor(spec.cut(pixels)) for pixels in (crop.pixels, crop.views))
+            return spec.augment(own), spec.augment(others), self.profiles[spec.crop].told
         target = to_tensor(spec.cut(self.profiles[spec.crop].denoised))  # (3, P, P)
         sampler, told = self.noise[spec.crop], self.profiles[spec.crop].told
         if of_known:
             sampler, told = self.known[int(rng.integers(len(self.known)))]
         noisy = (target + sampler.draw(target, generator)).clamp(0, 1)
-        if self.images.crops[spec.crop].pixels.dtype == np.uint8:
+        if crop.pixels.dtype == np.uint8:
             noisy = (noisy * 255).round() / 255
         return spec.augment(noisy), spec.augment(target), told
 

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from amsnet_cli.errors import PhotoError
-from amsnet_cli.inference.denoise_counts import unit_page
+from amsnet_cli.fitting.stack_views import is_still, scene_of
+from amsnet_cli.inference.denoise_counts import unit_mean, unit_page
 from amsnet_cli.inference.stack_noise import Detector, StackNoise, stack_noise
-from amsnet_cli.stacks.stack import Stack
+from amsnet_cli.stacks.stack import Page, Stack
 
 PAGE_SIDE = 1024
 """Side in pixels of the largest part of a page."""
 
 
-def pages_to_learn(
-    stack: Stack, max_pixels: int, seed: tuple[int, ...]
-) -> list[NDArray[np.float32]]:
+VIEWS = 8
+"""Other frames of a scene that a page is compared with, at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenPage:
+    """A page, or a part of it.
+
+    Attributes:
+        seen: (H, W, 3) float32 in [0, 1], three equal channels.
+        views: the mean of other frames of the scene, likewise; None where it moves, or is alone.
+        moves: whether there are others, in which something has moved.
+    """
+
+    seen: NDArray[np.float32]
+    views: NDArray[np.float32] | None
+    moves: bool
+
+
+def pages_to_learn(stack: Stack, max_pixels: int, seed: tuple[int, ...]) -> list[SeenPage]:
     """Draw grey pages, as a network sees them when it denoises them: of even noise, in [0, 1].
 
     Args:
@@ -24,16 +44,13 @@ def pages_to_learn(
         max_pixels: of all together, about; at least one page, or the largest part of it, is drawn.
         seed: of the pages drawn, and of the parts of large ones.
 
-    Returns:
-        (H, W, 3), three equal channels.
-
     Raises:
         PhotoError: it has no grey page without gaps whose noise can be measured.
     """
     rng = np.random.default_rng(seed)
     grey = [index for index, kind in enumerate(stack.pages) if len(kind.shape) == 2]
     noise: dict[tuple[int, ...], StackNoise] = {}
-    drawn: list[NDArray[np.float32]] = []
+    drawn: list[SeenPage] = []
     left = max_pixels
     for index in rng.permutation(grey).tolist():
         group = stack.pages[index].group
@@ -41,15 +58,36 @@ def pages_to_learn(
             own = [i for i in grey if stack.pages[i].group == group]
             noise[group] = stack_noise(stack, own, Detector())
         law = noise[group].law
-        unit = None if law is None else unit_page(stack.read(index), law)
-        if unit is None or not np.isfinite(unit).all():
+        page = stack.read(index)
+        unit = None if law is None else unit_page(page, law)
+        if law is None or unit is None or not np.isfinite(unit).all():
             continue
+        others = _others(stack, index)
+        still = bool(others) and is_still([page, *others], law)
+        views = unit_mean(page, others, law) if still else None
         top, left_edge = (int(rng.integers(max(1, side - PAGE_SIDE + 1))) for side in unit.shape)
-        part = unit[top : top + PAGE_SIDE, left_edge : left_edge + PAGE_SIDE]
-        drawn.append(np.broadcast_to(part[..., None], (*part.shape, 3)))
-        left -= part.size
+        place = slice(top, top + PAGE_SIDE), slice(left_edge, left_edge + PAGE_SIDE)
+        drawn.append(
+            SeenPage(
+                seen=_coloured(unit[place]),
+                views=None if views is None else _coloured(views[place]),
+                moves=bool(others) and not still,
+            )
+        )
+        left -= unit[place].size
         if left <= 0:
             break
     if not drawn:
         raise PhotoError(f"{stack.path}: no page whose noise can be measured", "leave it out")
     return drawn
+
+
+def _others(stack: Stack, index: int) -> list[Page]:
+    """Read other frames of the scene of a page, spread evenly."""
+    others = [other for other in scene_of(stack, index) if other != index]
+    count = min(VIEWS, len(others))
+    return [stack.read(others[i * len(others) // count]) for i in range(count)]
+
+
+def _coloured(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.broadcast_to(grey[..., None], (*grey.shape, 3))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -155,6 +155,23 @@ def unit_page(
     """
     seen = _seen(page, noise, options)
     return seen.unit if seen else None
+
+
+def unit_mean(
+    page: Page, others: Sequence[Page], noise: CountsNoise, options: CountsOptions = CountsOptions()
+) -> NDArray[np.float32] | None:
+    """Return the mean of other pages of the same scene, in the scale of `unit_page`.
+
+    It is the mean of the stabilised values, as a network's result is.
+    """
+    seen = _seen(page, noise, options)
+    if seen is None:
+        return None
+    total = torch.zeros(page.shape, dtype=torch.float64)
+    for other in others:
+        total += noise.stabilise(torch.from_numpy(other.astype(np.float64)))
+    unit: NDArray[np.float32] = seen.scale.to_unit(total / len(others)).float().numpy()
+    return unit
 
 
 @dataclass(frozen=True, kw_only=True)

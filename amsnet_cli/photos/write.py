@@ -41,6 +41,8 @@ def check_output(path: Path, *, force: bool, suffixes: Collection[str] = WRITABL
         )
     if path.is_dir() and not (ZARR in suffixes and is_zarr(path)):
         raise OutputError(f"{path}: a folder has this name", "choose another name")
+    if path.is_file() and ZARR in suffixes:
+        raise OutputError(f"{path}: a file has this name", "choose another name")
     if path.exists() and not force:
         raise OutputError(f"{path}: exists already", "overwrite it with --force")
     if not path.parent.is_dir():

@@ -122,9 +122,11 @@ def places(chosen: slice, length: int, path: Path) -> range:
     """Return the places of an axis that a slice takes.
 
     Raises:
-        UsageError: none.
+        UsageError: none, or backwards.
     """
     found = range(length)[chosen]
+    if found.step < 1:
+        raise UsageError(f"pages of {path} backwards", "choose them forwards")
     if not found:
         raise UsageError(f"--pages takes none of the {length} pages of {path}", "choose others")
     return found

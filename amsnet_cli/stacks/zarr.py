@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from amsnet_cli.atomic import whole_folder
-from amsnet_cli.errors import PhotoError
+from amsnet_cli.errors import PhotoError, UsageError
 from amsnet_cli.photos.extras import package_missing
 from amsnet_cli.photos.suffix import ZARR, is_zarr
 from amsnet_cli.stacks import zarr_pyramid, zarr_selection
@@ -103,6 +103,8 @@ class ZarrStack(Stack):
         shape = self._levels[0][0].shape
         along = _first_axis(self._pictures[0], shape)
         length = shape[along] if len(shape) > 2 else 1
+        if length > 1 and (self._pictures[0].axes or "i" * len(shape))[along] == "c":
+            raise UsageError(f"{self.path}: no axis but that of channels", "leave out --pages")
         found = places(chosen, length, self.path)
         return [
             i

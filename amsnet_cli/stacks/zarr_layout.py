@@ -128,11 +128,10 @@ def find_pictures(folder: Path, nodes: list[ZarrNode]) -> list[ZarrPicture]:
         told = node.attributes.get("ome", node.attributes)
         if node.kind == "array" or not isinstance(told, dict) or _is_mask(node.path, told):
             continue
-        for one in told.get("multiscales") or ():
-            try:
-                pictures.append(_picture(node.path, one, arrays))
-            except (KeyError, TypeError, ValueError, IndexError) as error:
-                raise _damaged(folder / node.path, f"its multiscales: {error}") from error
+        try:
+            pictures += [_picture(node.path, one, arrays) for one in told.get("multiscales") or ()]
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise _damaged(folder / node.path, f"its multiscales: {error}") from error
     if pictures:
         return pictures
     root = arrays.get("")
@@ -159,10 +158,10 @@ def _picture(group: str, told: dict[str, Any], arrays: dict[str, ZarrNode]) -> Z
         raise ValueError("no array")
     axes = told.get("axes")
     names = None if axes is None else [a["name"] if isinstance(a, dict) else a for a in axes]
-    return ZarrPicture(
-        levels=tuple(levels), axes=_OLD_AXES if names is None else _letters(names),
-        scales=tuple(scales),
-    )  # fmt: skip
+    letters = _OLD_AXES if names is None else _letters(names)
+    if any(scale and len(scale) != len(letters or scale) for scale in scales):
+        raise ValueError("scales of other axes")
+    return ZarrPicture(levels=tuple(levels), axes=letters, scales=tuple(scales))
 
 
 def _scale(level: dict[str, Any]) -> tuple[float, ...] | None:

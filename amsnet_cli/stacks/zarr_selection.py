@@ -103,7 +103,7 @@ class _Change:
             start = self._start(steps[0])
             for level in steps:
                 self._rescale(level, start)
-        defaults = told.get("omero", {}).get("rdefs", {})
+        defaults = (told.get("omero") or {}).get("rdefs") or {}
         key = f"default{self._axis.upper()}"
         if self._axis and key in defaults:
             defaults[key] = min(defaults[key], len(self._kept) - 1)
