@@ -178,10 +178,9 @@ class TestCommand:
         assert last["improvement"] > 2 * last["standard_error"] and Path(last["report"]).is_file()
 
     def test_a_folder_that_gains_nothing_is_denoised_by_the_start(self, amsnet, folder, tmp_path):
-        """By `fine`, which validates better on coarse noise than the default."""
         call = (*self.QUICK, "--lr", "1e-12", "--denoise", tmp_path / "clean", "--json")
         result = amsnet("fit", folder, *call)
         assert result.exit_code == 0 and "no significant improvement" in result.stderr
         assert not list(models_dir().glob("*"))
         rows = [json.loads(line) for line in result.stdout.splitlines()]
-        assert [r["weights"] for r in rows if "weights" in r] == ["fine", "fine"]
+        assert [r["weights"] for r in rows if "weights" in r] == ["photo", "photo"]

@@ -59,7 +59,7 @@ class TestDenoise:
         result = amsnet("denoise", noisy_png, "-o", tmp_path / "clean.png")
         assert result.exit_code == 0, result.stderr
         assert result.stdout == f"{tmp_path / 'clean.png'}\n"
-        assert "192x160, 8 bit, white" in result.stderr
+        assert "192x160, 8 bit, photo" in result.stderr
         assert read_photo(tmp_path / "clean.png").pixels.shape == (160, 192, 3)
 
     def test_a_16_bit_png_keeps_depth_profile_orientation_and_metadata(

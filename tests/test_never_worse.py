@@ -98,7 +98,7 @@ def test_noise_goes_and_brightness_stays(photo_weights, name, sigma):
     assert psnr(denoised, clean) > psnr(noisy, clean) + (0.3 if sigma < 5 else 3)
     # Strong noise is cut off at black and white, which moves the mean of the noisy picture itself.
     drift = denoised.mean((0, 1)) - (noisy if sigma < 10 else clean).mean((0, 1))
-    assert np.abs(drift).max() < (0.25 if sigma < 10 else 1.0)
+    assert np.abs(drift).max() < (0.25 if sigma < 10 else 1.5)
 
 
 @pytest.mark.realdata
