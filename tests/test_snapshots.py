@@ -314,7 +314,7 @@ CASES = {
     ),
     "strong, fine": Case(make=strong, clean=astronaut, args="-w fine"),
     "strong, sidd": Case(make=strong, clean=astronaut, args="-w sidd"),
-    "strong, white": Case(make=strong, clean=astronaut, args="-w white"),
+    "strong, ensemble": Case(make=strong, clean=astronaut, args="--ensemble 8"),
     "strong, 16 bits from 8": Case(make=strong, clean=astronaut, args="--depth 16"),
     "weak": Case(make=lambda p: write(p, noise(chelsea(), 4)), clean=chelsea),
     "weak, fine, strength 1": Case(
@@ -322,9 +322,7 @@ CASES = {
     ),
     "white noise": Case(make=white, clean=rocket),
     "white noise, fine": Case(make=white, clean=rocket, args="-w fine"),
-    "white noise, white, strength 1": Case(
-        make=white, clean=rocket, args="-w white --strength 1"
-    ),
+    "white noise, told": Case(make=white, clean=rocket, args="--noise 12"),
     "JPEG": Case(
         make=lambda p: write(p, noise(coffee(), 10), Q=90),
         clean=coffee, source=".jpg", result=".jpg",
