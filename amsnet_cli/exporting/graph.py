@@ -27,10 +27,10 @@ TOLERANCE = 1e-4
 TRACED_SIDE = 128
 """Side in pixels, roughly, of what is traced and compared where the graph takes any size."""
 LEFT_OUT = (
-    "all that follows the network: nothing corrects brightness, limits sharpness or smooths "
-    "residual noise, and after weights that are not told the noise nothing restores texture",
+    "all that follows the network: nothing corrects brightness, limits sharpness, smooths "
+    "residual noise or spares graphics",
     "the noise of the whole photo: weights that are told the noise estimate it in each tile",
-    "the choice of other weights for white noise",
+    "the average over turned copies, by which fine differs from photo",
     "the mending of hot pixels",
 )
 """What `amsnet denoise` does and the graph does not."""
