@@ -144,7 +144,7 @@ Strength = Annotated[
         parser=parse_strength, metavar="auto|0..2",
         help="How much to denoise: what the measured noise is multiplied by; 0 keeps the photo, "
         "auto is 1. For weights that are not told the noise, at most 1: a share of what the "
-        "network removes; auto also restores texture and corrects brightness. (default: auto)",
+        "network removes; auto also corrects brightness and sharpness. (default: auto)",
     ),
 ]  # fmt: skip
 Noise = Annotated[
