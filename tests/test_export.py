@@ -65,7 +65,7 @@ def test_a_package_keeps_to_the_rules_of_darktable(amsnet, model, tmp_path):
     assert config["attributes"] == {"input_sizes": [768]}
     assert config["name"] and "Canon EOS 6D" in config["description"]
     assert all(isinstance(text, str) for text in config["model_card"].values())
-    assert "white noise" in config["model_card"]["notes"]
+    assert "turned copies" in config["model_card"]["notes"]
 
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     for ends, name in ((session.get_inputs(), "input"), (session.get_outputs(), "output")):

@@ -50,8 +50,8 @@ class DenoiseOptions:
     strength: float | None = None
     """0 keeps the photo. For a network that is told the noise: by how much the measured noise is
     multiplied, in [0, 2]; None is 1. For others, in [0, 1]: 1 is the raw network output, linear
-    between, and None also smooths residual noise, limits sharpness and corrects
-    brightness, see `postprocess`."""
+    between, and None also smooths residual noise and corrects sharpness and brightness, see
+    `postprocess`."""
     noise: float | None = None
     """Standard deviation of the noise on a scale of 255, white and the same everywhere, instead of
     what is measured; only for a network that is told the noise. Multiplied by the strength."""
