@@ -78,7 +78,7 @@ def judge(pairs: list[tuple[Path, Path]], start: Model, options: FitOptions) -> 
         )
         if result.best is None or not isinstance(result.network, MaskedNetwork):
             return None
-        fitted = replace(start, network=result.network, white=None)
+        fitted = replace(start, network=result.network)
         gain = mean_psnr(fitted) - mean_psnr(start)
         return Verdict(
             says=result.model is not None, improvement=result.best.improvement,

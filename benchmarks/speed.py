@@ -76,18 +76,16 @@ def stages(path: Path, result: Path, weights: str) -> Times:
         photo, _ = mend_hot_pixels(photo, options.hot_pixels)
     with timed(times, "noise"):
         resolved = resolve_options(photo, model, options)
-    codec, config, white = resolved.codec, resolved.postprocess, resolved.white_noise
+    codec, config = resolved.codec, resolved.postprocess
     with timed(times, "network"):
         output = photo_rows.run_photo(
-            photo, resolved.box, codec, resolved.model, resolved.inference, noise=resolved.noise
+            photo, resolved.box, codec, model, resolved.inference, noise=resolved.noise
         )
     with timed(times, "statistics"):
         statistics = photo_rows.photo_statistics(photo, output, codec, config)
-        step = photo_rows.quantisation_step(photo, statistics.blocks, config)
         corrector = Corrector(
-            statistics, resolved.blend, quantisation_step=None if white else step,
-            white_noise=white, config=config,
-        )  # fmt: skip
+            statistics, resolved.blend, white_noise=resolved.white_noise, config=config
+        )
     with timed(times, "correction"):
         clean = photo_rows.correct_photo(photo, output, codec, corrector)
     with timed(times, "write"):
