@@ -271,7 +271,7 @@ def test_a_full_disk_stops_the_rest(card):
 def test_a_folder_that_goes_away_is_not_made_again(card):
     originals = card.contents("card")
     run = card.start(*SLOWLY)
-    while run.is_alive() and not card.contents("out"):
+    while run.is_alive() and not any((card.root / "out").rglob("*.*")):
         time.sleep(0.001)
     shutil.rmtree(card.root / "out")
     run.join(180)
