@@ -77,6 +77,7 @@ class TestBudget:
         limited = Budget(resolve_settings(FitOptions(steps=3000), start), 0.5)
         assert limited.progress(1500, 1e6) == 0.5 and not limited.is_open
 
+    @pytest.mark.slow
     def test_without_a_budget_it_ends_as_a_fit_of_so_many_steps(
         self, tmp_path, shots, start, monkeypatch
     ):

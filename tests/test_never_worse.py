@@ -17,7 +17,7 @@ from amsnet_cli.research.evaluation import psnr
 from tests.conftest import SHARED
 
 
-@pytest.fixture(scope="module", params=["photo", "fine"])
+@pytest.fixture(scope="module", params=["photo"])
 def photo_weights(request) -> Model:
     return load_model(find_weights(request.param))
 
