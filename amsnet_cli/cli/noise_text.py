@@ -51,9 +51,9 @@ def as_json(summary: RawNoise | DevelopedNoise | StackSummary) -> dict[str, Any]
             {"luma": grain.luma, "chroma": grain.chroma},
             "chroma_over_luma": None if summary.grey else grain.chroma_share,
             "weights": summary.weights,
-            "told": summary.told
-            and [(brightness, summary.told.at(brightness)) for brightness, _ in
-                 _mean_curve(summary)],
+            "told": [
+                (brightness, summary.told.at(brightness)) for brightness, _ in _mean_curve(summary)
+            ],
         }  # fmt: skip
     dark, flaws = summary.dark, summary.flaws
     return {
@@ -115,9 +115,6 @@ def _of_developed(summary: DevelopedNoise) -> Iterator[str]:
             f"colour noise: {_grain(grain.chroma)}; {grain.chroma_share:.1f} times as strong as "
             "that of luminance"
         )
-    if summary.told is None:
-        yield f"denoise uses the weights {summary.weights}, which guess the noise by themselves"
-        return
     yield f"denoise tells the weights {summary.weights}: {by_tones(summary.told)}"
 
 

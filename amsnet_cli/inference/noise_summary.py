@@ -90,7 +90,7 @@ class DevelopedNoise:
         weights: name of the model that `denoise` uses unless another is asked for.
         white: whether the noise is white, which a camera's is not.
         estimate: the noise, as the estimator of the default network measures it.
-        told: what that network is told of it; None where another denoises.
+        told: what that network is told of it.
         level: root mean square over the photo, on a scale of 255.
         levels: which brightnesses the photo has, of `estimate`'s.
         grey: whether it is a grey photo.
@@ -101,7 +101,7 @@ class DevelopedNoise:
     weights: str
     white: bool
     estimate: PhotoNoise
-    told: PhotoNoise | None
+    told: PhotoNoise
     level: float
     levels: list[int]
     grey: bool
@@ -192,6 +192,7 @@ def _of_developed(photo: Photo) -> DevelopedNoise:
     camera, iso = camera_of(photo.exif)
     photo, _ = mend_hot_pixels(photo)
     resolved = resolve_options(photo, model, DenoiseOptions())
+    assert resolved.noise is not None
     estimate = estimate_told_noise(photo, resolved.codec, model.network)
     return DevelopedNoise(
         camera=camera, iso=iso, weights=model.name, white=resolved.white_noise,
