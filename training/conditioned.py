@@ -10,8 +10,9 @@ Each stage keeps its result in DIR for the next. `pairs` simulates cameras and w
 clean photos, and of real noisy ones, whose target is the mean of the teachers' self-ensembles.
 `network` trains on all of them, told the true noise or, more often, the estimate with its mistakes;
 called again, it goes on where it stopped, and with `--decay` the learning rate falls to zero over
-the last share of the call. `--start MODEL` begins with the U-Net of a model, told or not. Beside
-its state lies `photo.safetensors`, for `training.export`. Runs on CUDA where there is a GPU.
+the last share of the call. `--start MODEL` begins with the U-Net of a model, told or not; residual
+blocks that it lacks (`--blocks 2 3 4`) start as the identity. Beside its state lies
+`photo.safetensors`, for `training.export`. Runs on CUDA where there is a GPU.
 """
 
 from __future__ import annotations
@@ -63,8 +64,9 @@ BATCH, REAL = 8, 2
 MASK_RATIOS = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 0.5)
 TRUE_SHARE = 0.35
 """Share of simulated patches whose true noise is told."""
-MISJUDGED_SHARE, MISJUDGED = 0.3, 0.15
-"""Share of simulated patches whose noise is told wrong, and the standard deviation of its log."""
+MISJUDGED_SHARE, MISJUDGED, MISJUDGED_MOST = 0.4, 0.15, 3.0
+"""Share of simulated patches whose noise is told wrong; its log's error is Student's t with three
+degrees of freedom on this scale, as few estimates are far off; the largest factor."""
 FLOOR = 0.02
 """Least standard deviation that is told, on a scale of 255."""
 UNIT_FLOOR, ERROR_FLOOR = 0.3 / 255, 0.1 / 255
@@ -246,7 +248,8 @@ class Batches:
             index // CLEAN_EVERY if prefix else index,
         )
         if rng.random() < MISJUDGED_SHARE:
-            told = told.scaled(math.exp(rng.normal(0, MISJUDGED)))
+            factor = math.exp(MISJUDGED * rng.standard_t(3))
+            told = told.scaled(min(max(factor, 1 / MISJUDGED_MOST), MISJUDGED_MOST))
         pair = self.pairs.pair(index, noiseless=bool(prefix))
         return (*augmented(pair, PATCH, rng), told)
 
@@ -281,7 +284,7 @@ def train_network(args: argparse.Namespace) -> None:
     reuse_memory()
     torch.manual_seed(args.seed)
     config = ModelConfig(
-        network=ConditionedUNetConfig(),
+        network=shape_of(args.blocks),
         inference=Inference(passes="single", n_masks=4, stride=1, repeats=2),
     )
     network, first = build_network(config).train().to(device), 0
@@ -348,15 +351,35 @@ def train_network(args: argparse.Namespace) -> None:
     save(done)
 
 
+def shape_of(blocks: list[int] | None) -> ConditionedUNetConfig:
+    """Return the shape of `photo`, or one with another number of residual blocks at each level."""
+    config = ConditionedUNetConfig()
+    if not blocks:
+        return config
+    return dataclasses.replace(config, unet=dataclasses.replace(config.unet, blocks=tuple(blocks)))
+
+
 def start_from(unet: ConditionedUNet, start: MaskedNetwork) -> None:
-    """Copy the U-Net of a network; where it is not told, the new inputs change nothing at first."""
+    """Copy the U-Net of a network.
+
+    Where it is not told, the new inputs change nothing at first; nor do residual blocks that it
+    lacks.
+    """
     if isinstance(start.network, ConditionedUNet):
-        unet.load_state_dict(start.network.state_dict())
-        return
-    state = start.network.state_dict()  # type: ignore[attr-defined]
-    head = torch.zeros_like(unet.unet.head.weight)
-    head[:, : state["head.weight"].shape[1]] = state["head.weight"]
-    unet.unet.load_state_dict({**state, "head.weight": head})
+        state = start.network.unet.state_dict()
+    else:
+        state = start.network.state_dict()
+        head = torch.zeros_like(unet.unet.head.weight)
+        head[:, : state["head.weight"].shape[1]] = state["head.weight"]
+        state["head.weight"] = head
+    missing, unexpected = unet.unet.load_state_dict(state, strict=False)
+    if unexpected or any(".first." not in key and ".second." not in key for key in missing):
+        raise SystemExit("the model to start from has another shape")
+    parameters = dict(unet.unet.named_parameters())
+    with torch.no_grad():
+        for key in missing:
+            if ".second." in key:
+                parameters[key].zero_()
 
 
 def budget(minutes: float, steps: int, first: int = 0) -> Iterator[tuple[int, float]]:
@@ -415,6 +438,7 @@ def main() -> None:
     )
     parser.add_argument("--pairs", type=int, default=8000)
     parser.add_argument("--start", help="model whose U-Net the network begins with")
+    parser.add_argument("--blocks", type=int, nargs=3, help="residual blocks at each level")
     parser.add_argument("--minutes", type=float, default=math.inf, help="end this call after")
     parser.add_argument("--steps", type=int, default=1_000_000, help="of this call at most")
     parser.add_argument("--rate", type=float, default=2e-4, help="learning rate of the network")
