@@ -96,6 +96,11 @@ class TestCompressions:
         assert np.array_equal(photo.pixels.squeeze(), pixels)
         assert dtype == "float16" or "turned into float32" in photo.notes[0]
 
+    @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+    def test_complex_numbers_are_refused(self, tmp_path, dtype):
+        with pytest.raises(PhotoError, match="complex numbers; save their amplitude"):
+            read_photo(save(tmp_path / "x.tif", np.full((48, 64), 1 + 2j, dtype)))
+
     @pytest.mark.parametrize("bits", [10, 12, 14])
     def test_packed_bits_fill_the_range_of_16(self, tmp_path, bits):
         pytest.importorskip("imagecodecs", reason="makes the file")
@@ -154,6 +159,14 @@ class TestDamage:
                 assert np.array_equal(pixels, tifffile.imread(path))
         if compression != "zstd":  # its writer leaves noise as it is, without a checksum
             assert refused >= (20 if compression in ("deflate", "adobe_deflate") else 1)
+
+    def test_webp_longer_than_its_strip_is_refused(self, tmp_path):
+        pytest.importorskip("imagecodecs", reason="makes the file")
+        content = save(tmp_path / "x.tif", scene(), "webp").read_bytes()
+        at = content.index(b"RIFF") + 5
+        (tmp_path / "x.tif").write_bytes(content[:at] + b"\x80" + content[at + 1 :])
+        with pytest.raises(PhotoError, match=r"x\.tif: damaged"):
+            read_photo(tmp_path / "x.tif")
 
     @pytest.mark.parametrize("compression", ["none", "packbits", "deflate"])
     def test_a_missing_strip_is_refused(self, tmp_path, compression):

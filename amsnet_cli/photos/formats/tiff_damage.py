@@ -209,4 +209,6 @@ def _is_jpeg(tables: bytes, part: memoryview, expected: int, limit: int) -> bool
 
 
 def _is_webp(part: memoryview, expected: int, limit: int) -> bool:
-    return not has_more_than_its_picture(bytes(part))
+    content = bytes(part)
+    fits = int.from_bytes(content[4:8], "little") + 8 <= len(content)
+    return fits and not has_more_than_its_picture(content)
