@@ -198,6 +198,15 @@ class TestDamage:
         assert np.array_equal(read_photo(path).pixels, pixels)
 
 
+def test_stated_primaries_stay(tmp_path):
+    numbers = {318: (1, 2, 1, 3), 319: (3, 5, 1, 3, 1, 5, 7, 10, 1, 7, 1, 20)}
+    tags = [(tag, 5, len(values) // 2, values, True) for tag, values in numbers.items()]
+    write_photo(read_photo(save(tmp_path / "x.tif", scene(), extratags=tags)), tmp_path / "y.tif")
+    with tifffile.TiffFile(tmp_path / "y.tif") as file:
+        kept = file.pages.first.tags
+        assert {tag: kept[tag].value for tag in numbers} == numbers
+
+
 def test_lab_is_refused_by_name(tmp_path):
     Image.fromarray(scene()).convert("LAB").save(tmp_path / "x.tif")
     with pytest.raises(PhotoError, match="x.tif: LAB colours; convert it to RGB first"):
