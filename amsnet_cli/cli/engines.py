@@ -16,7 +16,9 @@ from amsnet_cli.batch.job import Job
 from amsnet_cli.batch.remote import RemoteFiles
 from amsnet_cli.batch.run import photos_ahead
 from amsnet_cli.cli.console import debugging, progress_bar
-from amsnet_cli.cli.photo_steps import PhotoInfo, PhotoSettings, PhotoSteps
+from amsnet_cli.cli.photo_info import PhotoInfo
+from amsnet_cli.cli.photo_settings import PhotoSettings
+from amsnet_cli.cli.photo_steps import PhotoSteps
 from amsnet_cli.inference.memory import free_memory
 from amsnet_cli.photos.decoder_process import decoder_processes
 from amsnet_cli.photos.read import decode
