@@ -9,6 +9,8 @@ docs/api.md documents the Python interface. PyTorch is imported only when someth
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
     from amsnet_cli.photos.write import write_photo
     from amsnet_cli.research.evaluation import psnr, ssim
     from amsnet_cli.weights.store import find_weights
+
+if sys.platform == "darwin":
+    # What Apple's GPUs cannot compute runs on the CPU, with a warning; read when torch is imported.
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 _MODULES = {
     "AmsnetError": "errors",

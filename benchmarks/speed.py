@@ -9,7 +9,8 @@ one after another: read the file, mend hot pixels, measure the noise, run the ne
 statistics, correct, write the file. Numbers are seconds of the processor, and in all in brackets;
 on an idle core both are the same. NLM and BM3D run on the same picture, up to a quarter of a
 megapixel of it. Start-up is `amsnet denoise` of a picture of 4,000 pixels. --batch runs
-`amsnet denoise` on the photos of a folder, which overlaps the stages of different photos.
+`amsnet denoise` on the photos of a folder, which overlaps the stages of different photos, and
+divides its time by that of all stages but reading and writing, one photo after another.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from amsnet_cli.postprocess.pipeline import Corrector
 from benchmarks.quality import bm3d_at, machine, nlm
 
 STAGES = ("read", "hot pixels", "noise", "network", "statistics", "correction", "write")
+COMPUTING = STAGES[1:-1]
 OTHERS = 250_000
 """Pixels that NLM and BM3D get."""
 NLM_STRENGTH, BM3D_SIGMA = 10, 15
@@ -123,6 +125,13 @@ def command(arguments: list[str]) -> tuple[float, float]:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, elapsed
 
 
+def computing(photos: list[Path], place: Path, weights: str) -> list[float]:
+    """Return the seconds of all that computes in photos, without reading and writing."""
+    found = [stages(path, place / f"alone{path.suffix}", weights) for path in photos]
+    inner = [seconds for times in found for stage, seconds in times.items() if stage in COMPUTING]
+    return [sum(seconds) for seconds in zip(*inner, strict=True)]
+
+
 def cell(seconds: list[float] | tuple[float, float]) -> str:
     """Seconds of the processor, and in all."""
     return f"{seconds[0]:.3f} ({seconds[1]:.3f})"
@@ -182,9 +191,12 @@ def main() -> None:
             photos = find_photos(args.batch)
             size = sum(read_photo(path).pixels[..., 0].size for path in photos) / 1e6
             seconds = command(["amsnet_cli", "denoise", str(args.batch), "-o", str(place / "out")])
+            alone = computing(photos, place, args.weights[0])
+            ratios = [batch / one for batch, one in zip(seconds, alone, strict=True)]
             print(
                 f"Batch of {len(photos)} photos, {size:.1f} megapixels: {cell(seconds)} s, "
-                f"{cell([s / size for s in seconds])} s a megapixel"
+                f"{cell([s / size for s in seconds])} s a megapixel; network and correction of "
+                f"each alone {cell(alone)} s; ratio {cell(ratios)}"
             )
 
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 from amsnet_cli.batch.job import Job
 from amsnet_cli.batch.naming import Naming
 from amsnet_cli.batch.plan import plan_jobs
-from amsnet_cli.batch.run import run_jobs
+from amsnet_cli.batch.run import photos_ahead, run_jobs
 from amsnet_cli.cli import photo_steps
 from amsnet_cli.cli.app import app
 from amsnet_cli.errors import BugError, DeviceError, OutputError, PhotoError, UsageError
@@ -315,6 +315,15 @@ def card(tmp_path, noisy_crop) -> Path:
         (tmp_path / "card" / name).parent.mkdir(parents=True, exist_ok=True)
         write_photo(crop, tmp_path / "card" / name)
     return tmp_path / "card"
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "gigabytes", "ahead"),
+    [("cpu", 16, 100, 1), ("cuda", 16, 100, 4), ("cuda", 4, 100, 2), ("mps", 8, 2.5, 2),
+     ("cuda", 1, 0.1, 1)],
+)  # fmt: skip
+def test_beside_a_gpu_the_cores_read_and_write_as_memory_allows(device, cores, gigabytes, ahead):
+    assert photos_ahead(device, cores=cores, free=int(gigabytes * 1e9)) == ahead
 
 
 class TestCommand:

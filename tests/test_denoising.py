@@ -163,7 +163,7 @@ def noise_that_pixels_share(dtype=np.uint8) -> Photo:
 def test_parts_of_the_post_processing_leave_no_seam(default, dtype, monkeypatch):
     photo = noise_that_pixels_share(dtype)
     whole = denoise(photo, default).photo.pixels.astype(int)
-    monkeypatch.setattr("amsnet_cli.postprocess.pipeline.PIXELS_AT_A_TIME", 16 * 96)
+    monkeypatch.setattr("amsnet_cli.postprocess.pipeline.PIXELS_AT_A_TIME", {"cpu": 16 * 96})
     assert np.abs(denoise(photo, default).photo.pixels - whole).max() <= (dtype == np.uint16)
 
 

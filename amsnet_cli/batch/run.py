@@ -26,6 +26,11 @@ _FATAL = frozenset({
 """Write errors that the next photo would meet as well: the disk is full or gone, or the store."""
 
 
+_MOST_AHEAD = 4
+_PHOTO_BYTES = 1_000_000_000
+"""Of memory that must be free for each photo ahead: one of 24 megapixels in 16 bits takes a third
+while it is decoded, as much while it is encoded, and its result waits."""
+
 Info_co = TypeVar("Info_co", covariant=True)
 
 
@@ -40,6 +45,22 @@ class Steps(Protocol[Info_co]):
 
     def write(self, job: Job, photo: Photo) -> None:
         """Write the result."""
+
+
+def photos_ahead(device: str, *, cores: int, free: int) -> int:
+    """Return how many photos to read ahead, and to write at a time; for `run_jobs`.
+
+    A CPU has its cores for the network, which takes many times as long as reading and writing: one.
+    A GPU leaves the cores to them, and a photo takes about two while it is decoded and encoded.
+
+    Args:
+        device: its type.
+        cores: of the CPU.
+        free: bytes of RAM.
+    """
+    if device == "cpu":
+        return 1
+    return max(1, min(_MOST_AHEAD, cores // 2, free // _PHOTO_BYTES))
 
 
 def run_jobs(

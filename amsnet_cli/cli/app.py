@@ -73,4 +73,5 @@ def main() -> None:
     """Run the command line."""
     if not sys.warnoptions and not debugging():
         warnings.simplefilter("ignore")  # They are for developers; users get notes and errors.
+        warnings.filterwarnings("once", message=".* not currently supported on the MPS backend")
     sys.exit(run_with_streams(app, complain))

@@ -279,7 +279,7 @@ def denoise(
             report=report is not None, pictured=frozenset(pictured),
             measure_noise=as_json or verbose, verbose=verbose,
         )  # fmt: skip
-        threads = jobs if jobs is not None else 0 if max_memory else 1
+        threads = 0 if jobs is None and max_memory else jobs
         many = watch or sum(not job.skip for job in plan.jobs) > 1
         entries: list[ReportEntry] = []
         with (

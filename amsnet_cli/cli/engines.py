@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from amsnet_cli import __version__
 from amsnet_cli.batch.engine import Engine, LocalEngine
 from amsnet_cli.batch.job import Job
 from amsnet_cli.batch.remote import RemoteFiles
+from amsnet_cli.batch.run import photos_ahead
 from amsnet_cli.cli.console import debugging, progress_bar
 from amsnet_cli.cli.photo_info import PhotoInfo
 from amsnet_cli.cli.photo_settings import PhotoSettings
 from amsnet_cli.cli.photo_steps import PhotoSteps
+from amsnet_cli.inference.memory import free_memory
 from amsnet_cli.photos.decoder_process import decoder_processes
 from amsnet_cli.photos.read import decode
 from amsnet_cli.weights.manifest import sha256_of
@@ -25,7 +30,7 @@ def choose_engine(
     settings: PhotoSettings,
     dask: str | None,
     *,
-    threads: int,
+    threads: int | None,
     label: Callable[[Job], str],
     quiet: bool,
     many: bool,
@@ -36,7 +41,7 @@ def choose_engine(
     Args:
         settings: of all photos.
         dask: the cluster's address, see `DaskEngine`; None for this process.
-        threads: photos that are read ahead, and photos being written.
+        threads: photos that are read ahead, and photos being written; None to choose.
         label: names a photo in the progress bar.
         quiet: no progress bar.
         many: whether there are several photos. They are decoded in processes of their own then, so
@@ -53,6 +58,9 @@ def choose_engine(
             settings, lambda job: progress_bar(label(job), quiet=quiet),
             decoder_processes().decode if apart else decode,
         )  # fmt: skip
+        if threads is None:
+            free = free_memory(torch.device("cpu"))
+            threads = photos_ahead(steps.device.type, cores=os.cpu_count() or 1, free=free)
         return LocalEngine(remote.steps(steps), threads)
     from amsnet_cli.batch.dask_engine import ClusterOptions, DaskEngine
 
@@ -67,7 +75,7 @@ def choose_engine(
         dask, partial(PhotoSteps, settings), partial(describe_machine, weights),
         use_gpu=settings.device != "cpu",
         progress=lambda: progress_bar(dask, quiet=quiet),
-        options=ClusterOptions(ahead=threads),
+        options=ClusterOptions(ahead=1 if threads is None else threads),
     )  # fmt: skip
 
 
@@ -80,8 +88,6 @@ def describe_machine(weights: str | None) -> dict[str, str]:
     Raises:
         WeightsError: there are no such weights here.
     """
-    import torch
-
     files = {"": find_weights(None if weights == AUTO else weights)}
     if weights in (None, AUTO):
         files[MOSAIC_WEIGHTS] = find_weights(MOSAIC_WEIGHTS)

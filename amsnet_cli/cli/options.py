@@ -189,8 +189,8 @@ Jobs = Annotated[
     int | None,
     typer.Option(
         min=0, rich_help_panel=_MEMORY_AND_SPEED,
-        help="Photos read ahead, and photos written in the background. (default: 1; 0 with "
-        "--max-memory)",
+        help="Photos read ahead, and photos written in the background. (default: 1 on a CPU, "
+        "beside a GPU up to 4 by cores and memory; 0 with --max-memory)",
     ),
 ]  # fmt: skip
 RawStage = Annotated[

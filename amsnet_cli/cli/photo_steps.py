@@ -57,6 +57,9 @@ class PhotoSteps:
         progress: shows that of a photo.
         decode: of photos that are not RAW.
 
+    Attributes:
+        device: where photos are denoised.
+
     Raises:
         DeviceError: there is no such device.
         WeightsError: the weights are missing or damaged.
@@ -69,13 +72,13 @@ class PhotoSteps:
         decode: Callable[[Path, bytes], Photo] = decode,
     ) -> None:
         self._settings, self._progress, self._decode = settings, progress, decode
-        self._device = choose_device(settings.device)
+        self.device = choose_device(settings.device)
         self._mosaics = MosaicDenoiser(
-            settings.weights, settings.options, settings.raw, device=self._device
+            settings.weights, settings.options, settings.raw, device=self.device
         )
         self._models = ModelChooser(self._mosaics.for_developed)
         self._stacks = StackDenoiser(
-            settings.options, self._device, chosen=settings.pages, keep_flux=settings.keep_flux,
+            settings.options, self.device, chosen=settings.pages, keep_flux=settings.keep_flux,
             detector=settings.detector,
         )  # fmt: skip
         self.weights = self._models.name
@@ -143,7 +146,7 @@ class PhotoSteps:
         model, reason = self._models.choose(*self._cameras.pop(job))
         with self._progress(job) as progress:
             denoised = denoise(
-                photo, model, self._settings.options, device=self._device, progress=progress
+                photo, model, self._settings.options, device=self.device, progress=progress
             )
         noise = None
         if self._settings.measure_noise or self._settings.report:

@@ -71,7 +71,8 @@ def fill_masked(noisy: Tensor, mask: Tensor, fill: Fill) -> Tensor:
     visible = (~mask).to(noisy.dtype)
     visible_values = noisy * visible
     channels = noisy.shape[1]
-    kernel = noisy.new_tensor(_NEIGHBOURS).expand(channels + 1, 1, 3, 3)
+    kernel = torch.tensor(_NEIGHBOURS, dtype=noisy.dtype, device=noisy.device)
+    kernel = kernel.expand(channels + 1, 1, 3, 3)
     sums = F.conv2d(torch.cat([visible_values, visible], 1), kernel, padding=1, groups=channels + 1)
     total, weight = sums[:, :channels], sums[:, channels:]
     isolated = mask & (weight == 0)

@@ -173,7 +173,7 @@ def denoise(
     original, hot_pixels = photo, 0
     strengths = {options.strength if s is None else s for s in (options.luma, options.chroma)}
     if not options.keep_hot_pixels and strengths != {0}:
-        photo, hot_pixels = mend_hot_pixels(photo, options.hot_pixels)
+        photo, hot_pixels = mend_hot_pixels(photo, options.hot_pixels, device=device)
     with memory_errors(device):
         resolved = resolve_options(photo, model, options, device=device)
     box = resolved.box
@@ -187,7 +187,7 @@ def denoise(
         )  # fmt: skip
         clean = postprocess_photo(
             noisy, output, resolved.codec, resolved.blend,
-            white_noise=resolved.white_noise, config=resolved.postprocess,
+            white_noise=resolved.white_noise, config=resolved.postprocess, device=device,
         )  # fmt: skip
     if hot_pixels:
         noisy = cropped(original, edges) if options.crop else original

@@ -128,7 +128,7 @@ def denoise_counts(
             BlendSettings(
                 luma=strength, chroma=strength, corrections=strength == "auto"
             ),
-            white_noise=True, config=postprocess,
+            white_noise=True, config=postprocess, device=device,
         )  # fmt: skip
         denoised = seen.scale.from_unit(torch.from_numpy(clean.pixels[..., 0]).double())
         if options.strength is None or options.keep_flux:

@@ -120,14 +120,14 @@ def denoise_mosaic(
         cleaned = denoise_stabilised(network, y, options.strength * sigma, colours, hidden)
         clean = law.unstabilise(cleaned).float()
         if weaker:
-            noise_power += float(law.variance(clean).double().expand_as(clean).sum())
+            noise_power += _sum(law.variance(clean).expand_as(clean))
         if blend == FULL and not weaker:
             return clean
         removed = light - clean
         gains = 1 / torch.tensor(mosaic.neutral or (1.0, 1.0, 1.0))
         stays = kept_noise(removed, colours, gains, blend)
-        removed_power += float(removed.double().square().sum())
-        left_power += float(stays.double().square().sum())
+        removed_power += _sum(removed, 2)
+        left_power += _sum(stays, 2)
         if blend.detail:
             share = blend.detail * likely_detail((y - cleaned) / sigma, blend)
             stays = stays + share * (removed - stays)
@@ -157,7 +157,7 @@ def denoise_mosaic(
             area = np.s_[rows[0] : rows[1], left:right]
             before = values[area]
             clipped = (before >= mosaic.saturation) & ~flaws.defects[area]
-            after = mosaic.stored(band[0, 0].numpy(), rows)
+            after = mosaic.stored(band[0, 0].cpu().numpy(), rows)
             result.values[area] = np.where(clipped, before, after)
     if values.size > _LARGE:
         release_memory(torch.device("cpu"))
@@ -167,3 +167,10 @@ def denoise_mosaic(
         share = (1 - removed) ** 2
     profile = tuple((share * s, share * o) for s, o in mosaic.noise_profile) if share else ()
     return replace(result, noise_profile=profile)
+
+
+def _sum(values: Tensor, power: int = 1) -> float:
+    """Sum of a power, in float64; Apple's GPUs have none, so there the rows are summed first."""
+    if values.device.type == "mps":
+        return float(values.pow(power).sum(-1).cpu().double().sum())
+    return float(values.double().pow(power).sum())

@@ -76,19 +76,19 @@ def denoised_layers(
             photo, resolved.box, codec, model, resolved.inference,
             noise=resolved.noise, device=device, progress=progress,
         )  # fmt: skip
-    statistics = photo_statistics(photo, output, codec, config)
+    statistics = photo_statistics(photo, output, codec, config, device=device)
     white = resolved.white_noise
 
     def corrected(settings: BlendSettings) -> Photo:
         corrector = Corrector(statistics, settings, white_noise=white, config=config)
-        return correct_photo(photo, output.copy(), codec, corrector)
+        return correct_photo(photo, output.clone(), codec, corrector, device=device)
 
     auto = blend_weights(statistics.blocks, None, None, 0.0, config)
     detail = blend_weights(statistics.blocks, _ALL, _ALL, 1.0, config)[:1]
     return Layers(
         model=model.name,
         denoised=displayed(corrected(BlendSettings(luma=_ALL, chroma=_ALL)), codec),
-        weights=torch.cat([auto, detail]),
+        weights=torch.cat([auto, detail]).cpu(),
         noise_after=photo_noise_level(corrected(BlendSettings()), scale=photo),
     )
 

@@ -137,6 +137,11 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.bytes = 0
         self._living: dict[int, int] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Say no, or torch imports its compiler, which takes as long as importing the rest."""
+        return False
+
     def __torch_dispatch__(
         self,
         func: Callable[..., Any],

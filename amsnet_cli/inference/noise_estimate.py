@@ -9,6 +9,7 @@ import torch
 
 from amsnet_cli.core.networks import MaskedNetwork
 from amsnet_cli.core.photo_noise import LEVELS, PhotoNoise
+from amsnet_cli.inference.tensor_codec import to_unit
 from amsnet_cli.noise.level import noise_level
 from amsnet_cli.photos.geometry import window_starts
 from amsnet_cli.photos.photo import Photo
@@ -65,12 +66,12 @@ def estimate_told_noise(photo: Photo, codec: PixelCodec, network: MaskedNetwork)
     device = next(network.parameters()).device
     height, width = photo.pixels.shape[:2]
     windows = [
-        torch.from_numpy(codec.decode(photo.pixels[rows, columns]))
+        to_unit(codec, photo.pixels[rows, columns], device)
         for rows in _spans(height)
         for columns in _spans(width)
     ]
-    together = torch.stack(windows).permute(0, 3, 1, 2).expand(-1, 3, -1, -1)  # (N, 3, h, w)
-    return network.estimate_noise(together.to(device), one_photo=True)
+    together = torch.stack(windows).expand(-1, 3, -1, -1)  # (N, 3, h, w)
+    return network.estimate_noise(together, one_photo=True)
 
 
 def _spans(length: int) -> list[slice]:
@@ -88,8 +89,8 @@ def mean_sigma(photo: Photo, codec: PixelCodec, noise: PhotoNoise) -> float:
         codec: of the photo.
         noise: of it.
     """
-    brightness = _sampled(photo, codec)[None].expand(-1, 3, -1, -1)
-    return float(noise.to(torch.device("cpu")).sigma(brightness).square().mean().sqrt())
+    brightness = _sampled(photo, codec, noise.log_sigma.device)[None].expand(-1, 3, -1, -1)
+    return float(noise.sigma(brightness).square().mean().sqrt())
 
 
 def common_levels(photo: Photo, codec: PixelCodec) -> list[int]:
@@ -99,14 +100,17 @@ def common_levels(photo: Photo, codec: PixelCodec) -> list[int]:
         photo: any depth, grey or RGB; some of its pixels are read.
         codec: of the photo.
     """
-    nearest = (_sampled(photo, codec).clamp(0, 1).sqrt() * (LEVELS - 1)).round().long()
+    nearest = (
+        (_sampled(photo, codec, torch.device("cpu")).clamp(0, 1).sqrt() * (LEVELS - 1))
+        .round()
+        .long()
+    )
     counts = torch.bincount(nearest.flatten(), minlength=LEVELS)
     return torch.nonzero(counts >= LEAST_SHARE * nearest.numel()).flatten().tolist()
 
 
-def _sampled(photo: Photo, codec: PixelCodec) -> torch.Tensor:
+def _sampled(photo: Photo, codec: PixelCodec, device: torch.device) -> torch.Tensor:
     """Return evenly spread pixels of a photo, (C, h, w) in [0, 1] units."""
     height, width = photo.pixels.shape[:2]
     step = 1 + math.isqrt(height * width // MEAN_PIXELS)
-    sampled = codec.decode(photo.pixels[::step, ::step].copy())
-    return torch.from_numpy(sampled).permute(2, 0, 1)
+    return to_unit(codec, photo.pixels[::step, ::step], device)

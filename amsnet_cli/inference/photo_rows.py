@@ -1,7 +1,8 @@
 """Stream the stored rows of a photo through the network and through the post-processing.
 
 The photo and the network's output are only held as they are stored: in 8 or 16 bits, or as float32
-if the photo is.
+if the photo is. The output stays on the device until it is corrected. Some rows at a time of the
+photo are sent there, and the result comes back.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 from amsnet_cli.core.photo_noise import PhotoNoise
 from amsnet_cli.inference.memory import release_memory
 from amsnet_cli.inference.run import MemoryPlan, run_network
+from amsnet_cli.inference.tensor_codec import converts_on, dtype_of, to_stored, to_unit
 from amsnet_cli.inference.tiles import Tile
 from amsnet_cli.model import Inference, Model
 from amsnet_cli.photos.photo import Photo, Pixels
@@ -48,7 +50,7 @@ def run_photo(
     device: torch.device = torch.device("cpu"),
     seed: int = 0,
     progress: Callable[[float], None] = lambda share: None,
-) -> Pixels:
+) -> Tensor:
     """Run a network over a region of a photo.
 
     Args:
@@ -65,7 +67,8 @@ def run_photo(
         progress: called with the share done, in (0, 1].
 
     Returns:
-        The raw output, (H, W, C) stored by `intermediate(codec)`.
+        The raw output, (H, W, C) stored by `intermediate(codec)`, on `device`; of float pictures
+        and linear light on the CPU.
 
     Raises:
         WeightsError: the network gives NaN.
@@ -76,23 +79,25 @@ def run_photo(
 
     def noisy(part: Tile) -> Tensor:
         stored = photo.pixels[part.top : part.bottom, part.left : part.right]
-        return _decode(codec, stored)[None].expand(-1, 3, -1, -1)  # (1, 3, h, w)
+        return to_unit(codec, stored, device)[None].expand(-1, 3, -1, -1)  # (1, 3, h, w)
 
-    output: Pixels = np.empty((height, width, channels), wide.dtype)
+    output = torch.empty(
+        (height, width, channels), dtype=dtype_of(wide), device=converts_on(codec, device)
+    )
     narrowed = 0 if codec.dtype == wide.dtype else output.nbytes // 2
     rows = run_network(
         noisy, (photo.pixels.shape[0], photo.pixels.shape[1]), box, model, inference,
         noise=noise,
         memory=MemoryPlan(
             tile=tile, max_memory=max_memory, reserve=output.nbytes,
-            afterwards=memory_needed(height, width) + narrowed,
+            afterwards=memory_needed(height, width, device) + narrowed,
         ),
         device=device, seed=seed, progress=progress,
     )  # fmt: skip
     for top, band in rows:
         colours = band[0] if channels == 3 else band[0].mean(0, keepdim=True)
-        for start, end in row_parts(colours.shape[1], width):
-            output[top + start : top + end] = _encode(wide, colours[:, start:end])
+        for start, end in row_parts(colours.shape[1], width, device):
+            output[top + start : top + end] = to_stored(wide, colours[:, start:end])
         del band, colours
         _release_heap(output)
     return output
@@ -100,12 +105,13 @@ def run_photo(
 
 def postprocess_photo(
     noisy: Photo,
-    output: Pixels,
+    output: Tensor,
     codec: PixelCodec,
     blend: BlendSettings,
     *,
     white_noise: bool,
     config: PostprocessConfig = PostprocessConfig(),
+    device: torch.device = torch.device("cpu"),
 ) -> Photo:
     """Blend the network's output with the noisy photo and correct it; see `postprocess.pipeline`.
 
@@ -116,43 +122,56 @@ def postprocess_photo(
         blend: how much of the residual is removed.
         white_noise: whether the noise is white.
         config: stages and numbers.
+        device: where to compute.
 
     Returns:
         The photo with denoised pixels.
     """
-    statistics = photo_statistics(noisy, output, codec, config)
+    statistics = photo_statistics(noisy, output, codec, config, device=device)
     corrector = Corrector(statistics, blend, white_noise=white_noise, config=config)
     _release_heap(output)
-    return correct_photo(noisy, output, codec, corrector)
+    return correct_photo(noisy, output, codec, corrector, device=device)
 
 
 def photo_statistics(
     noisy: Photo,
-    output: Pixels,
+    output: Tensor,
     codec: PixelCodec,
     config: PostprocessConfig = PostprocessConfig(),
+    *,
+    device: torch.device = torch.device("cpu"),
 ) -> ImageStatistics:
     """Collect the statistics of a photo and its residual; arguments as for `postprocess_photo`."""
     wide = intermediate(codec)
     height, width, channels = noisy.pixels.shape
     statistics = Statistics(height, width, channels, config)
-    for top, end in row_parts(height, width):
-        statistics.add(_decode(codec, noisy.pixels[top:end]), _decode(wide, output[top:end]))
+    for top, end in row_parts(height, width, device):
+        statistics.add(
+            to_unit(codec, noisy.pixels[top:end], device), to_unit(wide, output[top:end], device)
+        )
     return statistics.finish()
 
 
-def correct_photo(noisy: Photo, output: Pixels, codec: PixelCodec, corrector: Corrector) -> Photo:
+def correct_photo(
+    noisy: Photo,
+    output: Tensor,
+    codec: PixelCodec,
+    corrector: Corrector,
+    *,
+    device: torch.device = torch.device("cpu"),
+) -> Photo:
     """Correct the rows of a photo; arguments as for `postprocess_photo`."""
     wide = intermediate(codec)
     height, width = output.shape[:2]
     # Each row of the output is read before it is overwritten.
-    pixels = output if codec.dtype == wide.dtype else np.empty(output.shape, codec.dtype)
-    for top, end in row_parts(height, width):
+    here = codec.dtype == wide.dtype and output.device.type == "cpu"
+    pixels: Pixels = output.numpy() if here else np.empty(output.shape, codec.dtype)
+    for top, end in row_parts(height, width, device):
         below = int(end < height)
-        denoised = _decode(wide, output[top : end + below])
-        corrected = corrector.apply(_decode(codec, noisy.pixels[top:end]), denoised)
+        denoised = to_unit(wide, output[top : end + below], device)
         stored = noisy.pixels[top:end]
-        pixels[top:end] = codec.restore(_encode(codec, corrected), stored)
+        corrected = corrector.apply(to_unit(codec, stored, device), denoised)
+        pixels[top:end] = codec.restore(to_stored(codec, corrected).cpu().numpy(), stored)
     _release_heap(output)
     return replace(noisy, pixels=pixels)
 
@@ -162,17 +181,7 @@ def intermediate(codec: PixelCodec) -> PixelCodec:
     return replace(codec, dtype=np.uint16) if codec.dtype == np.uint8 else codec
 
 
-def _decode(codec: PixelCodec, stored: Pixels) -> Tensor:
-    """Decode (h, w, C) stored values to (C, h, w) in [0, 1]."""
-    return torch.from_numpy(codec.decode(stored)).permute(2, 0, 1).contiguous()
-
-
-def _encode(codec: PixelCodec, unit: Tensor) -> Pixels:
-    """Encode (C, h, w) in [0, 1] as (h, w, C) stored values."""
-    return codec.encode(unit.permute(1, 2, 0).contiguous().numpy())
-
-
-def _release_heap(pixels: Pixels) -> None:
+def _release_heap(pixels: Tensor) -> None:
     """Return freed memory to the system, for a large photo."""
     if math.prod(pixels.shape[:2]) > _LARGE_PHOTO:
         release_memory(torch.device("cpu"))

@@ -42,8 +42,8 @@ class MemoryPlan:
     Attributes:
         tile: longest side of a tile in pixels; 0 chooses by the free memory.
         max_memory: memory budget of this process on the device, in bytes; None for no limit.
-        reserve: bytes of RAM that the caller is about to fill.
-        afterwards: further bytes of RAM that the caller needs once all rows are computed.
+        reserve: bytes of the device that the caller is about to fill.
+        afterwards: further bytes of the device that it needs once all rows are computed.
     """
 
     tile: int = 0
@@ -68,7 +68,7 @@ def run_network(
     """Denoise a region of an image and yield its rows as they are done.
 
     Args:
-        noisy: returns (1, 3, h, w) of a tile, float32 in [0, 1], on the CPU.
+        noisy: returns (1, 3, h, w) of a tile, float32 in [0, 1], on `device`.
         size: (H, W) of the image.
         wanted: the region; the surrounding pixels that it depends on are computed as well.
         model: moved to `device`.
@@ -81,7 +81,7 @@ def run_network(
 
     Yields:
         The first row, counted from the top of `wanted`, and (1, 3, h, w) float32, finite, not
-        clipped, on the CPU.
+        clipped, on `device`.
 
     Raises:
         WeightsError: the network gives NaN even in float32.
@@ -98,7 +98,7 @@ def run_network(
     masks = [partition_masks(inference.n_masks, (1, *size), generator) for _ in range(repeats)]
 
     def denoised(part: Tile) -> Tensor:
-        x = noisy(part).to(device)
+        x = noisy(part)
         if single:
             return self_ensemble(network, x, inference.ensemble)
         total = torch.zeros_like(x)
@@ -134,8 +134,9 @@ def run_network(
 
         def again(part: Tile, mixed: Tensor = mixed, mask: Tensor = mask) -> Tensor:
             here = part.relative_to(around)
-            x = here.of(mixed).to(device)
-            return multi_mask_pass(network, x, here.of(mask).to(device), inference.n_masks)
+            return multi_mask_pass(
+                network, here.of(mixed), here.of(mask).to(device), inference.n_masks
+            )
 
         refined += tiles.whole(
             in_fastest_precision(

@@ -87,8 +87,8 @@ class TileRunner:
             compute: returns the result of a tile of the image.
             tile: the longest side in pixels; 0 chooses by the free memory.
             max_memory: memory budget of this process on the device, in bytes; None for no limit.
-            reserve: bytes of RAM that the caller is about to fill.
-            afterwards: bytes of RAM that the caller needs once all tiles are computed.
+            reserve: bytes of the device that the caller is about to fill.
+            afterwards: bytes of the device that it needs once all tiles are computed.
 
         Raises:
             DeviceError: `max_memory` is too little for the smallest tile, or for `afterwards`.
@@ -143,10 +143,8 @@ class TileRunner:
         height, width = self.around.size
         per_pixel = self._bytes_per_pixel(compute) / MEMORY_SHARE
         release_memory(self.device)
-        free, per_row = free_memory(self.device, max_memory), 0
-        if self.device.type == "cpu":
-            free -= reserve
-            per_row = 3 * 4 * width  # of a row of tiles, three float32 channels
+        free = free_memory(self.device, max_memory) - reserve
+        per_row = 3 * 4 * width  # of a row of tiles, three float32 channels
         # per_row * self.overlap is kept from the previous row of tiles.
         room = max(0, free - per_row * self.overlap)
         # The positive root of per_pixel * side**2 + per_row * side = room.

@@ -86,7 +86,8 @@ def run_in_bands(
         tiles: as from `plan_tiles`.
 
     Yields:
-        The number of the first row, and (B, C, h, W) on the CPU; from the top down, without gaps.
+        The number of the first row, and (B, C, h, W) where `compute` returns its results; from the
+        top down, without gaps.
 
     Raises:
         ValueError: there is no tile.
@@ -99,7 +100,7 @@ def run_in_bands(
         band: Tensor | None = None
         done_right = 0
         for tile in row:
-            part = compute(tile).cpu()
+            part = compute(tile)
             if band is None:
                 band = part.new_empty((*part.shape[:3], row[-1].right))
             _blend_into(band, part, tile.left, done_right)
@@ -126,7 +127,7 @@ def run_tiled(
         size: (H, W) of the image.
 
     Returns:
-        (B, C, H, W) on the CPU.
+        (B, C, H, W) where `compute` returns its results.
 
     Raises:
         ValueError: there is no tile.
@@ -155,5 +156,5 @@ def _ramp(length: int, like: Tensor) -> Tensor:
     They rise over the middle half of the overlap. In the outer quarters only one tile has weight:
     near its own edge, a tile lacks the pixels beyond it.
     """
-    places = (torch.arange(length, dtype=like.dtype) + 0.5) / length
+    places = (torch.arange(length, dtype=like.dtype, device=like.device) + 0.5) / length
     return (2 * places - 0.5).clamp(0, 1)

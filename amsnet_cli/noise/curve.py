@@ -38,7 +38,7 @@ def _filled(samples: Tensor) -> Tensor:
         return samples
     if len(known) == 1:
         return samples[known].expand_as(samples)
-    places = torch.arange(len(samples))
+    places = torch.arange(len(samples), device=samples.device)
     after = torch.searchsorted(known, places, right=True).clamp(1, len(known) - 1)
     low, high = known[after - 1], known[after]
     share = ((places - low) / (high - low)).clamp(0, 1)

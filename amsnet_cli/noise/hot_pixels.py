@@ -52,7 +52,7 @@ def find_hot_pixels(image: Tensor, config: HotPixelConfig = HotPixelConfig()) ->
     equal there is no noise to compare with: graphics and clipped areas have no hot pixels.
 
     Args:
-        image: (C, H, W) float, in any unit; NaN is never hot.
+        image: (C, H, W) float, in any unit, or uint8; NaN is never hot.
         config: see `HotPixelConfig`.
 
     Returns:
@@ -61,8 +61,9 @@ def find_hot_pixels(image: Tensor, config: HotPixelConfig = HotPixelConfig()) ->
     channels = image.shape[0]
     places = torch.nonzero(_stands_out(image, config))
     channel, row, column = places.unbind(1)
-    around = _around(image, row, column, HOT_PIXEL_REACH)  # (N, C, 9, 9)
-    offsets = torch.arange(-HOT_PIXEL_REACH, HOT_PIXEL_REACH + 1).abs()
+    around = _around(image, row, column, HOT_PIXEL_REACH).float()  # (N, C, 9, 9)
+    device = image.device
+    offsets = torch.arange(-HOT_PIXEL_REACH, HOT_PIXEL_REACH + 1, device=device).abs()
     ring = torch.maximum(offsets[:, None], offsets) >= 2
     background = around[..., ring].median(2).values  # (N, C)
     deviation = (around[..., ring] - background[..., None]).abs().median(2).values
@@ -70,8 +71,8 @@ def find_hot_pixels(image: Tensor, config: HotPixelConfig = HotPixelConfig()) ->
     excess = around[..., HOT_PIXEL_REACH, HOT_PIXEL_REACH] - background
     spread = around[..., offsets[:, None] + offsets == 1].mean(2) - background  # of 4 pixels
 
-    own = torch.arange(len(places)), channel
-    sharpest = torch.full((len(places),), config.sharpest_point)
+    own = torch.arange(len(places), device=device), channel
+    sharpest = sigma.new_full((len(places),), config.sharpest_point)
     if channels == 3:
         shown = excess - config.other_channels * excess[own][:, None] - sigma
         shown[own] = -math.inf
@@ -93,13 +94,14 @@ def median_of_neighbours(image: Tensor, places: Tensor) -> Tensor:
         (N,) of the image's dtype.
     """
     channel, row, column = places.unbind(1)
-    around = _around(image, row, column, 1)[torch.arange(len(places)), channel].flatten(1)
+    each = torch.arange(len(places), device=image.device)
+    around = _around(image, row, column, 1)[each, channel].flatten(1)
     return torch.cat([around[:, :4], around[:, 5:]], 1).median(1).values
 
 
 def _around(image: Tensor, row: Tensor, column: Tensor, reach: int) -> Tensor:
     """Cut out the pixels around N places of all channels, (N, C, 2 reach + 1, 2 reach + 1)."""
-    offsets = torch.arange(-reach, reach + 1)
+    offsets = torch.arange(-reach, reach + 1, device=image.device)
     rows = row[:, None, None] + offsets[:, None]
     return image[:, rows, column[:, None, None] + offsets].transpose(0, 1)
 
@@ -109,7 +111,7 @@ def _stands_out(image: Tensor, config: HotPixelConfig) -> Tensor:
 
     Far quicker than the rest, and leaves little of a photo.
     """
-    found = torch.zeros(image.shape, dtype=torch.bool)
+    found = torch.zeros(image.shape, dtype=torch.bool, device=image.device)
     edge = HOT_PIXEL_REACH
     if min(image.shape[1:]) <= 2 * edge:
         return found
@@ -121,7 +123,8 @@ def _stands_out(image: Tensor, config: HotPixelConfig) -> Tensor:
         left_right = of(of(beside, here)[..., :-2], of(beside, here)[..., 2:])
         return of(left_right, beside[..., 1:-1])
 
-    high, low = extreme(torch.maximum), extreme(torch.minimum)
-    stands_out = here[..., 1:-1] - high > config.neighbour_range * (high - low)
+    extremes = extreme(torch.maximum), extreme(torch.minimum)  # of bytes, if those are stored
+    own, high, low = (x.float() for x in (here[..., 1:-1], *extremes))
+    stands_out = own - high > config.neighbour_range * (high - low)
     found[:, edge:-edge, edge:-edge] = stands_out & (high > low)
     return found

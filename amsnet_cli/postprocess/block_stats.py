@@ -125,7 +125,8 @@ def luma_of(image: Tensor) -> Tensor:
     """Luma of (C, H, W), (1, H, W)."""
     if image.shape[0] == 1:
         return image
-    return torch.einsum("chw,c->hw", image, image.new_tensor(BT709_LUMA))[None]
+    weights = torch.tensor(BT709_LUMA, dtype=image.dtype, device=image.device)
+    return torch.einsum("chw,c->hw", image, weights)[None]
 
 
 def quantile(values: Tensor, share: float) -> Tensor:
@@ -152,9 +153,10 @@ def _mean_within(values: Tensor, rows: int, columns: int) -> Tensor:
         sums[:, BLOCK_SIZE - lost :: BLOCK_SIZE] = 0
     for lost in range(1, columns + 1):
         sums[:, :, BLOCK_SIZE - lost :: BLOCK_SIZE] = 0
+    places = (torch.arange(size, device=sums.device) for size in sums.shape[1:])
     down, across = (
-        (torch.arange(size) % BLOCK_SIZE < BLOCK_SIZE - lost) & (torch.arange(size) < size - lost)
-        for size, lost in ((sums.shape[1], rows), (sums.shape[2], columns))
+        (place % BLOCK_SIZE < BLOCK_SIZE - lost) & (place < len(place) - lost)
+        for place, lost in zip(places, (rows, columns), strict=True)
     )
     counted = torch.outer(*(block_means(x.float()[None, None])[0, 0] for x in (down, across)))
     return block_means(sums)[0] / counted.clamp_min(1e-6)

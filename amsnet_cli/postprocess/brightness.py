@@ -26,6 +26,8 @@ from amsnet_cli.postprocess.config import BrightnessConfig, PostprocessConfig, h
 class ResidualHistogram:
     """Histograms of the residual, by channel and intensity.
 
+    Pixels are counted where they are, and the counts kept on the CPU.
+
     Args:
         channels: C, 1 or 3.
         config: only its `brightness` is used.
@@ -46,21 +48,24 @@ class ResidualHistogram:
             denoised: the same shape.
         """
         channels, intensities, bins = self._counts.shape
+        if noisy.device.type == "mps":  # it has no float64
+            noisy, denoised = noisy.cpu(), denoised.cpu()
         residual = (noisy - denoised).clamp_(-1, 1)
         bin_ = residual.mul_(bins // 2).round_().int() + bins // 2
         index = (denoised * intensities).int().clamp_(0, intensities - 1)
-        index += intensities * torch.arange(channels, dtype=index.dtype)[:, None, None]
+        first = intensities * torch.arange(channels, dtype=index.dtype, device=index.device)
+        index += first[:, None, None]
         counts = torch.bincount((bin_ + bins * index).flatten(), minlength=self._counts.numel())
         index = index.flatten()
-        self._counts += counts.reshape(self._counts.shape)
+        self._counts += counts.cpu().reshape(self._counts.shape)
         light = [
             torch.bincount(index, _linear(coded).flatten().double(), channels * intensities)
             for coded in (noisy, denoised)
         ]
-        self._light += torch.stack(light).reshape(self._light.shape)
+        self._light += torch.stack(light).cpu().reshape(self._light.shape)
         clipped = ((noisy <= 0) | (noisy >= 1)).flatten()
         count = torch.bincount(index[clipped], minlength=channels * intensities)
-        self._clipped += count.reshape(channels, intensities)
+        self._clipped += count.cpu().reshape(channels, intensities)
 
     def bias(self, *, only_tone_curve: bool = False) -> Tensor:
         """Estimate how much too dark the denoised image is, by intensity.
@@ -70,11 +75,11 @@ class ResidualHistogram:
                 trained on just this noise knows its mean, also where it is clipped.
 
         Returns:
-            (C, intensity_bins) float32 in [0, 1] units, to be added. With a tone curve it lies
-            between the median of the residual and the light that was lost (`light_share`). Without
-            one it is the mean residual of the channel's pixels with symmetric noise, so that the
-            mean brightness is kept. Where the median is plainly above the mean, it is the median,
-            but not less than 0.
+            (C, intensity_bins) float32 in [0, 1] units, to be added; on the CPU. With a tone curve
+            it lies between the median of the residual and the light that was lost (`light_share`).
+            Without one it is the mean residual of the channel's pixels with symmetric noise, so
+            that the mean brightness is kept. Where the median is plainly above the mean, it is the
+            median, but not less than 0.
         """
         config = self._config
         # Residual noise spreads the pixels of one tone over two bins. Each bin alone would show

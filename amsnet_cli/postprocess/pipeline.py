@@ -25,8 +25,9 @@ from amsnet_cli.postprocess.residual_noise import smooth_residual_noise, smoothi
 from amsnet_cli.postprocess.sharpness import clip_radius, limit_sharpness
 from amsnet_cli.postprocess.texture import blend_residual, blend_weights
 
-PIXELS_AT_A_TIME = 1 << 18
-"""Approximate number of pixels of a part."""
+PIXELS_AT_A_TIME = {"cpu": 1 << 18, "mps": 1 << 20, "cuda": 1 << 21}
+"""Approximate number of pixels of a part, by type of device: CPUs keep one in their cache, for GPUs
+each part costs a wait."""
 
 Strength = float | Literal["auto"]
 
@@ -127,7 +128,8 @@ class Corrector:
         self._limit = corrections and config.limit_sharpness
         self._bias = None
         if corrections and config.correct_brightness:
-            self._bias = statistics.residuals.bias(only_tone_curve=white_noise)
+            bias = statistics.residuals.bias(only_tone_curve=white_noise)
+            self._bias = bias.to(blocks.luma.device)
         luma, chroma = (
             None if share == "auto" else share for share in (settings.luma, settings.chroma)
         )
@@ -169,14 +171,14 @@ class Corrector:
         return limit_sharpness(rows, radius, above=above, below=below, config=self._config)
 
 
-def row_parts(height: int, width: int) -> list[tuple[int, int]]:
+def row_parts(height: int, width: int, device: torch.device) -> list[tuple[int, int]]:
     """Cut an image into parts that are whole blocks high: first and end row of each."""
-    rows = BLOCK_SIZE * max(1, PIXELS_AT_A_TIME // (BLOCK_SIZE * width))
+    rows = BLOCK_SIZE * max(1, PIXELS_AT_A_TIME[device.type] // (BLOCK_SIZE * width))
     return [(top, min(top + rows, height)) for top in range(0, height, rows)]
 
 
-def memory_needed(height: int, width: int) -> int:
-    """Bytes that the post-processing takes besides the stored pixels (measured)."""
-    per_part = 24 * 3 * 4 * max(PIXELS_AT_A_TIME, BLOCK_SIZE * width)
+def memory_needed(height: int, width: int, device: torch.device) -> int:
+    """Bytes of a device that the post-processing takes besides stored pixels (measured on CPUs)."""
+    per_part = 24 * 3 * 4 * max(PIXELS_AT_A_TIME[device.type], BLOCK_SIZE * width)
     blocks = 3 * height * width
     return per_part + blocks

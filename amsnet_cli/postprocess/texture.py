@@ -107,8 +107,9 @@ def _noise_power(powers: Tensor, stats: BlockStats, config: PostprocessConfig) -
     root = stats.luma.clamp_min(0).sqrt()
     sorted_root, order = root[stats.unclipped].sort()
     sorted_powers = powers[:, stats.unclipped][:, order]
-    curves = torch.full((len(powers), levels), torch.nan)
-    ends = torch.searchsorted(sorted_root, torch.arange(-1, levels + 1) / (levels - 1))
+    curves = root.new_full((len(powers), levels), torch.nan)
+    places = torch.arange(-1, levels + 1, device=root.device) / (levels - 1)
+    ends = torch.searchsorted(sorted_root, places).cpu().tolist()
     for i in range(levels):
         near = sorted_powers[:, ends[i] : ends[i + 2]]
         if near.shape[1] >= config.texture.min_blocks:
@@ -121,6 +122,6 @@ def _noise_power(powers: Tensor, stats: BlockStats, config: PostprocessConfig) -
 
 def _binomial(blocks: Tensor) -> Tensor:
     """Binomial 3 x 3 over (h, w), edges repeated."""
-    taps = torch.tensor([0.25, 0.5, 0.25])
+    taps = torch.tensor([0.25, 0.5, 0.25], device=blocks.device)
     padded = F.pad(blocks[None, None], (1, 1, 1, 1), mode="replicate")
     return F.conv2d(padded, torch.outer(taps, taps)[None, None])[0, 0]

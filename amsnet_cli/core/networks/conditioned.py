@@ -109,7 +109,7 @@ def asinh(x: Tensor) -> Tensor:
 def local_mean(x: Tensor) -> Tensor:
     """Smooth (B, 3, H, W) float32, sides multiples of 4, by interpolating means of squares."""
     means = F.avg_pool2d(x, _MEAN)
-    taps = x.new_tensor([0.25, 0.5, 0.25])
+    taps = torch.tensor([0.25, 0.5, 0.25], dtype=x.dtype, device=x.device)
     kernel = torch.outer(taps, taps).expand(3, 1, 3, 3)
     means = F.conv2d(F.pad(means, (1, 1, 1, 1), mode="replicate"), kernel, groups=3)
     return F.interpolate(means, scale_factor=_MEAN, mode="bilinear", align_corners=False)

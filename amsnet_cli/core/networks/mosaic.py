@@ -150,7 +150,7 @@ class MosaicNetwork(nn.Module):
         return F.pixel_shuffle(sums, period)[..., :height, :width].transpose(0, 1)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def denoise_stabilised(
     network: MosaicNetwork, mosaic: Tensor, sigma: Tensor, colours: Tensor, hidden: Tensor
 ) -> Tensor:
