@@ -154,6 +154,10 @@ class MosaicObjective:
             risks.append(residual + factors * (follows - 1))
         return torch.stack(risks, 1)
 
+    def noise_groups(self, factor: int = 1) -> Tensor | None:
+        """All versions of the law count instead."""
+        return None
+
     def known_losses(self, network: nn.Module) -> Tensor:
         """Nothing is known."""
         return torch.zeros(0)

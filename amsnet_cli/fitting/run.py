@@ -153,7 +153,11 @@ class FitRun:
             on_event(StageProgress(stage="compare", done=i, total=len(networks)))
             losses.append(self.validator.losses(network, FINAL_VALIDATION_FACTOR))
             known.append(self.validator.known_losses(network))
-        if not self.validator.compare(*losses):
+        groups = self.objective.noise_groups(FINAL_VALIDATION_FACTOR)
+        verdict = self.validator.compare(*losses, groups)
+        if verdict == "photos disagree":
+            return f"cannot tell whether it is better than {name}: some photos gain, others do not"
+        if verdict == "not better":
             return f"no significant improvement over {name} (less than 2 standard errors)"
         if len(known[0]):
             gain, error = relative_improvement(*known)

@@ -14,6 +14,8 @@ from amsnet_cli.fitting.objectives import Objective
 from amsnet_cli.fitting.task import FitNetwork
 from amsnet_cli.report.curve import CurvePoint
 
+Verdict = Literal["better", "photos disagree", "not better"]
+"""Photos disagree where the improvement is significant for patches, but not for photos."""
 SIGNIFICANCE_Z = 2.0
 """Standard errors by which the validation loss must improve for a model to be written."""
 LEAST_LOSS = 1e-3
@@ -26,16 +28,34 @@ CHECK_GROWTH = 1.25
 """The loss is measured again after so many times as many steps."""
 
 
-def relative_improvement(before: Tensor, after: Tensor) -> tuple[float, float]:
+def relative_improvement(
+    before: Tensor, after: Tensor, groups: Tensor | None = None
+) -> tuple[float, float]:
     """Return how far the mean loss fell, as a fraction of `before`, and its standard error.
 
     Args:
         before: (N,) losses of N patches.
         after: (N,) losses of the same patches, compared one by one.
+        groups: (N,) int, of patches whose losses may err together; the standard error is then that
+            of independent patches or that of independent groups, whichever is larger.
     """
     # Estimated risks may be below 0: the sign and the significance stay right.
     improvement = (before - after) / before.mean().clamp_min(LEAST_LOSS)
-    return float(improvement.mean()), float(improvement.std()) / len(improvement) ** 0.5
+    error = float(improvement.std()) / len(improvement) ** 0.5
+    if groups is not None:
+        error = max(error, _error_of_groups(improvement, groups))
+    return float(improvement.mean()), error
+
+
+def _error_of_groups(values: Tensor, groups: Tensor) -> float:
+    """Standard error of the mean where groups are independent (cluster-robust); 0 for one group."""
+    _, group_of, counts = groups.unique(return_inverse=True, return_counts=True)
+    if len(counts) < 2:
+        return 0.0
+    sums = torch.zeros(len(counts), dtype=values.dtype).index_add(
+        0, group_of, values - values.mean()
+    )
+    return float(sums.norm()) / len(values) * (len(counts) / (len(counts) - 1)) ** 0.5
 
 
 def patch_losses(
@@ -118,17 +138,24 @@ class Validator:
             self.best_network.load_state_dict(network.state_dict())
         return point
 
-    def compare(self, start_losses: Tensor, losses: Tensor) -> bool:
-        """Correct `best` by the final losses; return whether the improvement is significant.
+    def compare(self, start_losses: Tensor, losses: Tensor, groups: Tensor | None) -> Verdict:
+        """Correct `best` by the final losses, and return whether it is better.
 
         Args:
             start_losses: (V, N), as from `losses`.
             losses: (V, N) of the weights kept. All versions must improve.
+            groups: as from `Objective.noise_groups`.
         """
-        pairs = list(map(relative_improvement, start_losses, losses))
+        pairs = [
+            relative_improvement(*pair, groups) for pair in zip(start_losses, losses, strict=True)
+        ]
         improvement, error = pairs[0]
         self.best = dataclasses.replace(self.best, improvement=improvement, standard_error=error)
-        return all(improvement > SIGNIFICANCE_Z * error for improvement, error in pairs)
+        if all(improvement > SIGNIFICANCE_Z * error for improvement, error in pairs):
+            return "better"
+        by_patch = list(map(relative_improvement, start_losses, losses))
+        unclear = all(improvement > SIGNIFICANCE_Z * error for improvement, error in by_patch)
+        return "photos disagree" if unclear else "not better"
 
     def known_losses(self, network: nn.Module) -> Tensor:
         """Return (N,) float64 losses, see `Objective.known_losses`."""
