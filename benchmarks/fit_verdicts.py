@@ -5,8 +5,8 @@
 DATA_DIR has one folder per kind, as `benchmarks.kinds --save` writes them, or per set: with
 `noisy/` and `clean/` pictures of the same names. Of each, and for each seed, some pictures are
 drawn and fitted, and the fitted network is scored with the clean ones, whatever the fit says of it.
-Prints a Markdown table, and how often the verdict was wrong: a model that loses, or a gain that is
-not written. `--keep` adds each fit to a file, and the next run goes on from there.
+Prints a Markdown table, and how often what it says is so. `--keep` adds each fit to a file, and the
+next run goes on from there.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -45,8 +46,8 @@ class Verdict:
     Attributes:
         kind: folder that was drawn from.
         seed: of the draw and of the fit.
-        says: whether it wrote a model.
-        reason: why it did not.
+        says: "better", "cannot tell" or "no model".
+        reason: of the latter two.
         improvement: of its validation loss, as a fraction; None where it saw nothing to learn.
         error: standard error of that.
         gain: of the mean PSNR over the start, in dB.
@@ -54,28 +55,19 @@ class Verdict:
 
     kind: str
     seed: int
-    says: bool
+    says: Literal["better", "cannot tell", "no model"]
     reason: str
     improvement: float | None = None
     error: float = 0.0
     gain: float = 0.0
 
-    @property
-    def outcome(self) -> str:
-        """What is wrong with it, or ""."""
-        if self.says and self.gain < -MARGIN:
-            return "loses"
-        return "missed" if not self.says and self.gain > MARGIN else ""
-
     def row(self) -> str:
         """Return a row of the table."""
         if self.improvement is None:
-            return f"| {self.kind} | {self.seed} | {self.reason} | | | |"
-        says = "gains" if self.says else self.reason.partition(" than ")[0]
+            return f"| {self.kind} | {self.seed} | {self.reason} | | |"
         return (
-            f"| {self.kind} | {self.seed} | {says} "
-            f"| {-self.improvement:+.2%} ± {2 * self.error:.2%} | {self.gain:+.2f} "
-            f"| {self.outcome} |"
+            f"| {self.kind} | {self.seed} | {self.says} "
+            f"| {-self.improvement:+.2%} ± {2 * self.error:.2%} | {self.gain:+.2f} |"
         )
 
 
@@ -105,13 +97,17 @@ def judge(kind: str, pairs: list[Pair], start: Model, options: FitOptions) -> Ve
         result: FitResult = run_fit(
             [noisy for noisy, _ in pairs], Path(place) / "m.safetensors", options, start=start
         )
-    said = {"kind": kind, "seed": options.seed, "reason": result.reason}
+    common: dict[str, Any] = {
+        "kind": kind, "seed": options.seed, "reason": result.reason or result.doubt,
+    }  # fmt: skip
     if result.best is None or not isinstance(result.network, MaskedNetwork):
-        return Verdict(**said, says=False)
+        return Verdict(**common, says="no model")
     fitted = replace(start, network=result.network)
     return Verdict(
-        **said, says=result.model is not None, improvement=result.best.improvement,
-        error=result.best.standard_error, gain=mean_psnr(fitted) - mean_psnr(start),
+        **common,
+        says="no model" if result.reason else "cannot tell" if result.doubt else "better",
+        improvement=result.best.improvement, error=result.best.standard_error,
+        gain=mean_psnr(fitted) - mean_psnr(start),
     )  # fmt: skip
 
 
@@ -125,7 +121,7 @@ def main() -> None:
         "--megapixels", type=float, default=0.45, help="of a folder that is drawn, at least"
     )
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--batch", type=int)
+    parser.add_argument("--batch", type=int, help="patches per step (default: that of fits)")
     parser.add_argument("--keep", type=Path, help="JSON lines of the results, to go on from")
     args = parser.parse_args()
 
@@ -137,8 +133,8 @@ def main() -> None:
         f"amsnet {__version__}, torch {torch.__version__}; {machine()}; {args.megapixels} "
         f"megapixels, {args.steps} steps from `photo`. {PROTOCOL}.\n"
     )
-    print("| kind | seed | says | validation loss | gain, dB | |")
-    print("|---|---:|---|---:|---:|---|")
+    print("| kind | seed | says | validation loss | gain, dB |")
+    print("|---|---:|---|---:|---:|")
     verdicts = []
     for kind in args.kinds or sorted(path.name for path in args.data.iterdir()):
         pairs = pair_photos(args.data / kind / "noisy", args.data / kind / "clean")
@@ -154,13 +150,13 @@ def main() -> None:
             print(verdicts[-1].row(), flush=True)
     judged = [verdict for verdict in verdicts if verdict.improvement is not None]
     print(f"\n{len(judged)} fits:\n\n| | gains | neither | loses |\n|---|---:|---:|---:|")
-    for label, says in (("says gains", True), ("does not", False)):
+    for says in ("better", "cannot tell", "no model"):
         gains = [verdict.gain for verdict in judged if verdict.says == says]
         counts = (
             sum(gain > MARGIN for gain in gains), sum(abs(gain) <= MARGIN for gain in gains),
             sum(gain < -MARGIN for gain in gains),
         )  # fmt: skip
-        print(f"| {label} |", " | ".join(map(str, counts)), "|")
+        print(f"| {says} |", " | ".join(map(str, counts)), "|")
 
 
 if __name__ == "__main__":

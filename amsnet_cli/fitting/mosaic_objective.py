@@ -154,9 +154,9 @@ class MosaicObjective:
             risks.append(residual + factors * (follows - 1))
         return torch.stack(risks, 1)
 
-    def noise_groups(self, factor: int = 1) -> Tensor | None:
-        """All versions of the law count instead."""
-        return None
+    def own_noise_losses(self, network: nn.Module) -> tuple[Tensor, Tensor]:
+        """The noise of mosaics is of the model's kind."""
+        return torch.zeros(0), torch.zeros(0)
 
     def known_losses(self, network: nn.Module) -> Tensor:
         """Nothing is known."""

@@ -39,12 +39,12 @@ class NoiseAdaptation:
     data refinement (Zhang et al., CVPR 2022), which trains from scratch.
 
     Validation is by recorrupted-to-recorrupted loss (Pang et al., CVPR 2021) on the real noise.
-    The network sees y + e, for a noisy patch y and noise e, and its output is compared with y - e,
-    then the other way round. Where e is independent of the noise of y and distributed like it, the
-    noises of y + e and y - e are uncorrelated, so this is the error against the clean patch, up to
-    a constant. So e is noise of the same photo, moved (`moved_noise`), and not drawn from the model
-    of training: a network that has learned to tell that from the noise of y would seem to gain,
-    as its output follows y more and e less.
+    Noise e is drawn for a noisy patch y. The network sees y + e and its output is compared with
+    y - e, then the other way round. Where e is independent of the noise of y and distributed like
+    it, the noises of the two are uncorrelated, so this is the error against the clean patch, up to
+    a constant. A stronger e favours smoothing, a weaker one favours keeping noise; and a network
+    that has learned to tell e from the noise of y seems to gain, as its output follows y more and
+    e less. So the last word is had by noise of the same photo, moved (`moved_noise`).
 
     Args:
         images: to train on.
@@ -152,16 +152,20 @@ class NoiseAdaptation:
         """RMSE of each patch in units of its noise, less the mean errors of its blocks; (1, N)."""
         losses = []
         for spec, generator in self._held_out(factor):
-            y = to_tensor(spec.cut(self.images.crops[spec.crop].pixels))  # (3, P, P)
-            noises = self.moved[spec.crop].take(spec, generator)
-            losses.append(torch.stack([self._recorrupted(network, spec, y, e) for e in noises]))
-        return torch.stack([loss.mean() for loss in losses])[None]
+            denoised = to_tensor(spec.cut(self.profiles[spec.crop].denoised))
+            e = self.noise[spec.crop].draw(denoised, generator)
+            losses.append(self._recorrupted(network, spec, e))
+        return torch.stack(losses)[None]
 
-    def noise_groups(self, factor: int = 1) -> Tensor:
-        """Photos, by number."""
-        return torch.tensor(
-            [self.images.crops[spec.crop].image for spec, _ in self._held_out(factor)]
-        )
+    def own_noise_losses(self, network: nn.Module) -> tuple[Tensor, Tensor]:
+        """Return the same with the photos' own noise, moved, (N,), and the photo of each patch."""
+        losses, photos = [], []
+        for spec, generator in self._held_out(factor=1):
+            noises = self.moved[spec.crop].take(spec, generator)
+            own = torch.stack([self._recorrupted(network, spec, e) for e in noises])
+            losses.append(own.mean())
+            photos.append(self.images.crops[spec.crop].image)
+        return torch.stack(losses), torch.tensor(photos)
 
     def _held_out(self, factor: int) -> Iterator[tuple[PatchSpec, torch.Generator]]:
         for i in range(min(factor * self.validation_patches, self.distinct_patches)):
@@ -169,7 +173,8 @@ class NoiseAdaptation:
             spec = self.sampler.draw(rng)
             yield spec, torch.Generator().manual_seed(int(rng.integers(2**62)))
 
-    def _recorrupted(self, network: nn.Module, spec: PatchSpec, y: Tensor, e: Tensor) -> Tensor:
+    def _recorrupted(self, network: nn.Module, spec: PatchSpec, e: Tensor) -> Tensor:
+        y = to_tensor(spec.cut(self.images.crops[spec.crop].pixels))  # (3, P, P)
         pair = torch.stack([y + e, y - e])  # (2, 3, P, P)
         told = self.profiles[spec.crop].told
         # The noise of the photo and as much again: their variances add.

@@ -45,10 +45,13 @@ class Objective(Protocol):
             factor: multiplies the number of patches.
         """
 
-    def noise_groups(self, factor: int = 1) -> Tensor | None:
-        """Return (N,) int: validation patches of one number rely on one measurement of noise.
+    def own_noise_losses(self, network: nn.Module) -> tuple[Tensor, Tensor]:
+        """Return (N,) losses without any model of the noise, and (N,) int, the photo of each patch.
 
-        Where that is wrong, their losses err together. None if all are independent.
+        Empty where `validation_losses` need no model.
+
+        Args:
+            network: in evaluation mode.
         """
 
     def known_losses(self, network: nn.Module) -> Tensor:
@@ -97,9 +100,9 @@ class MaskedPrediction:
             losses.append(masked_l1(network(noisy, mask | validation), noisy, validation).cpu())
         return torch.stack(losses)[None]
 
-    def noise_groups(self, factor: int = 1) -> Tensor | None:
-        """Nothing is measured."""
-        return None
+    def own_noise_losses(self, network: nn.Module) -> tuple[Tensor, Tensor]:
+        """Masked pixels need no model."""
+        return torch.zeros(0), torch.zeros(0)
 
     def known_losses(self, network: nn.Module) -> Tensor:
         """Nothing is known."""

@@ -153,17 +153,19 @@ class FitRun:
             on_event(StageProgress(stage="compare", done=i, total=len(networks)))
             losses.append(self.validator.losses(network, FINAL_VALIDATION_FACTOR))
             known.append(self.validator.known_losses(network))
-        groups = self.objective.noise_groups(FINAL_VALIDATION_FACTOR)
-        verdict = self.validator.compare(*losses, groups)
-        if verdict == "photos disagree":
-            return f"cannot tell whether it is better than {name}: some photos gain, others do not"
-        if verdict == "not better":
+        if not self.validator.compare(*losses):
             return f"no significant improvement over {name} (less than 2 standard errors)"
         if len(known[0]):
             gain, error = relative_improvement(*known)
             if gain < -SIGNIFICANCE_Z * error:
                 return f"it would forget some of what {name} knows"
         return ""
+
+    def doubt_against(self, start: FitNetwork) -> str:
+        """Return why the weights kept may be no better than the start, or ""."""
+        return self.validator.doubt(
+            copy.deepcopy(start).to(self.device).eval(), self.validator.best_network
+        )
 
     def save(self, path: Path) -> None:
         """Write a checkpoint."""

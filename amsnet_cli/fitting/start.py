@@ -115,10 +115,9 @@ def try_starts(
         network = model.network.to(device)
         fast = network.runs_in_bfloat16 and settings.precision == "auto"
         losses.append(patch_losses(objective, network, device=device, bfloat16=fast)[0])
-    groups = objective.noise_groups()
     trials = []
     for model, own in zip(models, losses, strict=True):
-        improvement, error = relative_improvement(losses[0], own, groups)
+        improvement, error = relative_improvement(losses[0], own)
         trials.append(Trial(name=model.name, improvement=improvement, standard_error=error))
     return trials
 

@@ -14,8 +14,6 @@ from amsnet_cli.fitting.objectives import Objective
 from amsnet_cli.fitting.task import FitNetwork
 from amsnet_cli.report.curve import CurvePoint
 
-Verdict = Literal["better", "photos disagree", "not better"]
-"""Photos disagree where the improvement is significant for patches, but not for photos."""
 SIGNIFICANCE_Z = 2.0
 """Standard errors by which the validation loss must improve for a model to be written."""
 LEAST_LOSS = 1e-3
@@ -29,32 +27,31 @@ CHECK_GROWTH = 1.25
 
 
 def relative_improvement(
-    before: Tensor, after: Tensor, groups: Tensor | None = None
+    before: Tensor, after: Tensor, photos: Tensor | None = None
 ) -> tuple[float, float]:
     """Return how far the mean loss fell, as a fraction of `before`, and its standard error.
 
     Args:
         before: (N,) losses of N patches.
         after: (N,) losses of the same patches, compared one by one.
-        groups: (N,) int, of patches whose losses may err together; the standard error is then that
-            of independent patches or that of independent groups, whichever is larger.
+        photos: (N,) int, of which photo each patch is, if patches of a photo may err together. The
+            standard error is then that of independent photos, where it is larger.
     """
     # Estimated risks may be below 0: the sign and the significance stay right.
     improvement = (before - after) / before.mean().clamp_min(LEAST_LOSS)
     error = float(improvement.std()) / len(improvement) ** 0.5
-    if groups is not None:
-        error = max(error, _error_of_groups(improvement, groups))
+    if photos is not None:
+        error = max(error, _error_of_photos(improvement, photos))
     return float(improvement.mean()), error
 
 
-def _error_of_groups(values: Tensor, groups: Tensor) -> float:
-    """Standard error of the mean where groups are independent (cluster-robust); 0 for one group."""
-    _, group_of, counts = groups.unique(return_inverse=True, return_counts=True)
+def _error_of_photos(values: Tensor, photos: Tensor) -> float:
+    """Cluster-robust standard error of the mean; 0 for one photo."""
+    _, photo_of, counts = photos.unique(return_inverse=True, return_counts=True)
     if len(counts) < 2:
         return 0.0
-    sums = torch.zeros(len(counts), dtype=values.dtype).index_add(
-        0, group_of, values - values.mean()
-    )
+    sums = torch.zeros(len(counts), dtype=values.dtype)
+    sums.index_add_(0, photo_of, values - values.mean())
     return float(sums.norm()) / len(values) * (len(counts) / (len(counts) - 1)) ** 0.5
 
 
@@ -138,29 +135,42 @@ class Validator:
             self.best_network.load_state_dict(network.state_dict())
         return point
 
-    def compare(self, start_losses: Tensor, losses: Tensor, groups: Tensor | None) -> Verdict:
-        """Correct `best` by the final losses, and return whether it is better.
+    def compare(self, start_losses: Tensor, losses: Tensor) -> bool:
+        """Correct `best` by the final losses; return whether the improvement is significant.
 
         Args:
             start_losses: (V, N), as from `losses`.
             losses: (V, N) of the weights kept. All versions must improve.
-            groups: as from `Objective.noise_groups`.
         """
-        pairs = [
-            relative_improvement(*pair, groups) for pair in zip(start_losses, losses, strict=True)
-        ]
+        pairs = list(map(relative_improvement, start_losses, losses))
         improvement, error = pairs[0]
         self.best = dataclasses.replace(self.best, improvement=improvement, standard_error=error)
-        if all(improvement > SIGNIFICANCE_Z * error for improvement, error in pairs):
-            return "better"
-        by_patch = list(map(relative_improvement, start_losses, losses))
-        unclear = all(improvement > SIGNIFICANCE_Z * error for improvement, error in by_patch)
-        return "photos disagree" if unclear else "not better"
+        return all(improvement > SIGNIFICANCE_Z * error for improvement, error in pairs)
 
     def known_losses(self, network: nn.Module) -> Tensor:
         """Return (N,) float64 losses, see `Objective.known_losses`."""
         with torch.inference_mode(), fast_precision(self.device, self.bfloat16):
             return self.objective.known_losses(network).double()
+
+    def doubt(self, start: nn.Module, fitted: nn.Module) -> str:
+        """Return why an improvement may be none, by the photos' own noise, or "".
+
+        Args:
+            start: on `device`, in evaluation mode.
+            fitted: likewise.
+        """
+        with torch.inference_mode(), fast_precision(self.device, self.bfloat16):
+            before, photos = self.objective.own_noise_losses(start)
+            after, _ = self.objective.own_noise_losses(fitted)
+        if not len(before):
+            return ""
+        improvement, error = relative_improvement(before, after)
+        if improvement <= SIGNIFICANCE_Z * error:
+            return "it gains with noise as measured, but not with that of the photos themselves"
+        improvement, error = relative_improvement(before, after, photos)
+        if improvement <= SIGNIFICANCE_Z * error:
+            return "some photos gain, others do not"
+        return ""
 
     def state_dict(self) -> dict[str, Any]:
         """All that `load_state_dict` needs."""
