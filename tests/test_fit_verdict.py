@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from amsnet_cli.noise.model import MAX_LAG, NoiseModel
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
 from amsnet_cli.weights.store import find_weights
-from tests.coarse_shots import save_shots
 
 WHITE = NoiseModel(
     levels=torch.full((9,), 0.04), covariance=torch.zeros(2 * MAX_LAG + 1, 2 * MAX_LAG + 1, 3, 3),
@@ -98,15 +96,3 @@ def test_noise_that_black_clips_is_not_taken_for_more_than_it_is(tmp_path: Path)
     )  # fmt: skip
     with torch.inference_mode():
         assert float(objective.own_noise_losses(start.network.eval())[0].mean()) > 2**0.5 - 0.02
-
-
-def test_a_fit_says_whether_it_is_better_or_that_it_cannot_tell(amsnet, tmp_path, clean_crop):
-    """Noise that the start hardly removes: what it removes does not tell what is noise."""
-    folder = save_shots(tmp_path / "photos", clean_crop)
-    model = tmp_path / "m.safetensors"
-    call = ("fit", folder, "-o", model, "--steps", 8, "--batch", 4, "--patch-size", 48)
-    result = amsnet(*call, "--json")
-    done = json.loads(result.stdout.splitlines()[-1])
-    verdict = "cannot tell whether it is better than photo: " + done["doubt"]
-    assert verdict in result.stderr
-    assert verdict[1:] in model.with_suffix(".html").read_text("utf-8")
