@@ -156,7 +156,7 @@ class MosaicObjective:
 
     def own_noise_losses(self, network: nn.Module) -> tuple[Tensor, Tensor]:
         """The noise of mosaics is of the model's kind."""
-        return torch.zeros(0), torch.zeros(0)
+        return torch.zeros(0), torch.zeros(0, dtype=torch.int64)
 
     def known_losses(self, network: nn.Module) -> Tensor:
         """Nothing is known."""

@@ -102,7 +102,7 @@ class MaskedPrediction:
 
     def own_noise_losses(self, network: nn.Module) -> tuple[Tensor, Tensor]:
         """Masked pixels need no model."""
-        return torch.zeros(0), torch.zeros(0)
+        return torch.zeros(0), torch.zeros(0, dtype=torch.int64)
 
     def known_losses(self, network: nn.Module) -> Tensor:
         """Nothing is known."""

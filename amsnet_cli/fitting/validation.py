@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from typing import Any, Literal
 
 import torch
@@ -47,12 +48,12 @@ def relative_improvement(
 
 def _error_of_photos(values: Tensor, photos: Tensor) -> float:
     """Cluster-robust standard error of the mean; 0 for one photo."""
-    _, photo_of, counts = photos.unique(return_inverse=True, return_counts=True)
-    if len(counts) < 2:
+    count = int((torch.bincount(photos) > 0).sum())
+    if count < 2:
         return 0.0
-    sums = torch.zeros(len(counts), dtype=values.dtype)
-    sums.index_add_(0, photo_of, values - values.mean())
-    return float(sums.norm()) / len(values) * (len(counts) / (len(counts) - 1)) ** 0.5
+    sums = torch.zeros(int(photos.max()) + 1, dtype=values.dtype)
+    sums.index_add_(0, photos, values - values.mean())
+    return float(sums.norm()) / len(values) * math.sqrt(count / (count - 1))
 
 
 def patch_losses(
