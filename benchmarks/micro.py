@@ -1,11 +1,13 @@
 """PSNR and SSIM on fluorescence pictures, after the best linear map of grey values.
 
-    python -m benchmarks.micro DATA/micro5
+    python -m benchmarks.micro DATA/micro5 [--weights MODEL] [--results DIR]
 
 The folder has noisy/ and clean/ in it, with grey TIFF files of the same names. Microscopes store
 clean and noisy pictures in units that differ, so each result is mapped by the factor and the offset
 that bring it nearest to the clean picture. Prints a line for each picture: the noisy one, the
 result as a photo, and the result as counts, which is what `amsnet denoise` does for such files.
+With `--results` it scores the files of that folder instead, another program's of the same names
+(`benchmarks/noise2void.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 
 from amsnet_cli import read_photo
@@ -40,8 +43,12 @@ def main() -> None:
     """Print the scores."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, metavar="FOLDER")
-    parser.add_argument("--weights", default="photo", metavar="NAME")
+    parser.add_argument("--weights", default="photo", metavar="MODEL")
+    parser.add_argument("--results", type=Path, metavar="DIR", help="of another program")
     options = parser.parse_args()
+    if options.results:
+        score_results(options.folder, options.results)
+        return
     model = load_model(options.weights)
     print(machine())
     print("| picture | noisy | as a photo | as counts | s |\n|---|---:|---:|---:|---:|")
@@ -64,6 +71,18 @@ def main() -> None:
         rows.append(scores)
         print(_line(path.name, scores, seconds), flush=True)
     print(_line("mean", list(np.mean(rows, 0)), float("nan")))
+
+
+def score_results(folder: Path, results: Path) -> None:
+    """Print PSNR and SSIM of another program's results."""
+    print("| picture | result |\n|---|---:|")
+    rows = []
+    for path in sorted((folder / "noisy").glob("*.tif")):
+        clean = read_photo(folder / "clean" / path.name).pixels
+        result = mapped(tifffile.imread(results / path.name), clean)
+        rows.append((psnr(result, clean), ssim(result, clean)))
+        print(f"| {path.name} | {rows[-1][0]:.2f} / {rows[-1][1]:.3f} |", flush=True)
+    print("| mean | {:.2f} / {:.3f} |".format(*np.mean(rows, 0)))
 
 
 def _line(picture: str, scores: list[float], seconds: float) -> str:

@@ -118,12 +118,11 @@ class TestWhatFilesSay:
         else:
             assert np.array_equal(to_srgb(pixels, icc), to_srgb(pixels, expected))
 
-    def test_hdr_is_refused(self, tmp_path):
-        write_png(
-            tmp_path / "pq.png", smooth(np.uint16, 3), png_chunk(b"cICP", b"\x09\x10\x00\x01")
-        )
-        with pytest.raises(PhotoError, match="HDR"):
-            read_photo(tmp_path / "pq.png")
+    @pytest.mark.parametrize("code_points", [b"\x09\x10\x00\x01", b"\x01\x0d\x00\x00"])
+    def test_hdr_and_the_narrow_range_of_video_are_refused(self, tmp_path, code_points):
+        write_png(tmp_path / "x.png", smooth(np.uint16, 3), png_chunk(b"cICP", code_points))
+        with pytest.raises(PhotoError, match=r"x\.png: HDR or other colours"):
+            read_photo(tmp_path / "x.png")
 
     @pytest.mark.parametrize("icc", [b"\0" * 500, GREY_PROFILE, colour.srgb_profile()[:300]])
     def test_a_wrong_profile_is_left_out_and_said(self, tmp_path, icc):

@@ -85,3 +85,11 @@ def test_a_directory_behind_the_end_of_a_tiff_is_damage(tmp_path, big):
     path.write_bytes(content)
     with pytest.raises(PhotoError, match="goes on behind the end of the file"):
         read_photo(path)
+
+
+def test_a_directory_behind_the_end_of_any_file_is_damage(tmp_path):
+    tifffile.imwrite(path := tmp_path / "x.tif", noisy_scene(), bigtiff=True, metadata=None)
+    content = path.read_bytes()
+    path.write_bytes(content[:16] + b"\xff" * 7 + b"\x0f" + content[24:])
+    with pytest.raises(PhotoError, match=r"x\.tif"):
+        read_photo(path)

@@ -67,6 +67,7 @@ class TestPnm:
             (b"P5 2 1 4095\n\x00\x00\x0f\xff", [[0, 65535]]),
             (b"P3\n1 1\n255\n1 2 3", [[[1, 2, 3]]]),
             (b"Pf\n2 1\n1.0\n\x3f\x80\0\0\xbf\0\0\0", [[1.0, -0.5]]),
+            (b"Pf\n# by libvips\n1 1\n1.0\n\x3f\x80\0\0", [[1.0]]),
             (b"Pf\n1 2\n-1\n\0\0\x80\x3f\0\0\0\x3f", [[0.5], [1.0]]),
         ],
     )
@@ -249,6 +250,13 @@ class TestHeif:
         photo = read_photo(tmp_path / "x.heic")
         assert photo.notes == ("only the main one of 2 pictures is kept",)
         assert photo.pixels.shape == (40, 56, 3)
+
+    def test_a_sequence_is_said(self, tmp_path):
+        picture = Image.fromarray(smooth(np.uint8, 3))
+        others = [picture.rotate(180)]
+        picture.save(tmp_path / "x.avif", save_all=True, append_images=others)
+        read = read_photo(tmp_path / "x.avif")
+        assert read.notes == ("the sequence in the file is left out, its main picture is kept",)
 
     @pytest.mark.parametrize(("main", "expected"), [(1, (9, 16)), (2, (1, 13)), (3, None)])
     @pytest.mark.parametrize("wide", [False, True])

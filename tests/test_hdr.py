@@ -9,6 +9,7 @@ import pytest
 
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import colour
+from amsnet_cli.photos.colour_model import colour_model_of
 from amsnet_cli.photos.read import read_photo
 from tests.test_round_trip import smooth
 
@@ -41,10 +42,31 @@ def test_header_lines_are_said_and_odd_ones_refused(tmp_path):
     path = tmp_path / "x.hdr"
     path.write_bytes(content.replace(b"FORMAT", b"EXPOSURE=2\nFORMAT", 1))
     assert read_photo(path).notes == ("header lines left out: EXPOSURE",)
-    for old, new in ((b"rgbe", b"xyze"), (b"-Y", b"+Y"), (b"FORMAT", b"PRIMARIES=1\nFORMAT")):
+    path.write_bytes(content.replace(b"FORMAT", b"EXPOSURE=1.0\nCOLORCORR= 1 1 1\nFORMAT", 1))
+    assert not read_photo(path).notes
+    for old, new in (
+        (b"rgbe", b"xyze"), (b"-Y", b"+Y"), (b"FORMAT", b"PRIMARIES=1\nFORMAT"),
+        (b"FORMAT", b"GAMMA=0.454545\nFORMAT"),
+    ):  # fmt: skip
         path.write_bytes(content.replace(old, new, 1))
         with pytest.raises(PhotoError, match=r"x\.hdr: Radiance HDR that is not"):
             read_photo(path)
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ("0.64 0.33 0.3 0.6 0.15 0.06 0.3127 0.329", colour.BT709),  # ImageMagick
+        ("0.6400 0.3300 0.2900 0.6000 0.1500 0.0600 0.3333 0.3333",  # Radiance, libvips
+         (0.3333, 0.3333, 0.64, 0.33, 0.29, 0.6, 0.15, 0.06)),
+    ],
+)  # fmt: skip
+def test_stated_primaries_are_kept(tmp_path, stated, expected):
+    content = imagecodecs.rgbe_encode(np.abs(smooth(np.float32, 3)), header=True)
+    path = tmp_path / "x.hdr"
+    path.write_bytes(content.replace(b"FORMAT", f"PRIMARIES={stated}\nFORMAT".encode(), 1))
+    model = colour_model_of(read_photo(path).icc)
+    assert model.chromaticities == pytest.approx(expected, abs=0.001) and model.curve == (1.0,)
 
 
 @pytest.mark.parametrize("keep", [0.002, 0.01, 0.5, 0.99])

@@ -78,6 +78,15 @@ def test_other_colours_are_refused(tmp_path, space, name):
         read_photo(tmp_path / "x.jp2")
 
 
+def test_a_header_of_another_picture_is_damage(tmp_path):
+    Image.fromarray(smooth(np.uint8, 3)).save(tmp_path / "x.jp2")
+    content = bytearray((tmp_path / "x.jp2").read_bytes())
+    content[content.index(b"ihdr") + 13] = 4  # channels
+    (tmp_path / "x.jp2").write_bytes(content)
+    with pytest.raises(PhotoError, match="the header is of another picture"):
+        read_photo(tmp_path / "x.jp2")
+
+
 @pytest.mark.parametrize("suffix", ["jp2", "j2k"])
 @pytest.mark.parametrize("keep", [0.005, 0.02, 0.3, 0.9, 0.999])
 def test_truncated_files_are_refused(tmp_path, suffix, keep):

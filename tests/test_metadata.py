@@ -286,6 +286,31 @@ class TestPng:
         said = not_kept(photo, tmp_path / "y.jpg")
         assert "Author, Description, Title" in said[0]
 
+    @pytest.mark.parametrize("kind", ["EXIF", "XMP"])
+    def test_metadata_behind_the_pixels_are_read(self, tmp_path, kind):
+        write_png(tmp_path / "x.png", smooth(np.uint8, 3))
+        content = (tmp_path / "x.png").read_bytes()
+        packet = b"XML:com.adobe.xmp\0\0\0\0\0" + XMP
+        late = {"EXIF": png_chunk(b"eXIf", exif_block(6)), "XMP": png_chunk(b"iTXt", packet)}[kind]
+        (tmp_path / "x.png").write_bytes(content[:-12] + late + content[-12:])
+        photo = read_photo(tmp_path / "x.png")
+        if kind == "EXIF":
+            assert photo.exif == exif_block(6) and photo.orientation == 6
+        else:
+            assert photo.xmp == XMP
+
+    def test_a_resolution_without_a_unit_is_none(self, tmp_path):
+        for unit, dpi in ((0, None), (1, pytest.approx((72, 72), abs=0.1))):
+            resolution = png_chunk(b"pHYs", struct.pack(">IIB", 2835, 2835, unit))
+            write_png(tmp_path / "x.png", smooth(np.uint8, 3), resolution)
+            assert read_photo(tmp_path / "x.png").dpi == dpi
+
+    def test_an_animation_beside_the_picture_is_said(self, tmp_path):
+        picture = Image.fromarray(smooth(np.uint8, 3))
+        others = [picture.rotate(180)]
+        picture.save(tmp_path / "x.png", save_all=True, default_image=True, append_images=others)
+        assert read_photo(tmp_path / "x.png").notes == ("only the first of 2 frames is kept",)
+
     def test_further_frames_are_said(self, tmp_path):
         frames = [Image.fromarray(smooth(np.uint8, 3))] * 2 + [Image.new("RGB", (56, 40))]
         frames[0].save(tmp_path / "x.png", save_all=True, append_images=frames[1:])

@@ -95,6 +95,14 @@ def test_white_behind_half_transparent_colours_is_taken_off(tmp_path, dtype):
     assert read.notes == ("the layers are left out, the flattened picture is kept",)
 
 
+def test_colours_darker_than_white_behind_them_are_as_they_are(tmp_path):
+    samples = smooth(np.uint8, 4)
+    samples[..., 3] = 100
+    content = psd(samples, Compression.RLE, layers=-1)  # as ImageMagick writes it
+    (tmp_path / "x.psd").write_bytes(content)
+    assert np.array_equal(read_photo(tmp_path / "x.psd").samples, samples)
+
+
 def test_further_channels_are_said(tmp_path):
     (tmp_path / "x.psd").write_bytes(psd(smooth(np.uint8, 4), Compression.RAW))
     read = read_photo(tmp_path / "x.psd")

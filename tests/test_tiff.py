@@ -96,6 +96,11 @@ class TestCompressions:
         assert np.array_equal(photo.pixels.squeeze(), pixels)
         assert dtype == "float16" or "turned into float32" in photo.notes[0]
 
+    @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+    def test_complex_numbers_are_refused(self, tmp_path, dtype):
+        with pytest.raises(PhotoError, match="complex numbers; save their amplitude"):
+            read_photo(save(tmp_path / "x.tif", np.full((48, 64), 1 + 2j, dtype)))
+
     @pytest.mark.parametrize("bits", [10, 12, 14])
     def test_packed_bits_fill_the_range_of_16(self, tmp_path, bits):
         pytest.importorskip("imagecodecs", reason="makes the file")
@@ -155,6 +160,14 @@ class TestDamage:
         if compression != "zstd":  # its writer leaves noise as it is, without a checksum
             assert refused >= (20 if compression in ("deflate", "adobe_deflate") else 1)
 
+    def test_webp_longer_than_its_strip_is_refused(self, tmp_path):
+        pytest.importorskip("imagecodecs", reason="makes the file")
+        content = save(tmp_path / "x.tif", scene(), "webp").read_bytes()
+        at = content.index(b"RIFF") + 5
+        (tmp_path / "x.tif").write_bytes(content[:at] + b"\x80" + content[at + 1 :])
+        with pytest.raises(PhotoError, match=r"x\.tif: damaged"):
+            read_photo(tmp_path / "x.tif")
+
     @pytest.mark.parametrize("compression", ["none", "packbits", "deflate"])
     def test_a_missing_strip_is_refused(self, tmp_path, compression):
         if compression == "packbits":
@@ -183,6 +196,15 @@ class TestDamage:
         pixels = scene()
         path = save(tmp_path / "x.tif", pixels, "deflate", extratags=tags)
         assert np.array_equal(read_photo(path).pixels, pixels)
+
+
+def test_stated_primaries_stay(tmp_path):
+    numbers = {318: (1, 2, 1, 3), 319: (3, 5, 1, 3, 1, 5, 7, 10, 1, 7, 1, 20)}
+    tags = [(tag, 5, len(values) // 2, values, True) for tag, values in numbers.items()]
+    write_photo(read_photo(save(tmp_path / "x.tif", scene(), extratags=tags)), tmp_path / "y.tif")
+    with tifffile.TiffFile(tmp_path / "y.tif") as file:
+        kept = file.pages.first.tags
+        assert {tag: kept[tag].value for tag in numbers} == numbers
 
 
 def test_lab_is_refused_by_name(tmp_path):

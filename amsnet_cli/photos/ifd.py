@@ -29,6 +29,8 @@ _SIZES = {
 _MAGIC = (42, 0x55, 0x4F52, 0x5352)  # TIFF, Panasonic's RW2, two of Olympus's ORF
 BIG_MAGIC = 43
 """Of BigTIFF."""
+_BEYOND = (struct.error, OverflowError)
+"""What is raised where a place is behind the end of a file, or of any that could be."""
 _MAX_DIRECTORIES = 10_000
 
 
@@ -66,7 +68,7 @@ def read_tree(content: bytes) -> Directory:
     order, big, first = _header(content)
     try:
         return _read(content, order, big, first, {first})
-    except struct.error as error:
+    except _BEYOND as error:
         raise MalformedError("no directory") from error
 
 
@@ -93,7 +95,7 @@ def read_directories(content: bytes) -> list[Directory]:
             (at,) = struct.unpack_from(
                 order + pointer, content, at + struct.calcsize(head) + size * count
             )
-    except (struct.error, MalformedError) as error:
+    except (*_BEYOND, MalformedError) as error:
         if not found:
             raise MalformedError("no directory") from error
     return found
@@ -109,7 +111,7 @@ def ends_within(content: bytes) -> bool:
     head, size = ("Q", 20) if big else ("H", 12)
     try:
         (count,) = struct.unpack_from(order + head, content, first)
-    except struct.error as error:
+    except _BEYOND as error:
         raise MalformedError("no directory") from error
     return first + struct.calcsize(order + head) + int(count) * size <= len(content)
 
@@ -139,7 +141,7 @@ def read_directory(content: bytes, place: int) -> Directory:
     """Read one directory (not BigTIFF), with pointers to others as the numbers they are."""
     try:
         return dict(_entries(content, byte_order(content), False, place))
-    except struct.error:
+    except _BEYOND:
         return {}
 
 
@@ -201,7 +203,7 @@ def _header(content: bytes) -> tuple[str, bool, int]:
     big = magic == BIG_MAGIC
     try:
         (first,) = struct.unpack_from(order + ("Q" if big else "I"), content, 8 if big else 4)
-    except struct.error as error:
+    except _BEYOND as error:
         raise MalformedError("no directory") from error
     return order, big, first
 
@@ -217,7 +219,7 @@ def _read(content: bytes, order: str, big: bool, start: int, seen: set[int]) -> 
                 seen.add(below)
                 try:
                     tree[tag] = _read(content, order, big, below, seen)
-                except struct.error:
+                except _BEYOND:
                     continue
     return tree
 

@@ -60,9 +60,11 @@ def check_depth(photo: Photo, path: Path) -> None:
     target = WRITABLE[path.suffix.lower()]
     if photo.depth not in target.depths:
         better = "TIFF" if photo.depth == 32 else "PNG or TIFF"
+        depth = min(target.depths)
         raise OutputError(
             f"{path}: {target.name} cannot hold {photo.depth} bits a channel",
-            f"write a {better}, or allow less with --depth 8",
+            f"write a {better}, or allow {'less' if depth < photo.depth else 'more'}"
+            f" with --depth {depth}",
         )
     shows_through = photo.alpha is not None and photo.fourth_channel != "unspecified"
     if shows_through and not target.fourth_channels:

@@ -26,10 +26,15 @@ def brands_of(head: bytes) -> set[bytes]:
 def with_profile(path: Path, content: bytes, photo: Photo) -> Photo:
     """Drop an unusable colour profile; without any, make one from the code points.
 
+    A note says that the file holds a sequence as well, if it does.
+
     Raises:
         PhotoError: the code points are those of HDR, also beside a profile, or unknown.
     """
     photo = with_usable_profile(photo)
+    if any(kind == b"moov" for kind, _ in read_boxes(content)):
+        note = "the sequence in the file is left out, its main picture is kept"
+        photo = replace(photo, notes=(*photo.notes, note))
     code_points = code_points_of(content)
     if code_points is None:
         return photo

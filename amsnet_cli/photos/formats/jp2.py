@@ -60,6 +60,7 @@ def read(path: Path, content: bytes) -> Photo:
         header = list(read_boxes(next((body for kind, body in boxes if kind == b"jp2h"), b"")))
         size, bits, channels = _size(codestream)
         _check_colours(path, header)
+        _check_header(header, (size[1], size[0], channels))
         check_size(path, content, size, channels * 2)
         if not codestream.rstrip(b"\0").endswith(_END):
             raise ValueError("no end of the codestream")
@@ -114,6 +115,13 @@ def _size(codestream: bytes) -> tuple[tuple[int, int], int, int]:
     if right <= left or bottom <= top:
         raise ValueError("impossible sizes")
     return (right - left, bottom - top), bits + 1, channels
+
+
+def _check_header(header: list[tuple[bytes, bytes]], expected: tuple[int, int, int]) -> None:
+    """Raise `ValueError` where height, width and channels are not those of the codestream."""
+    for kind, body in header:
+        if kind == b"ihdr" and struct.unpack_from(">IIH", body) != expected:
+            raise ValueError("the header is of another picture than the codestream")
 
 
 def _check_colours(path: Path, header: list[tuple[bytes, bytes]]) -> None:

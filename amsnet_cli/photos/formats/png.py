@@ -53,14 +53,14 @@ def read(path: Path, content: bytes) -> Photo:
     found = list(chunks(content))
     texts = texts_of(found)
     profiles = {name: data for name, data in map(raw_profile, texts) if data}
-    block = photo.exif or _exif_in(profiles)
-    packet = photo.xmp or profiles.get("xmp") or _xmp_in_app1(profiles)
+    # libvips does not see the chunks behind the pixels.
+    block = photo.exif or dict(found).get(b"eXIf") or _exif_in(profiles)
+    packet = dict(texts).get(_XMP_KEYWORD, "").encode() or profiles.get("xmp")
+    packet = photo.xmp or packet or _xmp_in_app1(profiles)
     notes = [*photo.notes, *(f"its {name} is damaged: left out" for name in damaged)]
     if photo.icc is None and any(kind == b"iCCP" for kind, _ in found):
         notes.append("the colour profile is damaged: left out")
-    frames = next((data for kind, data in found if kind == b"acTL"), b"")
-    if len(frames) == 8 and frames[:4] > b"\0\0\0\1":
-        count = int.from_bytes(frames[:4], "big")
+    if (count := _frame_count(found)) > 1:
         notes.append(f"only the first of {count} frames is kept")
     icc = photo.icc or profiles.get("icc") or profiles.get("icm")
     photo = with_usable_profile(replace(photo, icc=icc, notes=tuple(notes)))
@@ -68,7 +68,7 @@ def read(path: Path, content: bytes) -> Photo:
         icc = colours_of(found, photo.pixels.shape[2], photo.icc)
     except ValueError as error:
         raise unsupported_colours(path, error) from error
-    says_resolution = any(kind == b"pHYs" for kind, _ in found)
+    says_resolution = any(kind == b"pHYs" and data[8:] == b"\1" for kind, data in found)
     return replace(
         photo,
         icc=icc,
@@ -175,7 +175,9 @@ def colours_of(found: list[tuple[bytes, bytes]], channels: int, icc: bytes | Non
     """
     stated = dict(reversed([item for item in found if item[0] in _COLOURS]))
     if len(stated.get(b"cICP", b"")) == 4:
-        primaries, transfer = stated[b"cICP"][:2]
+        primaries, transfer, _, full_range = stated[b"cICP"]
+        if not full_range:
+            raise ValueError("black and white within the range")
         return profile_of_code_points(primaries, transfer, channels)
     if icc is not None or b"sRGB" in stated or len(stated.get(b"gAMA", b"")) != 4:
         return icc
@@ -194,6 +196,13 @@ def colours_of(found: list[tuple[bytes, bytes]], channels: int, icc: bytes | Non
     if curve == SRGB_CURVE and all(abs(a - b) < 0.002 for a, b in zip(colours, BT709, strict=True)):
         return None
     return matrix_profile(name, colours, curve)
+
+
+def _frame_count(found: list[tuple[bytes, bytes]]) -> int:
+    """Return how many pictures there are, the one beside an animation included (APNG)."""
+    count = next((int.from_bytes(data[:4], "big") for kind, data in found if kind == b"acTL"), 0)
+    first = next((kind for kind, _ in found if kind in (b"fcTL", b"IDAT")), b"")
+    return count + 1 if count and first == b"IDAT" else count
 
 
 def texts_of(found: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:

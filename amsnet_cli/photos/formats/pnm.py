@@ -20,7 +20,7 @@ _HEADERS = {
     ),
     b"P7": re.compile(rb"P7\n((?:[^\n]*\n)*?)ENDHDR\n"),
     **dict.fromkeys(
-        (b"Pf", b"PF"), re.compile(rb"P[fF]\s+(\d{1,10})\s+(\d{1,10})\s+(-?[\d.eE+-]+)\s")
+        (b"Pf", b"PF"), re.compile(rb"P[fF]" + _NUMBER * 2 + rb"(?:\s|#[^\n]*\n)+(-?[\d.eE+-]+)\s")
     ),
 }
 _CHANNELS = {b"P1": 1, b"P2": 1, b"P3": 3, b"P4": 1, b"P5": 1, b"P6": 3, b"Pf": 1, b"PF": 3}

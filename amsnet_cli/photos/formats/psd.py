@@ -30,6 +30,10 @@ _DTYPES: dict[int, np.dtype[Any]] = {
     32: np.dtype(">f4"),
 }
 _RESOLUTION, _IPTC, _ICC, _VERSION, _EXIF, _XMP = 1005, 1028, 1039, 1057, 1058, 1060
+_ROUNDING = 2 / 255
+"""By which a colour may be darker than the white that shines through it, of 1."""
+_FEW = 0.001
+"""Share of the pixels that may be darker yet."""
 _RAW, _RUN_LENGTHS, _ZIP, _ZIP_PREDICTED = range(4)
 
 
@@ -202,12 +206,18 @@ def _unpredicted(body: bytes, shape: tuple[int, int, int], dtype: np.dtype[np.ge
 
 
 def _without_white(photo: Photo) -> Photo:
-    """Undo the white behind half-transparent colours of a flattened picture."""
+    """Undo the white behind half-transparent colours of a flattened picture.
+
+    Some programs put none there (ImageMagick). Then colours are darker than white shines through.
+    """
     if photo.alpha is None:
         return photo
     largest = 1.0 if photo.pixels.dtype == np.float32 else float(np.iinfo(photo.alpha.dtype).max)
     cover = (photo.alpha.astype(np.float32) / largest)[..., None]
     pixels = photo.pixels.astype(np.float32)
+    impossible = pixels.min(2) < largest * (1 - cover[..., 0]) - _ROUNDING * largest
+    if impossible.mean() > _FEW:
+        return photo
     np.divide(pixels - largest * (1 - cover), cover, out=pixels, where=cover > 0)
     if photo.pixels.dtype != np.float32:
         pixels = np.rint(pixels).clip(0, largest)

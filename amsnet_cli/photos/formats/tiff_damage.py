@@ -154,6 +154,12 @@ def _is_stored(part: memoryview, expected: int, limit: int) -> bool:
 
 def _is_deflated(part: memoryview, expected: int, limit: int) -> bool:
     """Return whether deflated data has its length, and its checksum where it is not cut off."""
+    try:  # It takes a third of the time, but knows only what is whole and not too long.
+        import imagecodecs
+
+        return len(imagecodecs.deflate_decode(bytes(part), out=limit)) >= expected
+    except (ImportError, RuntimeError):
+        pass
     stream, length = zlib.decompressobj(), 0
     rest: bytes | memoryview = part
     try:
@@ -209,4 +215,6 @@ def _is_jpeg(tables: bytes, part: memoryview, expected: int, limit: int) -> bool
 
 
 def _is_webp(part: memoryview, expected: int, limit: int) -> bool:
-    return not has_more_than_its_picture(bytes(part))
+    content = bytes(part)
+    fits = int.from_bytes(content[4:8], "little") + 8 <= len(content)
+    return fits and not has_more_than_its_picture(content)

@@ -50,6 +50,8 @@ _LAYOUT = frozenset(
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _OTHER_COLOURS = {**dict.fromkeys((8, 9, 10), "LAB"), **dict.fromkeys((32844, 32845), "LogLuv")}
 _FLOAT = 3
+_COMPLEX = (5, 6)
+"""SampleFormats of complex integers and floats."""
 _ASSOCIATED = 1
 _MALFORMED: tuple[type[Exception], ...] = (*MALFORMED, zlib.error, ImportError)
 """What tifffile and imagecodecs raise on malformed files."""
@@ -78,10 +80,13 @@ def decode(path: Path, content: bytes, page: Directory, *, alone: bool) -> Photo
     photometric = ifd.first_number(tags.get(262), order, _BLACK_IS_ZERO)
     compression = ifd.first_number(tags.get(259), order, 1)
     _check_kind(path, photometric, compression)
+    sample_format = ifd.first_number(tags.get(339), order, 1)
+    if sample_format in _COMPLEX:
+        raise PhotoError(f"{path}: complex numbers", "save their amplitude")
     width, height = (ifd.first_number(tags.get(tag), order, 0) for tag in (256, 257))
     check_size(path, content, (width, height), 1)
     check_segments(path, content, tags, order)
-    is_float = ifd.first_number(tags.get(339), order, 1) == _FLOAT
+    is_float = sample_format == _FLOAT
     inverted = is_float and photometric == _WHITE_IS_ZERO
     if inverted:  # libvips would take the values from 0, and not from 1.
         tags[262] = Entry(type=ifd.SHORT, count=1, value=struct.pack(order + "H", _BLACK_IS_ZERO))
