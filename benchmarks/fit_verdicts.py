@@ -1,20 +1,22 @@
 """Compare what fits say of themselves with the truth, over folders drawn with different seeds.
 
-    python -m benchmarks.fit_verdicts DATA_DIR --seeds 3 --pictures 5 --steps 1000
+    python -m benchmarks.fit_verdicts DATA_DIR --seeds 3 --steps 80 --batch 4 --keep verdicts.jsonl
 
 DATA_DIR has one folder per kind, as `benchmarks.kinds --save` writes them, or per set: with
 `noisy/` and `clean/` pictures of the same names. Of each, and for each seed, some pictures are
 drawn and fitted, and the fitted network is scored with the clean ones, whatever the fit says of it.
-Prints a Markdown table, and how often the verdict was wrong: a model that loses, or a gain that is
-not written.
+Prints a Markdown table, and how often what it says is so. `--keep` adds each fit to a file, and the
+next run goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,6 +33,8 @@ from amsnet_cli.research.datasets import pair_photos
 from amsnet_cli.research.evaluation import PROTOCOL, psnr
 from benchmarks.quality import machine
 
+Pair = tuple[Path, Path]
+"""A noisy picture and its clean version."""
 MARGIN = 0.02
 """Decibels within which a fit neither gains nor loses."""
 
@@ -40,30 +44,47 @@ class Verdict:
     """What a fit said of itself, and the truth.
 
     Attributes:
-        says: whether it wrote a model.
-        improvement: of its validation loss, as a fraction.
+        kind: folder that was drawn from.
+        seed: of the draw and of the fit.
+        says: "better", "cannot tell" or "no model".
+        reason: of the latter two.
+        improvement: of its validation loss, as a fraction; None where it saw nothing to learn.
         error: standard error of that.
         gain: of the mean PSNR over the start, in dB.
     """
 
-    says: bool
-    improvement: float
-    error: float
-    gain: float
+    kind: str
+    seed: int
+    says: Literal["better", "cannot tell", "no model"]
+    reason: str
+    improvement: float | None = None
+    error: float = 0.0
+    gain: float = 0.0
 
-    @property
-    def false_gain(self) -> bool:
-        """Whether a model was written that loses."""
-        return self.says and self.gain < -MARGIN
+    def row(self) -> str:
+        """Return a row of the table."""
+        if self.improvement is None:
+            return f"| {self.kind} | {self.seed} | {self.reason} | | |"
+        return (
+            f"| {self.kind} | {self.seed} | {self.says} "
+            f"| {-self.improvement:+.2%} ± {2 * self.error:.2%} | {self.gain:+.2f} |"
+        )
 
-    @property
-    def missed_gain(self) -> bool:
-        """Whether a gain was not written."""
-        return not self.says and self.gain > MARGIN
+
+def draw(pairs: list[Pair], seed: int, megapixels: float) -> list[Pair]:
+    """Draw two pairs, and more until they have so many megapixels."""
+    drawn: list[int] = []
+    area = 0
+    for i in np.random.default_rng(seed).permutation(len(pairs)).tolist():
+        if len(drawn) >= 2 and area >= 1e6 * megapixels:
+            break
+        drawn.append(i)
+        area += read_photo(pairs[i][0]).pixels[..., 0].size
+    return [pairs[i] for i in sorted(drawn)]
 
 
-def judge(pairs: list[tuple[Path, Path]], start: Model, options: FitOptions) -> Verdict | None:
-    """Fit to the noisy pictures of pairs; None where the fit sees nothing to learn."""
+def judge(kind: str, pairs: list[Pair], start: Model, options: FitOptions) -> Verdict:
+    """Fit to the noisy pictures of pairs, and score the network with the clean ones."""
 
     def mean_psnr(model: Model) -> float:
         pictures = [[read_photo(path).pixels for path in pair] for pair in pairs]
@@ -76,14 +97,18 @@ def judge(pairs: list[tuple[Path, Path]], start: Model, options: FitOptions) -> 
         result: FitResult = run_fit(
             [noisy for noisy, _ in pairs], Path(place) / "m.safetensors", options, start=start
         )
-        if result.best is None or not isinstance(result.network, MaskedNetwork):
-            return None
-        fitted = replace(start, network=result.network)
-        gain = mean_psnr(fitted) - mean_psnr(start)
-        return Verdict(
-            says=result.model is not None, improvement=result.best.improvement,
-            error=result.best.standard_error, gain=gain,
-        )  # fmt: skip
+    common: dict[str, Any] = {
+        "kind": kind, "seed": options.seed, "reason": result.reason or result.doubt,
+    }  # fmt: skip
+    if result.best is None or not isinstance(result.network, MaskedNetwork):
+        return Verdict(**common, says="no model")
+    fitted = replace(start, network=result.network)
+    return Verdict(
+        **common,
+        says="no model" if result.reason else "cannot tell" if result.doubt else "better",
+        improvement=result.best.improvement, error=result.best.standard_error,
+        gain=mean_psnr(fitted) - mean_psnr(start),
+    )  # fmt: skip
 
 
 def main() -> None:
@@ -92,40 +117,46 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--kinds", nargs="+", help="folders of DATA_DIR (default: all)")
     parser.add_argument("--seeds", type=int, default=3, help="folders drawn of each kind")
-    parser.add_argument("--pictures", type=int, default=5, help="of a folder that is drawn")
+    parser.add_argument(
+        "--megapixels", type=float, default=0.45, help="of a folder that is drawn, at least"
+    )
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--batch", type=int, help="patches per step (default: that of fits)")
+    parser.add_argument("--keep", type=Path, help="JSON lines of the results, to go on from")
     args = parser.parse_args()
 
     start = load_model("photo")
+    lines = args.keep.read_text("utf-8").splitlines() if args.keep and args.keep.exists() else []
+    kept = [Verdict(**json.loads(line)) for line in lines]
+    done = {(verdict.kind, verdict.seed): verdict for verdict in kept}
     print(
-        f"amsnet {__version__}, torch {torch.__version__}; {machine()}; {args.pictures} pictures, "
-        f"{args.steps} steps from `photo`. {PROTOCOL}.\n"
+        f"amsnet {__version__}, torch {torch.__version__}; {machine()}; {args.megapixels} "
+        f"megapixels, {args.steps} steps from `photo`. {PROTOCOL}.\n"
     )
-    print("| kind | seed | says | validation loss | gain, dB | |")
-    print("|---|---:|---|---:|---:|---|")
+    print("| kind | seed | says | validation loss | gain, dB |")
+    print("|---|---:|---|---:|---:|")
     verdicts = []
     for kind in args.kinds or sorted(path.name for path in args.data.iterdir()):
         pairs = pair_photos(args.data / kind / "noisy", args.data / kind / "clean")
         for seed in range(args.seeds):
-            rng = np.random.default_rng(seed)
-            drawn = rng.permutation(len(pairs))[: args.pictures].tolist()
-            options = FitOptions(preset="adapt", steps=args.steps, seed=seed)
-            verdict = judge([pairs[i] for i in sorted(drawn)], start, options)
-            if verdict is None:
-                print(f"| {kind} | {seed} | nothing to learn | | | |", flush=True)
-                continue
-            verdicts.append(verdict)
-            wrong = "loses" * verdict.false_gain + "missed" * verdict.missed_gain
-            print(
-                f"| {kind} | {seed} | {'gains' if verdict.says else 'no model'} "
-                f"| {-verdict.improvement:+.2%} ± {2 * verdict.error:.2%} | {verdict.gain:+.2f} "
-                f"| {wrong} |",
-                flush=True,
-            )
-    lost, missed = (
-        sum(getattr(v, name) for v in verdicts) for name in ("false_gain", "missed_gain")
-    )
-    print(f"\n{len(verdicts)} fits: {lost} models that lose, {missed} gains that were not written")
+            if (kind, seed) not in done:
+                options = FitOptions(preset="adapt", steps=args.steps, batch=args.batch, seed=seed)
+                drawn = draw(pairs, seed, args.megapixels)
+                done[kind, seed] = judge(kind, drawn, start, options)
+                if args.keep:
+                    with args.keep.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(asdict(done[kind, seed])) + "\n")
+            verdicts.append(done[kind, seed])
+            print(verdicts[-1].row(), flush=True)
+    judged = [verdict for verdict in verdicts if verdict.improvement is not None]
+    print(f"\n{len(judged)} fits:\n\n| | gains | neither | loses |\n|---|---:|---:|---:|")
+    for says in ("better", "cannot tell", "no model"):
+        gains = [verdict.gain for verdict in judged if verdict.says == says]
+        counts = (
+            sum(gain > MARGIN for gain in gains), sum(abs(gain) <= MARGIN for gain in gains),
+            sum(gain < -MARGIN for gain in gains),
+        )  # fmt: skip
+        print(f"| {says} |", " | ".join(map(str, counts)), "|")
 
 
 if __name__ == "__main__":

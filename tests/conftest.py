@@ -21,7 +21,8 @@ from amsnet_cli.cli.app import app
 from amsnet_cli.core.networks import CompactUNetConfig
 from amsnet_cli.core.networks.mosaic import MosaicNetwork, MosaicNetworkConfig
 from amsnet_cli.fitting.mosaic_objective import MosaicObjective
-from amsnet_cli.fitting.objectives import MaskedPrediction, NoiseAdaptation
+from amsnet_cli.fitting.noise_adaptation import NoiseAdaptation
+from amsnet_cli.fitting.objectives import MaskedPrediction
 from amsnet_cli.model import Inference, ModelConfig, build_network, save_model
 from amsnet_cli.mosaic_model import MosaicModel
 from amsnet_cli.photos.photo import Photo

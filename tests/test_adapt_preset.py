@@ -147,6 +147,9 @@ class TestCommand:
         assert sorted(p.name for p in clean.iterdir()) == ["0.png", "1.png"]
         page = (models_dir() / "photos.html").read_text("utf-8")
         assert "<svg" in page and page.count("data:image/jpeg") >= 4
+        # The start hardly removes this noise, so what it removes does not tell what is noise.
+        doubt = "annot tell whether it is better than photo: it gains with noise as measured"
+        assert "c" + doubt in result.stderr and "C" + doubt in page
         auto = amsnet("denoise", folder / "0.png", "-o", tmp_path / "x.png", "-w", "auto")
         assert auto.exit_code == 0 and "fitted to Canon EOS 6D" in auto.stderr
         assert (tmp_path / "x.png").read_bytes() == (clean / "0.png").read_bytes()
@@ -175,6 +178,7 @@ class TestCommand:
         assert kinds.count("step") == 8 and kinds[-1] == "done"
         last = events[-1]
         assert last["model"] == str(model) and last["steps"] == 8
+        assert last["doubt"].startswith("it gains with noise as measured")
         assert last["improvement"] > 2 * last["standard_error"] and Path(last["report"]).is_file()
 
     def test_a_folder_that_gains_nothing_is_denoised_by_the_start(self, amsnet, folder, tmp_path):

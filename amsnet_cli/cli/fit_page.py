@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from amsnet_cli import __version__
-from amsnet_cli.cli.fit_progress import describe_outlook, loss_change
+from amsnet_cli.cli.fit_progress import describe_outlook, describe_verdict, loss_change
 from amsnet_cli.fitting.fit import FitResult
 from amsnet_cli.fitting.start import load_start
 from amsnet_cli.inference.denoise import DenoiseOptions, denoise
@@ -51,6 +51,8 @@ def write_page(page: Path, result: FitResult, folder: Path) -> None:
         about = [
             *about, f"Validation loss {loss_change(result.best)} after {result.best.step} steps."
         ]  # fmt: skip
+    if verdict := describe_verdict(result):
+        about.append(f"{verdict[0].upper()}{verdict[1:]}.")
     if result.outlook:
         about.append(describe_outlook(result.outlook, result.seconds).capitalize() + ".")
     write_fit_page(

@@ -20,6 +20,7 @@ from amsnet_cli.fitting.events import (
     StepDone,
     Validated,
 )
+from amsnet_cli.fitting.fit import FitResult
 from amsnet_cli.fitting.outlook import Outlook
 from amsnet_cli.report.curve import CurvePoint
 
@@ -112,6 +113,14 @@ def describe_start(chosen: StartChosen) -> str:
 def loss_change(point: CurvePoint) -> str:
     """Return how the loss differs from the start's, in percent, with two standard errors."""
     return f"{-point.improvement:+.2%} ± {2 * point.standard_error:.2%}"
+
+
+def describe_verdict(result: FitResult) -> str:
+    """Return whether the model is better than its start, for people; "" if that is not known."""
+    if result.doubt:
+        return f"cannot tell whether it is better than {result.started_from}: {result.doubt}"
+    compared = result.start and not result.interrupted and result.settings.preset != "paper"
+    return f"better than {result.started_from} on these photos" if compared else ""
 
 
 def describe_outlook(outlook: Outlook, seconds: float) -> str:

@@ -7,7 +7,12 @@ import shlex
 from pathlib import Path
 
 from amsnet_cli.cli.console import print_result, say
-from amsnet_cli.cli.fit_progress import describe_outlook, loss_change, print_object
+from amsnet_cli.cli.fit_progress import (
+    describe_outlook,
+    describe_verdict,
+    loss_change,
+    print_object,
+)
 from amsnet_cli.fitting.fit import FitResult
 
 
@@ -18,6 +23,7 @@ def print_done(result: FitResult, page: Path | None, *, as_json: bool) -> None:
         print_object(
             "done",
             model=str(result.model) if result.model else None, reason=result.reason or None,
+            doubt=result.doubt or None,
             report=str(page) if page and result.model else None,
             steps=result.steps, photos=result.photos, skipped=len(result.skipped),
             started_from=result.started_from, seconds=round(result.seconds, 1),
@@ -43,6 +49,8 @@ def say_result(result: FitResult, name: str, page: Path) -> None:
     if result.model is None:
         say(f"no model written: {result.reason}; keep using {result.started_from}")
         return
+    if verdict := describe_verdict(result):
+        say(verdict)
     say(f"before and after: {page}")
     say(f"use it with: amsnet denoise PHOTO -o CLEAN -w {shlex.quote(name)}")
     if result.profile and result.profile.cameras:

@@ -56,6 +56,7 @@ class FitResult:
     Attributes:
         model: the model file; None if none was written.
         reason: why none was written.
+        doubt: why it cannot be told whether the model is better than the start, or "".
         steps: optimizer steps taken.
         photos: how many were trained on.
         skipped: for each photo that could not be read, why.
@@ -76,6 +77,7 @@ class FitResult:
 
     model: Path | None
     reason: str = ""
+    doubt: str = ""
     steps: int = 0
     photos: int
     skipped: tuple[str, ...]
@@ -159,10 +161,11 @@ def fit(
             run.restore(checkpoint_path(output))
         interrupted = train(run, checkpoint_path(output), on_event, stopped)
 
-        reason, by_paper = "", settings.preset == "paper"
+        reason, doubt, by_paper = "", "", settings.preset == "paper"
         compared = task.start and not (by_paper or interrupted) and distributed.is_main
         if task.start and compared:
             reason = run.fault_against(task.start.network, task.started_from, on_event)
+            doubt = "" if reason else run.doubt_against(task.start.network)
 
     # A model that grows stays as it is until the end, as a fit that resumes starts from it.
     written = not reason and not (interrupted and options.grow)
@@ -172,7 +175,7 @@ def fit(
         if not interrupted:
             checkpoint_path(output).unlink(missing_ok=True)
     return FitResult(
-        model=output if written else None, reason=reason, steps=run.trainer.steps,
+        model=output if written else None, reason=reason, doubt=doubt, steps=run.trainer.steps,
         photos=len(task.paths), skipped=task.skipped, seconds=run.seconds(),
         curve=tuple(run.validator.curve), network=run.validator.best_network,
         best=run.validator.best, outlook=run.outlook(),

@@ -154,6 +154,10 @@ class MosaicObjective:
             risks.append(residual + factors * (follows - 1))
         return torch.stack(risks, 1)
 
+    def own_noise_losses(self, network: nn.Module) -> tuple[Tensor, Tensor]:
+        """The noise of mosaics is of the model's kind."""
+        return torch.zeros(0), torch.zeros(0, dtype=torch.int64)
+
     def known_losses(self, network: nn.Module) -> Tensor:
         """Nothing is known."""
         return torch.zeros(0)

@@ -15,6 +15,7 @@ from amsnet_cli.core.photo_noise import PhotoNoise
 from amsnet_cli.fitting.distributed import DistributedContext
 from amsnet_cli.fitting.events import FitEvent, StageProgress, StartChosen
 from amsnet_cli.fitting.images import ImageCrop, ImageFolder, merge_cameras
+from amsnet_cli.fitting.noise_adaptation import NoiseAdaptation
 from amsnet_cli.fitting.noise_profile import (
     CropProfile,
     FolderProfile,
@@ -23,7 +24,6 @@ from amsnet_cli.fitting.noise_profile import (
 )
 from amsnet_cli.fitting.objectives import (
     MaskedPrediction,
-    NoiseAdaptation,
     Objective,
     TotalVariationFinetune,
 )

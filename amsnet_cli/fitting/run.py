@@ -161,6 +161,12 @@ class FitRun:
                 return f"it would forget some of what {name} knows"
         return ""
 
+    def doubt_against(self, start: FitNetwork) -> str:
+        """Return why the weights kept may be no better than the start, or ""."""
+        return self.validator.doubt(
+            copy.deepcopy(start).to(self.device).eval(), self.validator.best_network
+        )
+
     def save(self, path: Path) -> None:
         """Write a checkpoint."""
         checkpoint.save_checkpoint(path, {

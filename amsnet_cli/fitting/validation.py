@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from typing import Any, Literal
 
 import torch
@@ -26,16 +27,33 @@ CHECK_GROWTH = 1.25
 """The loss is measured again after so many times as many steps."""
 
 
-def relative_improvement(before: Tensor, after: Tensor) -> tuple[float, float]:
+def relative_improvement(
+    before: Tensor, after: Tensor, photos: Tensor | None = None
+) -> tuple[float, float]:
     """Return how far the mean loss fell, as a fraction of `before`, and its standard error.
 
     Args:
         before: (N,) losses of N patches.
         after: (N,) losses of the same patches, compared one by one.
+        photos: (N,) int, of which photo each patch is, if patches of a photo may err together. The
+            standard error is then that of independent photos, where it is larger.
     """
     # Estimated risks may be below 0: the sign and the significance stay right.
     improvement = (before - after) / before.mean().clamp_min(LEAST_LOSS)
-    return float(improvement.mean()), float(improvement.std()) / len(improvement) ** 0.5
+    error = float(improvement.std()) / len(improvement) ** 0.5
+    if photos is not None:
+        error = max(error, _error_of_photos(improvement, photos))
+    return float(improvement.mean()), error
+
+
+def _error_of_photos(values: Tensor, photos: Tensor) -> float:
+    """Cluster-robust standard error of the mean; 0 for one photo."""
+    count = int((torch.bincount(photos) > 0).sum())
+    if count < 2:
+        return 0.0
+    sums = torch.zeros(int(photos.max()) + 1, dtype=values.dtype)
+    sums.index_add_(0, photos, values - values.mean())
+    return float(sums.norm()) / len(values) * math.sqrt(count / (count - 1))
 
 
 def patch_losses(
@@ -134,6 +152,26 @@ class Validator:
         """Return (N,) float64 losses, see `Objective.known_losses`."""
         with torch.inference_mode(), fast_precision(self.device, self.bfloat16):
             return self.objective.known_losses(network).double()
+
+    def doubt(self, start: nn.Module, fitted: nn.Module) -> str:
+        """Return why an improvement may be none, by the photos' own noise, or "".
+
+        Args:
+            start: on `device`, in evaluation mode.
+            fitted: likewise.
+        """
+        with torch.inference_mode(), fast_precision(self.device, self.bfloat16):
+            before, photos = self.objective.own_noise_losses(start)
+            after, _ = self.objective.own_noise_losses(fitted)
+        if not len(before):
+            return ""
+        improvement, error = relative_improvement(before, after)
+        if improvement <= SIGNIFICANCE_Z * error:
+            return "it gains with noise as measured, but not with that of the photos themselves"
+        improvement, error = relative_improvement(before, after, photos)
+        if improvement <= SIGNIFICANCE_Z * error:
+            return "some photos gain, others do not"
+        return ""
 
     def state_dict(self) -> dict[str, Any]:
         """All that `load_state_dict` needs."""
