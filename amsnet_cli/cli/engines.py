@@ -52,7 +52,8 @@ def choose_engine(
             decoder_processes().decode if apart else decode,
         )  # fmt: skip
         return LocalEngine(remote.steps(steps), threads)
-    from amsnet_cli.batch.dask_engine import ClusterOptions, DaskEngine
+    from amsnet_cli.batch.dask_cluster import ClusterOptions
+    from amsnet_cli.batch.dask_engine import DaskEngine
 
     weights, folder = settings.weights, settings.destination.path
     if weights not in (None, AUTO) and Path(weights).name != weights:
