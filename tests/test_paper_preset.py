@@ -243,11 +243,14 @@ class TestProcesses:
                  "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
 
-    def start_node(self, node: Node, meeting: str, *args: object) -> subprocess.Popen[str]:
+    def start_node(
+        self, node: Node, meeting: str, *args: object, is_host: bool
+    ) -> subprocess.Popen[str]:
         torchrun = [
             sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
             "--max-restarts", "3", "--rdzv-backend", "c10d", "--rdzv-id", "fit",
-            "--rdzv-endpoint", meeting, "--local-addr", node.address, "-m", "amsnet_cli",
+            "--rdzv-endpoint", meeting, "--rdzv-conf", f"is_host={is_host}",
+            "--local-addr", node.address, "-m", "amsnet_cli",
         ]  # fmt: skip
         return subprocess.Popen(
             [*node.prefix, *torchrun, *self.CALL, *map(str, args)],
@@ -265,7 +268,10 @@ class TestProcesses:
                 port = free.getsockname()[1]
             call = [folder, "-o", output, "--steps", 400]
             meeting = f"{two_nodes[0].address}:{port}"
-            nodes = [self.start_node(node, meeting, *call) for node in two_nodes]
+            nodes = [
+                self.start_node(node, meeting, *call, is_host=number == 0)
+                for number, node in enumerate(two_nodes)
+            ]
             if output is outputs[1]:
                 while not output.with_name(f"{output.name}.resume").exists():
                     assert nodes[0].poll() is None, nodes[0].communicate()[0]

@@ -105,8 +105,8 @@ class Batch(Generic[Info]):
         with suppress(*SCHEDULER_ERRORS, DeviceError):
             if self._underway:
                 self._stop()
-                self._client.cancel([chunk.future for chunk in self._underway.values()])
             self._heard.close()
+            self._client.cancel([chunk.future for chunk in self._underway.values()])
 
     def _stop(self) -> None:
         """Let workers begin no more photos."""
@@ -171,6 +171,8 @@ class Batch(Generic[Info]):
 
             chunk.left.remove(number)
             chunk.has_begun = False
+            if not chunk.left:
+                del self._underway[key]
             self._outcomes[number] = done = loads(outcome)
             if stops_batch(done, fail_fast=fail_fast):
                 self._stop()
@@ -252,7 +254,7 @@ class _Listener:
 
         self.name = f"amsnet-{uuid.uuid4().hex}"
         self.messages: queue.SimpleQueue[_Message] = queue.SimpleQueue()
-        self._queue = Queue(self.name, client=client)
+        self._queue, self._closed = Queue(self.name, client=client), False
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
@@ -264,11 +266,13 @@ class _Listener:
 
     def say_ended(self, key: str) -> None:
         """Say that a chunk has ended, behind what its worker has said."""
-        with suppress(*SCHEDULER_ERRORS):
-            self._queue.put((key, None, None))
+        if not self._closed:
+            with suppress(*SCHEDULER_ERRORS):
+                self._queue.put((key, None, None))
 
     def close(self) -> None:
         """Listen no more."""
+        self._closed = True
         self._queue.put(())
         self._thread.join(1)
         self._queue.close()

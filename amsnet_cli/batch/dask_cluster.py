@@ -28,7 +28,7 @@ class ClusterOptions:
 
     connect_timeout: float = 20.0
     """Seconds to wait for the scheduler."""
-    worker_timeout: float = 60.0
+    worker_timeout: float = 120.0
     """Seconds to wait for a worker where there is none, at the beginning or later."""
     ahead: int = 1
     """Photos a worker reads ahead or still writes while it denoises another."""
@@ -61,7 +61,9 @@ def connect(address: str, options: ClusterOptions, stack: ExitStack) -> Client:
         cluster = stack.enter_context(
             LocalCluster(
                 n_workers=count, threads_per_worker=max(1, (os.cpu_count() or 1) // count),
-                processes=True, dashboard_address=None, memory_limit=None,
+                processes=True, memory_limit=None,
+                dashboard_address=None,  # And no warning if the default port is taken.
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
                 silence_logs=logging.CRITICAL, preload=["amsnet_cli.batch.dask_worker"],
             )
         )  # fmt: skip

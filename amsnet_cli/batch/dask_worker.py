@@ -128,23 +128,37 @@ def run_chunk(recipe: Recipe[Any], chunk: Chunk) -> None:
     Raises:
         AmsnetError: what would be the same for all photos.
     """
-    from distributed import Queue, get_client
     from distributed.protocol.pickle import dumps
 
-    place, client = _find_workplace(recipe), get_client()
-    if client.get_metadata(chunk.key, None):
+    place, scheduler = _find_workplace(recipe), _Scheduler()
+    if scheduler.ask("get_metadata", keys=[chunk.key], default=None):
         return
-    client.set_metadata(chunk.key, True)
-    said = Queue(chunk.batch, client=client)
-    try:
-        for number, job in chunk.jobs:
-            with place.place(alone=chunk.alone):
-                if client.get_metadata([chunk.batch, STOPPED], False):
-                    break
-                said.put([chunk.key, number, None])
-                said.put([chunk.key, number, dumps(run_one(job, place.steps, place.turn))])
-    finally:
-        said.close()
+    scheduler.ask("set_metadata", keys=[chunk.key], value=True)
+
+    def say(number: int, outcome: bytes | None = None) -> None:
+        scheduler.ask("queue_put", name=chunk.batch, data=[chunk.key, number, outcome])
+
+    for number, job in chunk.jobs:
+        with place.place(alone=chunk.alone):
+            if scheduler.ask("get_metadata", keys=[chunk.batch, STOPPED], default=False):
+                return
+            say(number)
+            say(number, dumps(run_one(job, place.steps, place.turn)))
+
+
+class _Scheduler:
+    """The scheduler, asked from the thread of a task."""
+
+    def __init__(self) -> None:
+        from distributed import get_worker
+
+        self._worker = get_worker()
+
+    def ask(self, name: str, /, **arguments: object) -> Any:
+        """Return its answer."""
+        from distributed.utils import sync
+
+        return sync(self._worker.loop, getattr(self._worker.scheduler, name), **arguments)
 
 
 def dask_setup(worker: object) -> None:
