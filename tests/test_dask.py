@@ -203,9 +203,10 @@ def test_workers_with_another_version_or_other_weights_are_refused(
 
 
 def another_version(folder: Path) -> Path:
-    """Install amsnet in a folder as version 0.0.1; its files are links."""
+    """Install amsnet in a folder as version 0.0.1; its other files are links."""
     package = folder / "amsnet_cli"
     package.mkdir(parents=True)
+    (folder / "weights_manifest.json").symlink_to(REPOSITORY / "weights_manifest.json")
     for file in (REPOSITORY / "amsnet_cli").iterdir():
         (package / file.name).symlink_to(file)
     text = (package / "__init__.py").read_text()

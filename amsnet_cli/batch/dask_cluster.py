@@ -49,6 +49,7 @@ def connect(address: str, options: ClusterOptions, stack: ExitStack) -> Client:
         DeviceError: nobody answers there.
     """
     try:
+        import dask
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise UsageError(
@@ -58,6 +59,8 @@ def connect(address: str, options: ClusterOptions, stack: ExitStack) -> Client:
     cluster: Any = address
     if address.partition(":")[0] == LOCAL:
         count = _processes(address)
+        # By default, a process that takes longer to start again is given up for good.
+        dask.config.set({"distributed.deploy.lost-worker-timeout": options.worker_timeout})
         cluster = stack.enter_context(
             LocalCluster(
                 n_workers=count, threads_per_worker=max(1, (os.cpu_count() or 1) // count),
