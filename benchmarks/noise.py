@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from amsnet_cli import Model, Photo, __version__, find_weights, load_model
 from amsnet_cli.core.photo_noise import spectrum_of
-from amsnet_cli.inference.photo_noise import estimate_told_noise
+from amsnet_cli.inference.noise_estimate import estimate_told_noise
 from amsnet_cli.photos.find import find_photos
 from amsnet_cli.photos.pixel_codec import PixelCodec
 from amsnet_cli.photos.read import read_photo

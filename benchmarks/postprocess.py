@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from amsnet_cli import DenoiseOptions, Model, Photo, __version__, find_weights, load_model
 from amsnet_cli.inference.denoise import ResolvedOptions, resolve_options
-from amsnet_cli.inference.photo_noise import mean_sigma
+from amsnet_cli.inference.noise_estimate import mean_sigma
 from amsnet_cli.inference.photo_rows import (
     correct_photo,
     photo_statistics,

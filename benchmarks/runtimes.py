@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from amsnet_cli import Photo, find_weights, load_model
 from amsnet_cli.core.networks import CompactUNet, ConditionedUNet
 from amsnet_cli.inference.memory import reuse_memory
-from amsnet_cli.inference.photo_noise import estimate_told_noise
+from amsnet_cli.inference.noise_estimate import estimate_told_noise
 from amsnet_cli.photos.pixel_codec import PixelCodec
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.research.datasets import pair_photos

@@ -28,7 +28,7 @@ from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
 from amsnet_cli.weights.store import weights_dir
 from tests.faulty_server import Server, serving
-from tests.published import CONTENT, entry
+from tests.published_weights import CONTENT, entry
 
 # Typer builds all commands anew at each call of a test, which takes a tenth of a second.
 typer.testing._get_command = functools.cache(typer.main.get_command)

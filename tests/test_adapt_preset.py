@@ -20,7 +20,7 @@ from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
 from amsnet_cli.research.evaluation import psnr
 from amsnet_cli.weights.store import find_weights, models_dir
-from tests.coarse_shots import save_shots, with_coarse_noise
+from tests.coarse_noise import save_shots, with_coarse_noise
 
 pytestmark = pytest.mark.usefixtures("few_validation_patches")
 

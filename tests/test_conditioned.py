@@ -21,7 +21,7 @@ from amsnet_cli.core.networks.noise_estimator import (
 from amsnet_cli.core.photo_noise import LEVELS, SPECTRUM, PhotoNoise, spectrum_of
 from amsnet_cli.errors import UsageError, WeightsError
 from amsnet_cli.inference.denoise import DenoiseOptions, denoise
-from amsnet_cli.inference.photo_noise import estimate_told_noise
+from amsnet_cli.inference.noise_estimate import estimate_told_noise
 from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model, save_model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.pixel_codec import PixelCodec

@@ -14,7 +14,7 @@ from amsnet_cli.core.networks import LIGHT, CompactUNetConfig
 from amsnet_cli.errors import DeviceError, PhotoError, UsageError, WeightsError
 from amsnet_cli.inference.denoise import DenoiseOptions, denoise, resolve_options
 from amsnet_cli.inference.memory import PeakMemory, cgroup_headrooms, release_memory
-from amsnet_cli.inference.photo_noise import photo_noise_level
+from amsnet_cli.inference.noise_estimate import photo_noise_level
 from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model
 from amsnet_cli.photos.geometry import upright
 from amsnet_cli.photos.photo import Photo

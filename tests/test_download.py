@@ -20,7 +20,7 @@ import trustme
 
 from amsnet_cli.weights import connection
 from tests.faulty_server import FAULTS, Server, serving
-from tests.published import CONTENT, entry, store
+from tests.published_weights import CONTENT, entry, store
 
 GIVES_UP = {
     "404", "403", "page", "altered", "shorter", "longer", "lies longer", "empty", "endless", "gzip",

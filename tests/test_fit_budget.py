@@ -19,7 +19,7 @@ from amsnet_cli.fitting.settings import resolve_settings
 from amsnet_cli.model import Model, load_model
 from amsnet_cli.report.curve import CurvePoint
 from amsnet_cli.weights.store import find_weights, models_dir
-from tests.coarse_shots import save_shots
+from tests.coarse_noise import save_shots
 
 pytestmark = pytest.mark.usefixtures("few_validation_patches")
 

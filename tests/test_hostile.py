@@ -70,7 +70,7 @@ def samples(tmp_path) -> Path:
 
 def fuzz(folder: Path, seed: int, count: int, *options: str) -> dict[str, int]:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.hostile", str(folder), str(seed), str(count), *options],
+        [sys.executable, "-m", "tests.mutated_files", str(folder), str(seed), str(count), *options],
         capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1],
     )  # fmt: skip
     last = [p.name for p in (folder / "last").iterdir() if p.name != "number"]

@@ -27,7 +27,7 @@ from amsnet_cli.model import Inference, load_model
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.weights.manifest import git_blob_sha1_of, load_manifest
 from amsnet_cli.weights.store import find_weights, models_dir, weights_dir
-from tests.published import entry
+from tests.published_weights import entry
 from tests.test_official import fill
 
 LIGHTNING_PREFIX = "net.dn.branches.0."

@@ -16,7 +16,7 @@ from PIL import Image
 
 from amsnet_cli.errors import OutputError, PhotoError
 from amsnet_cli.inference.denoise import DenoiseOptions
-from amsnet_cli.inference.photo_noise import photo_noise_level
+from amsnet_cli.inference.noise_estimate import photo_noise_level
 from amsnet_cli.photos.colour import srgb_profile
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo

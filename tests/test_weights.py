@@ -32,7 +32,7 @@ from amsnet_cli.weights.manifest import (
 from amsnet_cli.weights.records import Origin, first_use, lock_path, record_first_use
 from amsnet_cli.weights.store import find_weights, fitted_models, models_dir, weights_dir
 from tests.faulty_server import Server
-from tests.published import CONTENT, entry, store
+from tests.published_weights import CONTENT, entry, store
 from tests.test_importing import lightning, prefixed
 from tests.test_official import fill
 

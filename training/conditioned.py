@@ -9,7 +9,7 @@ Each stage keeps its result in DIR for the next. `pairs` simulates cameras and w
 `estimator` learns to tell the noise of a patch. `estimates` notes what it says of every pair, of
 clean photos, and of real noisy ones, whose target is the mean of the teachers' self-ensembles.
 `network` trains on all of them, told the true noise or, more often, the estimate with its mistakes;
-called again, it goes on where it stopped, and with `--decay` the learning rate falls to zero over
+called again, it resumes where it stopped, and with `--decay` the learning rate falls to zero over
 the last share of the call. `--start MODEL` begins with the U-Net of a model, told or not; residual
 blocks that it lacks (`--blocks 2 3 4`) start as the identity. Beside its state lies
 `photo.safetensors`, for `training.export`. Runs on CUDA where there is a GPU.
@@ -18,30 +18,40 @@ blocks that it lacks (`--blocks 2 3 4`) start as the identity. Beside its state 
 from __future__ import annotations
 
 import argparse
-import copy
 import dataclasses
 import math
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from amsnet_cli.core.masks import random_mask
 from amsnet_cli.core.networks import ConditionedUNetConfig, MaskedNetwork
 from amsnet_cli.core.networks.conditioned import ConditionedUNet
-from amsnet_cli.core.networks.noise_estimator import CELL, NoiseCells, NoiseEstimator
-from amsnet_cli.core.photo_noise import PhotoNoise, spectrum_of
+from amsnet_cli.core.networks.noise_estimator import NoiseEstimator
+from amsnet_cli.core.photo_noise import PhotoNoise
 from amsnet_cli.device import choose_device, fast_precision
 from amsnet_cli.inference.memory import reuse_memory
 from amsnet_cli.model import Inference, ModelConfig, build_network, load_model, save_model
 from amsnet_cli.weights.store import find_weights
-from training.muon import Muon
+from training.conditioned_patches import (
+    BATCH,
+    CLEAN_EVERY,
+    CLEAN_SHARE,
+    PATCH,
+    REAL,
+    SIDE,
+    Batches,
+    Pairs,
+    augmented,
+    true_cells,
+    true_noise,
+)
+from training.optimisation import BETAS, Training, budget, load_smaller, muon_and_adamw
 from training.patches import (
     DISTILLATION_SCALES,
     SIMULATIONS,
@@ -50,25 +60,9 @@ from training.patches import (
     self_ensemble,
 )
 
-SIDE = 256
-"""Of the simulated pairs, in pixels."""
 WHITE_EVERY = 5
 """Every fifth batch of pairs has white noise, the others that of a camera."""
-CLEAN_EVERY = 5
-"""Every fifth pair is also used with its clean version as input."""
-CLEAN_SHARE = {"estimator": 0.15, "network": 0.1}
-"""Share of patches without noise but that of rounding."""
-ESTIMATOR_PATCH, PATCH = 192, 128
-BATCH, REAL = 8, 2
-"""Patches of a step, and how many of them are real."""
-MASK_RATIOS = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 0.5)
-TRUE_SHARE = 0.35
-"""Share of simulated patches whose true noise is told."""
-MISJUDGED_SHARE, MISJUDGED, MISJUDGED_MOST = 0.4, 0.15, 3.0
-"""Share of simulated patches whose noise is told wrong; its log's error is Student's t with three
-degrees of freedom on this scale, as few estimates are far off; the largest factor."""
-FLOOR = 0.02
-"""Least standard deviation that is told, on a scale of 255."""
+ESTIMATOR_PATCH = 192
 UNIT_FLOOR, ERROR_FLOOR = 0.3 / 255, 0.1 / 255
 """Errors are measured in the noise's standard deviation plus the first; below the second they are
 done."""
@@ -77,48 +71,6 @@ BALANCE, BALANCE_AT = 0.35, 8 / 255
 absolute error."""
 WARM_UP = 200
 EMA_DECAY = {"estimator": 0.995, "network": 0.999}
-BETAS = (0.9, 0.99)
-
-
-def true_cells(noise: Tensor, photo: Tensor) -> NoiseCells:
-    """Return what an estimator should say of noise.
-
-    Args:
-        noise: (B, 3, H, W) on a scale of 255.
-        photo: clean, (B, 3, H, W) in [0, 1].
-    """
-    power = F.avg_pool2d(noise.square(), CELL)
-    log_sigma = 0.5 * (power + FLOOR**2).log()
-    return NoiseCells(
-        log_sigma=log_sigma, log_error=torch.zeros_like(log_sigma[:, :1]),
-        spectrum=spectrum_of(noise)[:, :, None, None].expand(-1, -1, *log_sigma.shape[2:]),
-        brightness=F.avg_pool2d(photo, CELL),
-    )  # fmt: skip
-
-
-def true_noise(noise: Tensor, photo: Tensor, estimator: NoiseEstimator) -> PhotoNoise:
-    """Return the noise of one pair: its mean power at each brightness, arguments as above."""
-    cells = true_cells(noise, photo)
-    power = dataclasses.replace(cells, log_sigma=(2 * cells.log_sigma).exp())
-    averaged = estimator.summarise(power)
-    return PhotoNoise(log_sigma=0.5 * averaged.log_sigma.log(), spectrum=averaged.spectrum)
-
-
-class Pairs:
-    """Simulated pairs in DIR, 256 pixels a side."""
-
-    def __init__(self, work: Path) -> None:
-        self.noisy = np.load(work / "noisy.npy", mmap_mode="r")  # (N, 3, S, S) uint8
-        self.clean = np.load(work / "clean.npy", mmap_mode="r")  # (N, 3, S, S) uint16
-
-    def __len__(self) -> int:
-        return len(self.noisy)
-
-    def pair(self, index: int, *, noiseless: bool = False) -> tuple[Tensor, Tensor]:
-        """Return noisy and clean, (3, S, S) float32 in [0, 1]."""
-        clean = torch.from_numpy(self.clean[index].astype(np.float32)) / 65535
-        noisy = torch.from_numpy(self.noisy[index].copy()).float() / 255
-        return (clean * 255).round() / 255 if noiseless else noisy, clean
 
 
 def simulate_pairs(args: argparse.Namespace) -> None:
@@ -152,11 +104,10 @@ def train_estimator(args: argparse.Namespace) -> None:
     target = args.work / "estimator.pt"
     if target.exists():
         network.load_state_dict(torch.load(target, weights_only=True))
-    average = copy.deepcopy(network)
     optimiser = torch.optim.AdamW(network.parameters(), betas=BETAS, weight_decay=1e-4)
+    training = Training(network, [optimiser], grad_clip=1.0, ema_decay=EMA_DECAY["estimator"])
     losses: list[Tensor] = []
     for step, progress in budget(args.minutes, args.steps):
-        set_rate([optimiser], 2e-3 * min(1, (step + 1) / WARM_UP) * _cosine(progress))
         noisy, clean = (
             torch.stack(patches).to(device) for patches in zip(
                 *(_estimator_patch(pairs, rng) for _ in range(BATCH)), strict=True
@@ -169,12 +120,12 @@ def train_estimator(args: argparse.Namespace) -> None:
         loss = (error * (-unsure).exp() + unsure).mean()
         loss = loss + 0.3 * (cells.spectrum - truth.spectrum).abs().mean()
         losses.append(torch.stack([loss, error.mean()]).detach())
-        descend(network, average, [optimiser], loss, step, clip=1.0, keep=EMA_DECAY["estimator"])
+        training.descend(loss, 2e-3 * min(1, (step + 1) / WARM_UP) * _cosine(progress))
         if step % 100 == 99:
             total, of_sigma = torch.stack(losses).mean(0).tolist()
             print(f"step {step + 1}  loss {total:.3f}  log sigma {of_sigma:.3f}", flush=True)
             losses.clear()
-    torch.save(average.state_dict(), target)
+    torch.save(training.average.state_dict(), target)
 
 
 def _estimator_patch(pairs: Pairs, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -217,67 +168,6 @@ def note_estimates(args: argparse.Namespace) -> None:
     torch.save({"noise": together, "real": real}, args.work / "estimates.pt")
 
 
-class Batches:
-    """Draws patches with the noise that the network is told."""
-
-    def __init__(self, work: Path, seed: int) -> None:
-        self.pairs = Pairs(work)
-        notes = torch.load(work / "estimates.pt", weights_only=True)
-        self.noise = {name: PhotoNoise(**noise) for name, noise in notes["noise"].items()}
-        self.real, self.seed = notes["real"], seed
-        pixels = np.array([noisy[0].numel() for noisy, _ in self.real], dtype=np.float64)
-        self.weights = pixels / pixels.sum()
-
-    def draw(self, step: int) -> tuple[Tensor, Tensor, Tensor, PhotoNoise]:
-        """Draw noisy and target (B, 3, P, P), masks, and the noise to tell; `REAL` come last."""
-        rng = np.random.default_rng((self.seed, step))
-        drawn = [self._simulated(rng) for _ in range(BATCH - REAL)]
-        drawn += [self._real(rng) for _ in range(REAL)]
-        ratios = torch.from_numpy(rng.choice(MASK_RATIOS, BATCH)).float()
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        mask = random_mask(ratios, (BATCH, PATCH, PATCH), generator)
-        noisy, target = (torch.stack([d[i] for d in drawn]) for i in (0, 1))
-        return noisy, target, mask, PhotoNoise.stack([d[2] for d in drawn])
-
-    def _simulated(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, PhotoNoise]:
-        index, prefix = int(rng.integers(len(self.pairs))), ""
-        if rng.random() < CLEAN_SHARE["network"]:
-            index, prefix = index // CLEAN_EVERY * CLEAN_EVERY, "clean "
-        told = self._noise(
-            prefix + ("true" if rng.random() < TRUE_SHARE else "estimate"),
-            index // CLEAN_EVERY if prefix else index,
-        )
-        if rng.random() < MISJUDGED_SHARE:
-            factor = math.exp(MISJUDGED * rng.standard_t(3))
-            told = told.scaled(min(max(factor, 1 / MISJUDGED_MOST), MISJUDGED_MOST))
-        pair = self.pairs.pair(index, noiseless=bool(prefix))
-        return (*augmented(pair, PATCH, rng), told)
-
-    def _real(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, PhotoNoise]:
-        index = int(rng.choice(len(self.real), p=self.weights))
-        noisy, target = self.real[index]
-        pair = augmented((noisy.float() / 255, target.float()), PATCH, rng)
-        return (*pair, self._noise("real estimate", index))
-
-    def _noise(self, name: str, index: int) -> PhotoNoise:
-        noise = self.noise[name]
-        return PhotoNoise(
-            log_sigma=noise.log_sigma[index : index + 1], spectrum=noise.spectrum[index : index + 1]
-        )
-
-
-def augmented(
-    pair: tuple[Tensor, Tensor], side: int, rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """Cut the same square out of both, turn and mirror it."""
-    top, left = (int(rng.integers(n - side + 1)) for n in pair[0].shape[1:])
-    turns, mirror = int(rng.integers(4)), bool(rng.random() < 0.5)
-    noisy, clean = (
-        torch.rot90(x[:, top : top + side, left : left + side], turns, (1, 2)) for x in pair
-    )
-    return (noisy.flip(2), clean.flip(2)) if mirror else (noisy, clean)
-
-
 def train_network(args: argparse.Namespace) -> None:
     """Train the network: root mean square errors in units of each patch's noise."""
     device = choose_device("auto")
@@ -287,49 +177,34 @@ def train_network(args: argparse.Namespace) -> None:
         network=shape_of(args.blocks),
         inference=Inference(passes="single", n_masks=4, stride=1, repeats=2),
     )
-    network, first = build_network(config).train().to(device), 0
+    network = build_network(config).train().to(device)
     unet = network.network
     assert isinstance(unet, ConditionedUNet)
     if args.start:
         start_from(unet, load_model(find_weights(args.start)).network)
-    average = copy.deepcopy(network)
-    trained = [p for p in network.parameters() if p.requires_grad]
-    optimisers: list[torch.optim.Optimizer] = [
-        Muon([p for p in trained if p.ndim > 1], lr=args.rate),
-        torch.optim.AdamW(
-            [p for p in trained if p.ndim == 1], args.rate, betas=BETAS, weight_decay=0, fused=True
-        ),
-    ]
+    training = Training(
+        network, muon_and_adamw(network, args.rate), grad_clip=0.5, ema_decay=EMA_DECAY["network"]
+    )
     target = args.work / "network.pt"
     if target.exists():
-        state = torch.load(target, map_location=device, weights_only=True)
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        first = state["step"]
-        for optimiser, kept in zip(optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(kept)
+        training.load(target, device)
     estimator = torch.load(args.work / "estimator.pt", weights_only=True)
-    for model in (network, average):
+    for model in (network, training.average):
         assert isinstance(model.network, ConditionedUNet)
         model.network.estimator.load_state_dict(estimator)
 
-    def save(step: int) -> None:
-        part = target.with_suffix(".part")
-        torch.save(
-            {"step": step, "network": network.state_dict(), "average": average.state_dict(),
-             "optimisers": [o.state_dict() for o in optimisers]}, part,
-        )  # fmt: skip
-        os.replace(part, target)
-        made = {"made_by": "training.conditioned", "steps": step}
+    def save() -> None:
+        training.save(target)
+        made = {"made_by": "training.conditioned", "steps": training.step}
         save_model(
-            args.work / "photo.safetensors", average, dataclasses.replace(config, provenance=made)
-        )
+            args.work / "photo.safetensors", training.average,
+            dataclasses.replace(config, provenance=made),
+        )  # fmt: skip
 
     batches, saved, losses = Batches(args.work, args.seed), time.monotonic(), []
-    done = first
+    first = training.step
     for step, progress in budget(args.minutes, args.steps, first):
         falling = (1 - progress) / args.decay if args.decay else 1.0
-        set_rate(optimisers, args.rate * min(1.0, (step - first + 1) / WARM_UP, falling))
         noisy, clean, mask, noise = batches.draw(step)
         noisy, clean, mask = (x.to(device) for x in (noisy, clean, mask))
         with fast_precision(device):
@@ -338,17 +213,16 @@ def train_network(args: argparse.Namespace) -> None:
         error = (denoised - clean).square().mean((1, 2, 3))
         in_units = (error + ERROR_FLOOR**2).sqrt() / unit
         loss = (in_units * (unit / BALANCE_AT) ** BALANCE).mean()
-        descend(network, average, optimisers, loss, step, clip=0.5, keep=EMA_DECAY["network"])
+        training.descend(loss, args.rate * min(1.0, (step - first + 1) / WARM_UP, falling))
         losses.append(torch.stack([in_units[:-REAL].mean(), in_units[-REAL:].mean()]).detach())
-        done = step + 1
-        if done % args.log_every == 0:
+        if training.step % args.log_every == 0:
             simulated, real = torch.stack(losses).mean(0).tolist()
-            print(f"step {done}  simulated {simulated:.4f}  real {real:.4f}", flush=True)
+            print(f"step {training.step}  simulated {simulated:.4f}  real {real:.4f}", flush=True)
             losses.clear()
         if time.monotonic() - saved > 240:
-            save(done)
+            save()
             saved = time.monotonic()
-    save(done)
+    save()
 
 
 def shape_of(blocks: list[int] | None) -> ConditionedUNetConfig:
@@ -372,46 +246,7 @@ def start_from(unet: ConditionedUNet, start: MaskedNetwork) -> None:
         head = torch.zeros_like(unet.unet.head.weight)
         head[:, : state["head.weight"].shape[1]] = state["head.weight"]
         state["head.weight"] = head
-    missing, unexpected = unet.unet.load_state_dict(state, strict=False)
-    if unexpected or any(".first." not in key and ".second." not in key for key in missing):
-        raise SystemExit("the model to start from has another shape")
-    parameters = dict(unet.unet.named_parameters())
-    with torch.no_grad():
-        for key in missing:
-            if ".second." in key:
-                parameters[key].zero_()
-
-
-def budget(minutes: float, steps: int, first: int = 0) -> Iterator[tuple[int, float]]:
-    """Count steps until the minutes or the steps are used, each with the share that is used."""
-    started, step, progress = time.monotonic(), first, 0.0
-    while progress < 1:
-        yield step, progress
-        step += 1
-        progress = max((time.monotonic() - started) / 60 / minutes, (step - first) / steps)
-
-
-def descend(
-    network: nn.Module, average: nn.Module, optimisers: list[torch.optim.Optimizer], loss: Tensor,
-    step: int, *, clip: float, keep: float,
-) -> None:  # fmt: skip
-    """Take a step and update the moving average of the weights."""
-    network.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
-    for optimiser in optimisers:
-        optimiser.step()
-    with torch.no_grad():
-        torch._foreach_lerp_(
-            list(average.parameters()), list(network.parameters()),
-            1 - min(keep, (step + 1) / (step + 21)),
-        )  # fmt: skip
-
-
-def set_rate(optimisers: list[torch.optim.Optimizer], rate: float) -> None:
-    """Set the learning rate."""
-    for group in (group for optimiser in optimisers for group in optimiser.param_groups):
-        group["lr"] = rate
+    load_smaller(unet.unet, state)
 
 
 def _cosine(progress: float) -> float:

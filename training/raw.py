@@ -5,10 +5,10 @@ r"""Train the network `raw`, for the mosaics of image sensors.
     python -m training.raw --photos CLEAN_DIR --state raw.pt --start raw.safetensors ...
 
 The last begins with the weights of a model file; residual blocks that it lacks begin as the
-identity. Each call goes on where the last one stopped. With `--decay` the learning rate falls to
+identity. Each call resumes where the last one stopped. With `--decay` the learning rate falls to
 zero over the last share of the call, which the result needs; the state from before is kept beside
-it, with `.constant` in its name, and may go on instead. Runs on CUDA where there is a GPU. Beside
-the state lies `NAME.safetensors` with the averaged weights.
+it, with `.constant` in its name, and may be continued instead. Runs on CUDA where there is a GPU.
+Beside the state lies `NAME.safetensors` with the averaged weights.
 
 A clean photo is brought back to what a sensor would have recorded: linear, with less colour, with
 the white balance's gains and an exposure taken off, through a colour filter array. It gets the
@@ -19,9 +19,7 @@ for half of the patches with the errors that estimates have.
 from __future__ import annotations
 
 import argparse
-import copy
 import math
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,9 +39,8 @@ from amsnet_cli.noise.sensor import SensorNoise
 from amsnet_cli.photos.read import read_mosaic_photo
 from benchmarks.make_raw import LAWS
 from benchmarks.raw import psnr
-from training.muon import Muon
+from training.optimisation import Training, budget, load_smaller, muon_and_adamw
 
-BETAS = (0.9, 0.99)
 EMA_DECAY = 0.999
 WARM_UP = 300
 GRADIENT_NORM = 0.5
@@ -224,41 +221,11 @@ class Watch:
         return "  ".join(told)
 
 
-def optimisers_of(network: MosaicNetwork, rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for the convolutions' weights, AdamW for biases."""
-    weights = [p for p in network.parameters() if p.ndim > 1]
-    biases = [p for p in network.parameters() if p.ndim == 1]
-    return [
-        Muon(weights, lr=rate),
-        torch.optim.AdamW(biases, lr=rate, betas=BETAS, weight_decay=0, fused=True),
-    ]
-
-
-def start_from(network: MosaicNetwork, path: Path) -> None:
-    """Copy a model file's tensors; residual blocks that it lacks change nothing at first."""
-    missing, unexpected = network.load_state_dict(
-        load_mosaic_model(path).network.state_dict(), strict=False
-    )
-    parameters = dict(network.named_parameters())
-    if unexpected or any(".first." not in k and ".second." not in k for k in missing):
-        raise SystemExit(f"{path} has another shape")
-    with torch.no_grad():
-        for name in missing:
-            if ".second." in name:
-                parameters[name].zero_()
-
-
-def save(path: Path, step: int, network: MosaicNetwork, average: MosaicNetwork,
-         optimisers: list[torch.optim.Optimizer]) -> None:  # fmt: skip
+def save(path: Path, training: Training[MosaicNetwork]) -> None:
     """Write the state, and the averaged weights beside it; each whole or not at all."""
-    part = path.with_suffix(".part")
-    torch.save(
-        {"step": step, "network": network.state_dict(), "average": average.state_dict(),
-         "optimisers": [o.state_dict() for o in optimisers]}, part,
-    )  # fmt: skip
-    os.replace(part, path)
-    provenance = {"made_by": "training.raw", "steps": step}
-    save_mosaic_model(path.with_suffix(".safetensors"), average, provenance)
+    training.save(path)
+    provenance = {"made_by": "training.raw", "steps": training.step}
+    save_mosaic_model(path.with_suffix(".safetensors"), training.average, provenance)
 
 
 def main() -> None:
@@ -284,66 +251,56 @@ def main() -> None:
     torch.manual_seed(args.seed)
     network = MosaicNetwork(MosaicNetworkConfig())
     if args.start and not args.state.exists():
-        start_from(network, args.start)
+        load_smaller(network, load_mosaic_model(args.start).network.state_dict())
     network.to(device, memory_format=torch.channels_last).train()
-    average = copy.deepcopy(network)
-    optimisers = optimisers_of(network, args.rate)
-    first = 0
+    training = Training(
+        network, muon_and_adamw(network, args.rate), grad_clip=GRADIENT_NORM, ema_decay=EMA_DECAY
+    )
     if args.state.exists():
-        state = torch.load(args.state, map_location=device, weights_only=True)
-        first = state["step"]
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        for optimiser, kept in zip(optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(kept)
+        training.load(args.state, device)
     patches = SensorPatches(args.photos, patch=args.patch, batch=args.batch, seed=args.seed)
     watch = Watch(args.watch) if args.watch else None
 
     started = saved = watched = time.monotonic()
     losses: list[Tensor] = []
-    drawing, step, progress, decaying = 0.0, first, 0.0, False
-    while progress < 1:
+    drawing, decaying = 0.0, False
+
+    def log(now: float) -> None:
+        mean, share = float(torch.stack(losses).mean()), drawing / (now - started)
+        minutes = (now - started) / 60
+        print(
+            f"step {training.step}  {minutes:.1f} min  loss {mean:.4f}  drawing {share:.0%}",
+            flush=True,
+        )
+        losses.clear()
+
+    for step, progress in budget(args.minutes, args.steps, training.step):
         if args.decay and not decaying and progress > 1 - args.decay:
             decaying = True
-            constant = args.state.with_name(f"{args.state.stem}.constant{args.state.suffix}")
-            save(constant, step, network, average, optimisers)
+            save(args.state.with_name(f"{args.state.stem}.constant{args.state.suffix}"), training)
             print(f"step {step}  the learning rate falls from here", flush=True)
         falling = (1 - progress) / args.decay if args.decay else 1.0
-        rate = args.rate * min(1.0, (step + 1) / WARM_UP, falling)
-        for group in (group for o in optimisers for group in o.param_groups):
-            group["lr"] = rate
         before = time.monotonic()
         batch = patches.draw(step)
         batch = Patch(**{k: v.to(device) for k, v in vars(batch).items()})
         drawing += time.monotonic() - before
         loss = loss_of(network, batch, device)
-        network.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
-        for optimiser in optimisers:
-            optimiser.step()
-        step += 1
-        keep = min(EMA_DECAY, step / (step + 20))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - keep)
+        training.descend(loss, args.rate * min(1.0, (step + 1) / WARM_UP, falling))
         losses.append(loss.detach())
         now = time.monotonic()
-        elapsed = (now - started) / 60
-        progress = max(elapsed / args.minutes, (step - first) / args.steps)
-        if step % args.log_every == 0 or progress >= 1:
-            mean = float(torch.stack(losses).mean())
-            share = drawing / (now - started)
-            print(
-                f"step {step}  {elapsed:.1f} min  loss {mean:.4f}  drawing {share:.0%}", flush=True
-            )
-            losses.clear()
-        due = now - saved > 60 * args.save_minutes
-        if due or progress >= 1:
-            save(args.state, step, network, average, optimisers)
+        if training.step % args.log_every == 0:
+            log(now)
+        if now - saved > 60 * args.save_minutes:
+            save(args.state, training)
             saved = now
-        if watch and (now - watched > 60 * 2 * args.save_minutes or progress >= 1):
-            print(f"step {step}  M  {watch.scores(average)}", flush=True)
+        if watch and now - watched > 60 * 2 * args.save_minutes:
+            print(f"step {training.step}  M  {watch.scores(training.average)}", flush=True)
             watched = now
+    if losses:
+        log(time.monotonic())
+    save(args.state, training)
+    if watch:
+        print(f"step {training.step}  M  {watch.scores(training.average)}", flush=True)
 
 
 if __name__ == "__main__":

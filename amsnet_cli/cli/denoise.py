@@ -19,7 +19,6 @@ from amsnet_cli.cli.denoise_checks import (
     check_report,
     check_urls,
     check_watch,
-    exclude_each_other,
     naming_of,
 )
 from amsnet_cli.cli.pipes import open_pipes
@@ -196,11 +195,11 @@ def denoise(
     Depth, colour profile, EXIF, XMP, orientation and transparency are kept. The suffix of OUT sets
     the format; in a folder photos keep theirs, but RAW and HEIC files become TIFF.
     """
-    exclude_each_other({"--force": force, "--skip-existing": skip_existing})
-    exclude_each_other({"--quiet": quiet, "--verbose": verbose})
-    exclude_each_other({"--sidecar": sidecar, "--strip-metadata": strip_metadata})
+    options.exclude_each_other({"--force": force, "--skip-existing": skip_existing})
+    options.exclude_each_other({"--quiet": quiet, "--verbose": verbose})
+    options.exclude_each_other({"--sidecar": sidecar, "--strip-metadata": strip_metadata})
     for option, given in (("--force", force), ("--report", report), ("--dry-run", dry_run)):
-        exclude_each_other({"--watch": watch, option: bool(given)})
+        options.exclude_each_other({"--watch": watch, option: given})
     if watch:
         check_watch(inputs, output)
     needing_files = {"--watch": watch, "--dask": dask, "--report": report, "--sidecar": sidecar,
@@ -255,7 +254,7 @@ def denoise(
 
         with imports_whole():
             from amsnet_cli.cli.engines import choose_engine
-            from amsnet_cli.cli.photo_steps import PhotoSettings
+            from amsnet_cli.cli.photo_settings import PhotoSettings
             from amsnet_cli.cli.stack_options import make_detector, parse_pages
             from amsnet_cli.inference.denoise import DenoiseOptions
             from amsnet_cli.photos.formats.raw import RawOptions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,16 +13,6 @@ from amsnet_cli.errors import OutputError, UsageError
 if TYPE_CHECKING:
     from amsnet_cli.batch.job import Job
     from amsnet_cli.batch.naming import Naming
-
-
-def exclude_each_other(options: Mapping[str, bool]) -> None:
-    """Refuse two options if both are given.
-
-    Raises:
-        UsageError: they are.
-    """
-    if all(options.values()):
-        raise UsageError(f"{' and '.join(options)} exclude each other", "give one of them")
 
 
 def check_pipes(

@@ -12,7 +12,9 @@ from amsnet_cli.batch.engine import Engine, LocalEngine
 from amsnet_cli.batch.job import Job
 from amsnet_cli.batch.remote import RemoteFiles
 from amsnet_cli.cli.console import debugging, progress_bar
-from amsnet_cli.cli.photo_steps import PhotoInfo, PhotoSettings, PhotoSteps
+from amsnet_cli.cli.photo_info import PhotoInfo
+from amsnet_cli.cli.photo_settings import PhotoSettings
+from amsnet_cli.cli.photo_steps import PhotoSteps
 from amsnet_cli.photos.decoder_process import decoder_processes
 from amsnet_cli.photos.read import decode
 from amsnet_cli.weights.manifest import sha256_of

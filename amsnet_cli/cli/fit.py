@@ -12,8 +12,9 @@ import typer
 from amsnet_cli.cli import options
 from amsnet_cli.cli.console import INTERRUPTED, imports_whole, say, stop_requests
 from amsnet_cli.cli.export import export_fitted, plan_export
+from amsnet_cli.cli.fit_checks import check_model_file, model_file, page_of, resumes
 from amsnet_cli.core.network_names import NetworkName
-from amsnet_cli.errors import OutputError, UsageError
+from amsnet_cli.errors import UsageError
 
 
 def fit(
@@ -183,35 +184,24 @@ def fit(
     amsnet_cli fit FOLDER.
     """
     with imports_whole():
+        from amsnet_cli.batch.destination import make_output_folder
         from amsnet_cli.fitting.kind import kind_of_fit
-        from amsnet_cli.weights.store import MOSAIC_WEIGHTS, find_weights, models_dir, page_path
+        from amsnet_cli.weights.store import MOSAIC_WEIGHTS, find_weights, models_dir
 
-    starts = {
-        "--weights": weights,
-        "--continue-from": continue_from,
-        "--from-scratch": from_scratch,
-    }
-    given = [option for option, value in starts.items() if value]
-    if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)} exclude each other", "give one of them")
+    options.exclude_each_other(
+        {"--weights": weights, "--continue-from": continue_from, "--from-scratch": from_scratch}
+    )
     if network and weights:
         raise UsageError("--weights bring their network", "leave --network out")
     kind = kind_of_fit(folder, include, raw)  # An empty folder is an error before all else.
     grown = find_weights(continue_from) if continue_from else None
     weights = weights or continue_from
-    output = _model_file(folder, output or grown)
-    page = report or page_path(output)
-    if output.exists() and not (force or resume or output == grown):
-        raise OutputError(f"{output}: exists already", "replace it with --force, or choose with -o")
-    if report or page.exists():
-        from amsnet_cli.report.html import check_report
-
-        check_report(page, force=force)
+    output = model_file(folder, output or grown)
+    check_model_file(output, replaced=force or resume or output == grown)
+    page = page_of(output, report, force=force)
     by_masks = from_scratch or smooth or preset in ("masked", "paper")
     exported = plan_export(output, export_to, kind.mosaics, by_masks, force=force)
     if denoise:
-        from amsnet_cli.batch.destination import make_output_folder
-
         make_output_folder(folder, denoise, force=force)
     fresh = from_scratch or (preset == "paper" and weights is None)
     if not fresh:  # Weights that are not there are an error before torch is loaded.
@@ -221,18 +211,12 @@ def fit(
         from amsnet_cli.cli.fit_progress import FitDisplay
         from amsnet_cli.cli.fit_result import print_done, say_result
         from amsnet_cli.device import choose_device
-        from amsnet_cli.fitting.checkpoint import checkpoint_path
-        from amsnet_cli.fitting.distributed import distributed_context, was_restarted
+        from amsnet_cli.fitting.distributed import distributed_context
         from amsnet_cli.fitting.fit import fit as run_fit
         from amsnet_cli.fitting.options import FitOptions
         from amsnet_cli.fitting.start import no_rivals, start_and_rivals
 
-    resume = resume or (was_restarted() and not force and checkpoint_path(output).exists())
-    if checkpoint_path(output).exists() and not (force or resume):
-        raise OutputError(
-            f"{checkpoint_path(output)}: the checkpoint of an interrupted fit",
-            "continue with --resume, or start over with --force",
-        )
+    resume = resumes(output, asked=resume, force=force)
     start, rivals = (
         (None, no_rivals) if fresh
         else start_and_rivals(weights, output, mosaics=kind.mosaics, resume=resume)
@@ -284,18 +268,3 @@ def fit(
             raw="mosaic" if kind.mosaics else "developed", recursive=True, device=device, seed=seed,
             force=force, quiet=quiet, as_json=as_json,
         )  # fmt: skip
-
-
-def _model_file(folder: Path, chosen: Path | None) -> Path:
-    """Return where the model goes: as chosen, or named like the folder in the data folder."""
-    from amsnet_cli.weights.manifest import SUFFIX, load_manifest
-    from amsnet_cli.weights.store import AUTO, models_dir
-
-    if chosen:
-        if chosen.suffix != SUFFIX:
-            raise UsageError(f"{chosen}: models are {SUFFIX} files", f"add {SUFFIX}")
-        return chosen
-    name = folder.resolve().name
-    if not name or name == AUTO or name in load_manifest():
-        raise UsageError(f"a model cannot be named {name or '/'!r}", "choose a file with -o")
-    return models_dir() / f"{name}{SUFFIX}"

@@ -13,7 +13,7 @@ from amsnet_cli.fitting.fit import FitResult
 from amsnet_cli.fitting.start import load_start
 from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.inference.mosaic_photos import MosaicDenoiser
-from amsnet_cli.inference.photo_noise import photo_noise_level
+from amsnet_cli.inference.noise_estimate import photo_noise_level
 from amsnet_cli.model import Model
 from amsnet_cli.mosaic_model import MosaicModel
 from amsnet_cli.photos.formats.raw import RawOptions

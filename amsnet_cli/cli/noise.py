@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from amsnet_cli.cli import options
 from amsnet_cli.cli.console import (
     SOME_FAILED,
     complain,
@@ -69,8 +70,7 @@ def noise(
     """
     if bool(inputs) + cameras + (forget is not None) != 1 or ((remember or plot) and not inputs):
         raise UsageError("nothing to measure", "name photos, or give --cameras or --forget alone")
-    if plot and as_json:
-        raise UsageError("--plot and --json exclude each other", "give one of them")
+    options.exclude_each_other({"--plot": plot, "--json": as_json})
     with imports_whole():
         from amsnet_cli.inference import camera_noise
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the parsers of their values.
+"""Options that several commands share, the parsers of their values, and which exclude each other.
 
 A parser raises a `UsageError`, which the command line prints in one line (exit code 2).
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Annotated, Literal, NamedTuple
 
 import typer
@@ -71,6 +72,20 @@ def parse_depth(text: str) -> Literal[8, 16, 32]:
     if text not in depths:
         raise UsageError(f"--depth {text}: not a depth", "use --depth 8, 16 or 32")
     return depths[text]
+
+
+def exclude_each_other(options: Mapping[str, object]) -> None:
+    """Refuse more than one of some options.
+
+    Args:
+        options: what was given, by name; nothing, where it is false.
+
+    Raises:
+        UsageError: several were.
+    """
+    given = [option for option, value in options.items() if value]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} exclude each other", "give one of them")
 
 
 Weights = Annotated[

@@ -16,7 +16,7 @@ from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos.find import PassedOver, describe_passed_over
 
 if TYPE_CHECKING:
-    from amsnet_cli.cli.photo_steps import PhotoInfo
+    from amsnet_cli.cli.photo_info import PhotoInfo
 
 
 class OutcomePrinter:

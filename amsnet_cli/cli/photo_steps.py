@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-from amsnet_cli.batch.destination import Destination
 from amsnet_cli.batch.job import Job
 from amsnet_cli.batch.stack_denoiser import StackDenoiser
-from amsnet_cli.cli.noise_text import by_tones
+from amsnet_cli.cli.photo_info import PhotoInfo, mosaic_notes, noise_note, photo_notes
+from amsnet_cli.cli.photo_settings import PhotoSettings
 from amsnet_cli.device import choose_device
 from amsnet_cli.errors import OutputError, PhotoError, UsageError
-from amsnet_cli.inference.denoise import Denoised, DenoiseOptions, denoise
+from amsnet_cli.inference.denoise import denoise
 from amsnet_cli.inference.model_choice import ModelChooser
 from amsnet_cli.inference.mosaic_noise import UnknownNoiseError
-from amsnet_cli.inference.mosaic_photos import DenoisedMosaic, MosaicDenoiser
-from amsnet_cli.inference.photo_noise import photo_noise_level
-from amsnet_cli.inference.stack_noise import Detector
+from amsnet_cli.inference.mosaic_photos import MosaicDenoiser
+from amsnet_cli.inference.noise_estimate import photo_noise_level
 from amsnet_cli.photos.exif import camera_of, with_software
 from amsnet_cli.photos.formats import WRITABLE
 from amsnet_cli.photos.formats.dng import FORMAT as DNG
 from amsnet_cli.photos.formats.raw import FORMAT as RAW
-from amsnet_cli.photos.formats.raw import RawOptions
 from amsnet_cli.photos.formats.raw import read as read_raw
 from amsnet_cli.photos.mosaic import MosaicPhoto
 from amsnet_cli.photos.photo import Photo, without_metadata
@@ -47,78 +44,6 @@ from amsnet_cli.photos.write import (
 from amsnet_cli.report.comparison import Comparison, compare
 from amsnet_cli.software_tag import software_note, tag_software
 from amsnet_cli.stacks.stack import StackPhoto
-
-
-@dataclass(frozen=True, kw_only=True)
-class PhotoInfo:
-    """What is known of a photo once it is denoised.
-
-    Attributes:
-        weights: name of the model that denoised it.
-        reason: why that model, if there was a choice.
-        hot_pixels: values of its pixels that were mended.
-        noise: estimated noise level before and after, on a scale of 255; None if not asked for.
-        comparison: for the report; None without one.
-        notes: on the photo, as lines for people.
-        waits: whether the result waits for other processes, which denoise other pages of it.
-    """
-
-    weights: str
-    reason: str
-    hot_pixels: int
-    noise: tuple[float, float] | None
-    comparison: Comparison | None
-    notes: tuple[str, ...]
-    waits: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class PhotoSettings:
-    """What is asked for, for all photos of a batch. It can be sent to another machine.
-
-    Attributes:
-        weights: as asked for, or a model file; None for the bundled weights.
-        options: of the denoising.
-        device: name of where to compute, see `choose_device`.
-        raw: how RAW files are developed.
-        before_development: denoise RAW files before they are developed. What becomes DNG is.
-        pages: places of the first axis of stacks that are denoised and kept.
-        keep_flux: whether fluxes in stacks are kept; None for FITS alone.
-        detector: what is known of the noise of stacks.
-        destination: of the results.
-        depth: bits per channel to write; None for as many as the photo has.
-        strip_metadata: write no EXIF, XMP and IPTC.
-        sidecar: copy XMP sidecars beside results that are at the same stage as their photos.
-        keep_time: give the result the photo's time of modification.
-        force: overwrite.
-        planned: results were looked for beforehand; one that is there now was written by a worker
-            that died before it could say so, and is replaced.
-        report: compare each photo with its result.
-        pictured: results that the report shows with pictures.
-        measure_noise: estimate the noise before and after.
-        verbose: note what was measured, chosen and mended.
-    """
-
-    weights: str | Path | None
-    options: DenoiseOptions
-    device: str
-    raw: RawOptions
-    before_development: bool
-    pages: slice = field(default_factory=lambda: slice(None))
-    keep_flux: bool | None = None
-    detector: Detector = field(default_factory=Detector)
-    destination: Destination
-    depth: int | None
-    strip_metadata: bool
-    sidecar: bool
-    keep_time: bool
-    force: bool
-    planned: bool = False
-    report: bool
-    pictured: frozenset[Path]
-    measure_noise: bool
-    verbose: bool
-
 
 Progress: TypeAlias = AbstractContextManager[Callable[[float], None]]
 """Yields a function to call with the fraction done."""
@@ -224,8 +149,8 @@ class PhotoSteps:
         if self._settings.measure_noise or self._settings.report:
             noise = denoised.noise_before, denoised.noise_after
         if self._settings.verbose:
-            self._notes[job] += _details(photo, denoised.hot_pixels, noise)
-            self._notes[job] += _told(denoised)
+            self._notes[job] += photo_notes(photo, denoised.hot_pixels, noise)
+            self._notes[job] += noise_note(denoised)
         info = PhotoInfo(
             weights=denoised.model.name, reason=reason, hot_pixels=denoised.hot_pixels, noise=noise,
             comparison=self._compare(job, denoised.noisy, denoised.photo, noise),
@@ -302,7 +227,10 @@ class PhotoSteps:
             clean = replace(clean, notes=(*photo.notes, *clean.notes))
         self._note(job, clean)
         if self._settings.verbose:
-            self._notes[job] += (*_laws(denoised), *_details(photo, denoised.hot_pixels, noise))
+            self._notes[job] += (
+                *mosaic_notes(denoised),
+                *photo_notes(photo, denoised.hot_pixels, noise),
+            )
         if not self._settings.strip_metadata:
             note = software_note(denoised.weights, self._settings.options)
             clean = replace(clean, exif=with_software(clean.exif, note))
@@ -348,30 +276,3 @@ class PhotoSteps:
 def is_dng(target: Path) -> bool:
     """Return whether a photo is to be written as DNG."""
     return target.suffix.lower() in DNG.suffixes
-
-
-def _details(photo: Photo, hot_pixels: int, noise: tuple[float, float] | None) -> Iterator[str]:
-    """What was measured, chosen and mended, as lines for people."""
-    camera, iso = camera_of(photo.exif)
-    if camera:
-        yield f"taken by {camera}{f' at ISO {iso}' * (iso is not None)}"
-    if hot_pixels:
-        yield f"hot pixels mended: {hot_pixels}"
-    before, after = noise or (math.nan, math.nan)
-    if math.isnan(before):
-        yield "its noise cannot be measured"
-    else:
-        yield f"noise {before:.1f} before, {after:.1f} after, on a scale of 255"
-
-
-def _told(denoised: Denoised) -> Iterator[str]:
-    """The noise that the network was told, as a line for people."""
-    if denoised.noise:
-        yield f"denoised for noise of {by_tones(denoised.noise)}"
-
-
-def _laws(denoised: DenoisedMosaic) -> Iterator[str]:
-    """The noise of a mosaic, as lines for people."""
-    names = ("red", "green", "blue") if len(denoised.laws) == 3 else ("all colours",)
-    for name, law in zip(names, denoised.laws, strict=False):
-        yield f"variance of {name}: {float(law.a):.2e} x + {float(law.b):.1e} ({denoised.reason})"

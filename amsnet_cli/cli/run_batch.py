@@ -11,7 +11,7 @@ from amsnet_cli.cli.outcomes import OutcomePrinter, describe_weights
 if TYPE_CHECKING:
     from amsnet_cli.batch.engine import Engine
     from amsnet_cli.batch.job import Job, Outcome
-    from amsnet_cli.cli.photo_steps import PhotoInfo
+    from amsnet_cli.cli.photo_info import PhotoInfo
     from amsnet_cli.report.html import ReportEntry
 
 

@@ -13,7 +13,7 @@ from amsnet_cli.inference.layers import Layers, denoised_layers, displayed, with
 from amsnet_cli.inference.model_choice import fitted_to
 from amsnet_cli.inference.mosaic_noise import UnknownNoiseError
 from amsnet_cli.inference.mosaic_photos import MosaicDenoiser
-from amsnet_cli.inference.photo_noise import photo_noise_level
+from amsnet_cli.inference.noise_estimate import photo_noise_level
 from amsnet_cli.model import load_model
 from amsnet_cli.photos.exif import camera_of
 from amsnet_cli.photos.formats.raw import RawOptions

@@ -1,4 +1,4 @@
-"""The noise of developed photos: its strength by channel and brightness, and its spectrum."""
+"""What a network is told of the noise of developed photos: strength by brightness, and spectrum."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from amsnet_cli.core.photo_noise import PhotoNoise
 from amsnet_cli.errors import UsageError
 from amsnet_cli.inference.hot_pixels import mend_hot_pixels
 from amsnet_cli.inference.memory import memory_errors
-from amsnet_cli.inference.photo_noise import (
+from amsnet_cli.inference.noise_estimate import (
     estimate_told_noise,
     mean_sigma,
     photo_noise_level,

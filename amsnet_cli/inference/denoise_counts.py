@@ -16,7 +16,7 @@ from amsnet_cli.core.photo_noise import PhotoNoise
 from amsnet_cli.errors import UsageError
 from amsnet_cli.inference.denoise import single_pass_only
 from amsnet_cli.inference.memory import memory_errors
-from amsnet_cli.inference.photo_noise import estimate_told_noise
+from amsnet_cli.inference.noise_estimate import estimate_told_noise
 from amsnet_cli.inference.photo_rows import postprocess_photo, run_photo
 from amsnet_cli.inference.tiles import Tile
 from amsnet_cli.model import Model

@@ -13,7 +13,7 @@ from torch import Tensor
 from amsnet_cli.inference.denoise import DenoiseOptions, resolve_options
 from amsnet_cli.inference.hot_pixels import mend_hot_pixels
 from amsnet_cli.inference.memory import memory_errors
-from amsnet_cli.inference.photo_noise import photo_noise_level
+from amsnet_cli.inference.noise_estimate import photo_noise_level
 from amsnet_cli.inference.photo_rows import (
     correct_photo,
     photo_statistics,

@@ -22,7 +22,7 @@ from amsnet_cli.inference.mosaic_noise import (
     find_flaws,
     find_noise,
 )
-from amsnet_cli.inference.photo_noise import common_levels, estimate_told_noise, mean_sigma
+from amsnet_cli.inference.noise_estimate import common_levels, estimate_told_noise, mean_sigma
 from amsnet_cli.inference.stack_noise import (
     Detector,
     StackNoise,

@@ -19,7 +19,7 @@ _NO_PICTURE = (-1, 100)
 
 @dataclass(frozen=True, kw_only=True)
 class RangeConfig:
-    """Numbers of `PixelCodec.of`; `tests/test_range.py` shows that they hold."""
+    """Numbers of `PixelCodec.of`; `tests/test_pixel_codec.py` shows that they hold."""
 
     quantiles: tuple[float, float] = (0.01, 0.99)
     """Shares of the pixels below which, and up to which, values surely belong to the picture."""

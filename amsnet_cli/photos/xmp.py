@@ -62,11 +62,6 @@ def number(packet: bytes, namespace: str, name: str) -> int | None:
     return None
 
 
-def has(packet: bytes, namespace: str) -> bool:
-    """Return whether the packet declares a namespace."""
-    return bool(_prefixes(packet, namespace))
-
-
 def _prefixes(packet: bytes, namespace: str) -> list[bytes]:
     pattern = rb"xmlns:([\w.-]+)\s*=\s*[\"']" + re.escape(namespace.encode()) + rb"[\"']"
     return list(dict.fromkeys(re.findall(pattern, packet)))

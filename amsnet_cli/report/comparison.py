@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from amsnet_cli.errors import PhotoError
-from amsnet_cli.inference.photo_noise import photo_noise_level
+from amsnet_cli.inference.noise_estimate import photo_noise_level
 from amsnet_cli.photos.geometry import upright, window_starts
 from amsnet_cli.photos.photo import Photo, Pixels
 

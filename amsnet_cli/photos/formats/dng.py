@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,13 @@ from PIL import Image
 from amsnet_cli.errors import OutputError
 from amsnet_cli.photos import dng_tags, exif, ifd
 from amsnet_cli.photos.formats import raw
+from amsnet_cli.photos.formats.dng_mosaic import CodedMosaic
 from amsnet_cli.photos.formats.dng_replace import replace_pictures
 from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.formats.raw_exif import exif_of
 from amsnet_cli.photos.formats.tiff import XMP
 from amsnet_cli.photos.ifd import Directory, Entry
+from amsnet_cli.photos.ifd_entries import doubles, longs, octets, rationals, shorts, text
 from amsnet_cli.photos.mosaic import XYZ_TO_SRGB, Mosaic, MosaicPhoto
 from amsnet_cli.photos.photo import Photo
 
@@ -32,7 +33,8 @@ def dng_of(source: Path, content: bytes, mosaic: Mosaic, software: str = "") -> 
 
     Of a DNG file everything is kept but the mosaic, its NoiseProfile and digests, and the previews,
     which are made anew; nothing that is kept moves, as maker notes count on it. Of other files
-    there is a new one of what LibRaw and EXIF say. The mosaic is stored uncompressed.
+    there is a new one of what LibRaw and EXIF say. The mosaic is compressed without loss where
+    imagecodecs is installed.
 
     Args:
         source: the file that `mosaic` was read from, for messages.
@@ -91,15 +93,15 @@ def _new_file(
     scale = min(1, PREVIEW_SIDE / max(preview.shape[:2]))
     size = max(1, round(preview.shape[0] * scale)), max(1, round(preview.shape[1] * scale))
     preview_tags, picture = _preview(preview, size, order, as_jpeg=True)
-    pixels = mosaic.frame.astype(order + "u2").tobytes()
+    pixels = CodedMosaic(mosaic.frame, order)
     pixels_at = 8 + len(picture) + len(picture) % 2
     preview_tags |= {254: longs(1), 273: longs(8)}
     tree: Directory = {
-        254: longs(0), 256: longs(width), 257: longs(height), 258: shorts(16), 259: shorts(1),
+        254: longs(0), 256: longs(width), 257: longs(height),
         262: shorts(dng_tags.LINEAR_RAW if mosaic.monochrome else dng_tags.CFA),
         271: text(mosaic.make or "Unknown"), 272: text(mosaic.model or "Unknown"),
-        273: longs(pixels_at), 274: shorts(mosaic.orientation), 277: shorts(1),
-        278: longs(height), 279: longs(len(pixels)), 282: rationals([300]), 283: rationals([300]),
+        274: shorts(mosaic.orientation), 277: shorts(1),
+        282: rationals([300]), 283: rationals([300]),
         284: shorts(1), 296: shorts(2), dng_tags.SUB_IFDS: {**preview_tags},
         50706: octets(1, 4, 0, 0), 50707: octets(1, 2, 0, 0), 50708: text(camera or "Unknown"),
         50713: shorts(*mosaic.black.shape), 50714: rationals(mosaic.black.ravel()),
@@ -108,6 +110,7 @@ def _new_file(
         50730: rationals([mosaic.baseline_exposure], signed=True),
         50829: longs(mosaic.area[0], mosaic.area[2], mosaic.area[1], mosaic.area[3]),
     }  # fmt: skip
+    tree |= pixels.tags(pixels_at)
     if not mosaic.monochrome:
         pattern = np.where(mosaic.colours == 3, 1, mosaic.colours)
         matrix = mosaic.colour_matrices[0].matrix if mosaic.colour_matrices else XYZ_TO_SRGB
@@ -121,7 +124,7 @@ def _new_file(
     if mosaic.noise_profile:
         tree[dng_tags.NOISE_PROFILE] = doubles(np.ravel(mosaic.noise_profile))
     padding = b"\0" * (len(picture) % 2)
-    start = b"II" + struct.pack("<HI", 42, 0) + picture + padding + pixels
+    start = b"II" + struct.pack("<HI", 42, 0) + picture + padding + pixels.data
     return ifd.append_tree(start, described | tree)
 
 
@@ -169,41 +172,3 @@ def _preview(
     if kind == 6:
         tags[530] = shorts(1, 1, order=order)
     return tags, data
-
-
-def shorts(*values: int, order: str = "<") -> Entry:
-    """Make an entry of 16-bit numbers."""
-    packed = struct.pack(f"{order}{len(values)}H", *values)
-    return Entry(type=ifd.SHORT, count=len(values), value=packed)
-
-
-def longs(*values: int, order: str = "<") -> Entry:
-    """Make an entry of 32-bit numbers."""
-    packed = struct.pack(f"{order}{len(values)}I", *values)
-    return Entry(type=ifd.LONG, count=len(values), value=packed)
-
-
-def octets(*values: int) -> Entry:
-    """Make an entry of bytes."""
-    return Entry(type=1, count=len(values), value=bytes(values))
-
-
-def text(value: str) -> Entry:
-    """Make an entry of text."""
-    packed = value.encode() + b"\0"
-    return Entry(type=ifd.ASCII, count=len(packed), value=packed)
-
-
-def rationals(values: Iterable[float], *, signed: bool = False) -> Entry:
-    """Make an entry of fractions, to a millionth."""
-    numerators = [round(float(value) * 1_000_000) for value in np.ravel(list(values))]
-    pairs = [number for numerator in numerators for number in (numerator, 1_000_000)]
-    packed = struct.pack(f"<{len(pairs)}{'i' if signed else 'I'}", *pairs)
-    return Entry(type=10 if signed else 5, count=len(numerators), value=packed)
-
-
-def doubles(values: Iterable[float], order: str = "<") -> Entry:
-    """Make an entry of 64-bit floating-point numbers."""
-    numbers = list(values)
-    packed = struct.pack(f"{order}{len(numbers)}d", *numbers)
-    return Entry(type=12, count=len(numbers), value=packed)

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from amsnet_cli.photos import dng_tags, ifd, ifd_edit
 from amsnet_cli.photos.dng_tags import DngTags
 from amsnet_cli.photos.exif import SOFTWARE
+from amsnet_cli.photos.formats.dng_mosaic import CodedMosaic
 from amsnet_cli.photos.ifd import Directory, Entry, MalformedError
+from amsnet_cli.photos.ifd_entries import longs
 from amsnet_cli.photos.mosaic import Mosaic
 
 PreviewOf = Callable[[tuple[int, int], bool], tuple[dict[int, Entry], bytes]]
@@ -19,10 +21,11 @@ _COMPRESSION, _JPEG = 259, 7
 _STRIPS, _STRIP_LENGTHS, _TILES, _TILE_LENGTHS = 273, 279, 324, 325
 _PREVIEW_TYPES, _PREVIEW_COLOURS = (1, 0x10001), (1, 2, 6)
 _CODING = (
-    266, 317, 322, 323, _TILES, _TILE_LENGTHS, 339, 347, 50712, 50974, 50975, 52547,
-    52553, 52554, 52555,
+    266, 278, 317, 322, 323, _STRIPS, _STRIP_LENGTHS, _TILES, _TILE_LENGTHS, 339, 347, 50712,
+    50974, 50975, 52547, 52553, 52554, 52555,
 )  # fmt: skip
-"""Tags of how pixels were coded: predictor, tiles, tables, linearisation, interleaving, JPEG XL."""
+"""Tags of how pixels were coded: predictor, strips, tiles, tables, linearisation, interleaving,
+JPEG XL."""
 _YCBCR = (529, 530, 531, 532)
 _UNIQUE_ID, _DIGESTS = 50781, (50972, 51111)
 _PADDING = 3
@@ -52,30 +55,25 @@ def replace_pictures(
     previews = [place for place, directory in found.items() if _is_preview(directory, order)]
     gone = [extent for p in (tags.place, *previews) for extent in _extents(found[p], order)]
     file = _File(content, gone)
-    pixels = mosaic.frame.astype(order + "u2").tobytes()
+    pixels = CodedMosaic(mosaic.frame, order)
     changes: dict[int, Changes] = {place: {} for place in found}
-    changes[tags.place] = dict.fromkeys(_CODING) | {
-        258: _numbers(ifd.SHORT, 16, order), _COMPRESSION: _numbers(ifd.SHORT, 1, order),
-        278: _numbers(ifd.LONG, tags.size[0], order),
-        _STRIPS: _numbers(ifd.LONG, file.place(pixels), order),
-        _STRIP_LENGTHS: _numbers(ifd.LONG, len(pixels), order),
-    }  # fmt: skip
+    changes[tags.place] = dict.fromkeys(_CODING) | pixels.tags(file.place(pixels.data))
     if dng_tags.WHITE_LEVEL not in found[tags.place]:  # it goes by the bits a sample
-        changes[tags.place][dng_tags.WHITE_LEVEL] = _numbers(ifd.LONG, mosaic.white, order)
+        changes[tags.place][dng_tags.WHITE_LEVEL] = longs(mosaic.white, order=order)
     for place in previews:
         directory = found[place]
         size = _first(directory, 257, order), _first(directory, 256, order)
         plain = _first(directory, _COMPRESSION, order) == 1
         entries, data = preview_of(size, not plain)
         changes[place] = dict.fromkeys((*_CODING, *_YCBCR)) | entries
-        changes[place][_STRIPS] = _numbers(ifd.LONG, file.place(data), order)
+        changes[place][_STRIPS] = longs(file.place(data), order=order)
     first = next(iter(found))
     changes[first] |= dict.fromkeys(_DIGESTS)
     if software:
         packed = software.encode() + b"\0"
         changes[first][SOFTWARE] = Entry(type=ifd.ASCII, count=len(packed), value=packed)
     if _UNIQUE_ID in found[first]:
-        digest = hashlib.md5(pixels, usedforsecurity=False).digest()
+        digest = hashlib.md5(pixels.data, usedforsecurity=False).digest()
         changes[first][_UNIQUE_ID] = Entry(type=1, count=16, value=digest)
     profile = [number for pair in mosaic.noise_profile for number in pair]
     packed = struct.pack(f"{order}{len(profile)}d", *profile)
@@ -181,8 +179,3 @@ def _first(directory: Directory, tag: int, order: str) -> int:
         return ifd.numbers(item, order)[0] if isinstance(item, Entry) else -1
     except MalformedError:
         return -1
-
-
-def _numbers(kind: int, value: int, order: str) -> Entry:
-    packed = struct.pack(order + {ifd.SHORT: "H", ifd.LONG: "I"}[kind], value)
-    return Entry(type=kind, count=1, value=packed)

@@ -1,4 +1,4 @@
-"""Measure the noise of a photo without its clean version."""
+"""Estimate the noise of a photo without a clean version: its level, and what a network is told."""
 
 from __future__ import annotations
 

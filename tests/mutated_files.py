@@ -1,4 +1,6 @@
-"""Read mutated files in this process, under limits: `python -m tests.hostile FOLDER SEED COUNT`.
+"""Read mutated files in this process, under limits.
+
+    python -m tests.mutated_files FOLDER SEED COUNT
 
 A program of its own, as a crash or a hang of the libraries beneath must be seen, not suffered.
 Every file of FOLDER is mutated in turn. Prints what became of the files; a process that dies has
@@ -70,7 +72,7 @@ def main(folder: Path, seed: int, count: int, *, compare: bool) -> None:
     sources = sorted(p for p in folder.iterdir() if p.is_file())
     found: dict[str, int] = collections.Counter()
     if compare:
-        from tests.independent import verdict
+        from tests.other_decoders import verdict
     whole = {source: read_photo(source) for source in sources} if compare else {}
     last = folder / "last"
     last.mkdir(exist_ok=True)
