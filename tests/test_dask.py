@@ -44,9 +44,11 @@ class Cluster:
         here = ("--port", "0", "--no-dashboard", "--host", "127.0.0.1")
         self.start("scheduler", *here, **environment)
         deadline = time.monotonic() + 180
-        while not self.file.exists() and time.monotonic() < deadline:
+        self.address = ""
+        while not self.address and time.monotonic() < deadline:
             time.sleep(0.05)
-        self.address = json.loads(self.file.read_text())["address"]
+            with suppress(OSError, ValueError):  # Not there yet, or not whole.
+                self.address = json.loads(self.file.read_text())["address"]
 
     def start(self, kind: str, *arguments: str, **environment: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "dask", kind, "--scheduler-file", str(self.file)]
