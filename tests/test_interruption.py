@@ -49,7 +49,7 @@ def command_line(args: list[str], output: str, ready, most_bytes: int | None) ->
         resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # though these tests may run under nohup
     sys.argv = ["amsnet", *args]
-    from amsnet_cli.cli.app import main
+    from amsnet_cli.__main__ import main
 
     ready.set()
     main()
@@ -139,7 +139,7 @@ def kill_and_go_on(card: Card, kills: int, seed: int) -> None:
     assert card.finish("--seed", "1") == 0
     whole = time.monotonic() - started
     # Before the command has begun, a signal ends the process itself; after its end Typer says 130.
-    codes = {signal.SIGINT: {130}, signal.SIGTERM: {143, 130, -15}, signal.SIGKILL: {-9}}
+    codes = {signal.SIGINT: {130, -2}, signal.SIGTERM: {143, 130, -15}, signal.SIGKILL: {-9}}
     interrupted = parts_left = 0
     for i in range(kills):
         number = list(codes)[i % 3]

@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -183,6 +185,44 @@ def test_a_batch_must_be_shared_evenly(tmp_path, folder):
         fit(folder, tmp_path / "m.safetensors", PAPER, distributed=DistributedContext(0, 3))
 
 
+@dataclasses.dataclass
+class Node:
+    """What a command needs to run on a machine: what it begins with, address, network device."""
+
+    prefix: list[str]
+    address: str
+    device: str
+
+
+@pytest.fixture
+def two_nodes() -> Iterator[list[Node]]:
+    """Two network namespaces with a cable between them; twice this machine where that fails."""
+    names = [f"amsnet-{os.getpid()}-{i}" for i in range(2)]
+    addresses = ["10.0.0.1", "10.0.0.2"]
+
+    def ip(*arguments: str) -> None:
+        subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+    try:
+        for name in names:
+            ip("netns", "add", name)
+        ip("-n", names[0], "link", "add", "eth0", "type", "veth", "peer", "eth0", "netns", names[1])
+        for name, address in zip(names, addresses, strict=True):
+            ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
+            for device in ("lo", "eth0"):
+                ip("-n", name, "link", "set", device, "up")
+        yield [
+            Node(["ip", "netns", "exec", name], address, "eth0")
+            for name, address in zip(names, addresses, strict=True)
+        ]
+    except (OSError, subprocess.CalledProcessError):  # Not Linux, or not root.
+        yield [Node([], "127.0.0.1", "lo")] * 2
+    finally:
+        for name in names:
+            with suppress(OSError):
+                subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+
+
 @pytest.mark.slow
 class TestProcesses:
     """Real processes, as torchrun starts them."""
@@ -203,28 +243,35 @@ class TestProcesses:
                  "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
 
-    def start_node(self, port: int, *args: object) -> subprocess.Popen[str]:
-        """One of two machines that meet over TCP; here both are this one."""
+    def start_node(
+        self, node: Node, meeting: str, *args: object, is_host: bool
+    ) -> subprocess.Popen[str]:
         torchrun = [
             sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
             "--max-restarts", "3", "--rdzv-backend", "c10d", "--rdzv-id", "fit",
-            "--rdzv-endpoint", f"127.0.0.1:{port}", "--local-addr", "127.0.0.1", "-m", "amsnet_cli",
+            "--rdzv-endpoint", meeting, "--rdzv-conf", f"is_host={is_host}",
+            "--local-addr", node.address, "-m", "amsnet_cli",
         ]  # fmt: skip
         return subprocess.Popen(
-            [*torchrun, *self.CALL, *map(str, args)],
+            [*node.prefix, *torchrun, *self.CALL, *map(str, args)],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]),
-                 "OMP_NUM_THREADS": "1"},
+                 "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": node.device},
         )  # fmt: skip
 
-    def test_a_node_that_is_killed_and_restarted_changes_no_byte(self, tmp_path, folder):
+    def test_a_node_that_is_killed_and_restarted_changes_no_byte(self, tmp_path, folder, two_nodes):
+        """Two nodes that meet over TCP, where possible each in a network of its own."""
         outputs = [tmp_path / f"{name}.safetensors" for name in ("undisturbed", "disturbed")]
         for output in outputs:
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
                 port = free.getsockname()[1]
             call = [folder, "-o", output, "--steps", 400]
-            nodes = [self.start_node(port, *call) for _ in range(2)]
+            meeting = f"{two_nodes[0].address}:{port}"
+            nodes = [
+                self.start_node(node, meeting, *call, is_host=number == 0)
+                for number, node in enumerate(two_nodes)
+            ]
             if output is outputs[1]:
                 while not output.with_name(f"{output.name}.resume").exists():
                     assert nodes[0].poll() is None, nodes[0].communicate()[0]
@@ -232,7 +279,7 @@ class TestProcesses:
                 assert not output.exists(), "it must not be at its end"
                 (victim,) = psutil.Process(nodes[1].pid).children()
                 victim.kill()
-            said = [node.communicate(timeout=400)[0] for node in nodes]
+            said = [node.communicate(timeout=900)[0] for node in nodes]
             assert [node.returncode for node in nodes] == [0, 0], said
         undisturbed, disturbed = map(self.weights, outputs)
         assert all(torch.equal(undisturbed[name], disturbed[name]) for name in undisturbed)

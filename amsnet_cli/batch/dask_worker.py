@@ -5,18 +5,19 @@ from __future__ import annotations
 import signal
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
-from amsnet_cli.batch.job import Info, Job, Outcome
+from amsnet_cli.batch.job import Info, Job
 from amsnet_cli.batch.run import Steps, run_one
 from amsnet_cli.errors import DeviceError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Generic[Info]):
-    """What a worker needs, sent with each photo.
+    """What a worker needs, sent with each chunk of photos.
 
     Attributes:
         make: makes the steps; once on each worker.
@@ -33,6 +34,28 @@ class Recipe(Generic[Info]):
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
+STOPPED = "stopped"
+"""In the scheduler's metadata of a batch: no more photos are to be begun."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """Photos that are one task.
+
+    Attributes:
+        key: of the task.
+        batch: names the queue in which the client hears of them.
+        jobs: with their numbers in the batch.
+        alone: whether the worker has no other photo in hand meanwhile, so that it is known which
+            one killed it.
+    """
+
+    key: str
+    batch: str
+    jobs: Sequence[tuple[int, Job]]
+    alone: bool = False
+
+
 class _Workplace(Generic[Info]):
     """What a worker keeps for a run: the steps with their models, and whose turn it is."""
 
@@ -45,8 +68,24 @@ class _Workplace(Generic[Info]):
                     "make them the same",
                 )
         self.steps = recipe.make()
-        self.places = threading.BoundedSemaphore(1 + recipe.ahead)
         self.turn = threading.Lock()
+        self._count = 1 + recipe.ahead
+        self._places = threading.Semaphore(self._count)
+        self._taking_all = threading.Lock()
+
+    @contextmanager
+    def place(self, *, alone: bool) -> Iterator[None]:
+        """Wait for a place among the photos in hand, or until no other photo is."""
+        taken = 0
+        try:
+            with self._taking_all if alone else nullcontext():
+                while taken < (self._count if alone else 1):
+                    self._places.acquire()
+                    taken += 1
+            yield
+        finally:
+            for _ in range(taken):
+                self._places.release()
 
 
 _workplace: tuple[str, _Workplace[Any]] | None = None
@@ -80,15 +119,46 @@ def _compute_with_all_threads() -> None:
     torch.set_num_threads(max(1, get_worker().state.nthreads))
 
 
-def run_photo(recipe: Recipe[Info], job: Job) -> Outcome[Info]:
-    """Run a photo; few at once, and only one of them computes.
+def run_chunk(recipe: Recipe[Any], chunk: Chunk) -> None:
+    """Run photos one after another, and tell the client of each as it begins and ends.
+
+    A chunk that another worker had begun is left to the client, which knows what that worker had in
+    hand. So is the rest once the client has set `STOPPED`.
 
     Raises:
         AmsnetError: what would be the same for all photos.
     """
-    place = _find_workplace(recipe)
-    with place.places:
-        return run_one(job, place.steps, place.turn)
+    from distributed.protocol.pickle import dumps
+
+    place, scheduler = _find_workplace(recipe), _Scheduler()
+    if scheduler.ask("get_metadata", keys=[chunk.key], default=None):
+        return
+    scheduler.ask("set_metadata", keys=[chunk.key], value=True)
+
+    def say(number: int, outcome: bytes | None = None) -> None:
+        scheduler.ask("queue_put", name=chunk.batch, data=[chunk.key, number, outcome])
+
+    for number, job in chunk.jobs:
+        with place.place(alone=chunk.alone):
+            if scheduler.ask("get_metadata", keys=[chunk.batch, STOPPED], default=False):
+                return
+            say(number)
+            say(number, dumps(run_one(job, place.steps, place.turn)))
+
+
+class _Scheduler:
+    """The scheduler, asked from the thread of a task."""
+
+    def __init__(self) -> None:
+        from distributed import get_worker
+
+        self._worker = get_worker()
+
+    def ask(self, name: str, /, **arguments: object) -> Any:
+        """Return its answer."""
+        from distributed.utils import sync
+
+        return sync(self._worker.loop, getattr(self._worker.scheduler, name), **arguments)
 
 
 def dask_setup(worker: object) -> None:

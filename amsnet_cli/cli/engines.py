@@ -62,7 +62,8 @@ def choose_engine(
             free = free_memory(torch.device("cpu"))
             threads = photos_ahead(steps.device.type, cores=os.cpu_count() or 1, free=free)
         return LocalEngine(remote.steps(steps), threads)
-    from amsnet_cli.batch.dask_engine import ClusterOptions, DaskEngine
+    from amsnet_cli.batch.dask_cluster import ClusterOptions
+    from amsnet_cli.batch.dask_engine import DaskEngine
 
     weights, folder = settings.weights, settings.destination.path
     if weights not in (None, AUTO) and Path(weights).name != weights:
