@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +187,18 @@ class TestDamage:
             tag = file.pages.first.tags[279]
             tag.overwrite(tag.value[0] - 4)
         assert np.array_equal(read_photo(path).pixels, pixels)
+
+    def test_a_deflated_strip_that_goes_on_is_damaged(self, tmp_path):
+        """Bytes put into a strip push its end out of it, while its pixels may all be there."""
+        path = save(tmp_path / "x.tif", scene(), "deflate", rowsperstrip=100)
+        packer = zlib.compressobj(0)
+        strip = packer.compress(scene()[::-1].tobytes()) + packer.flush(zlib.Z_SYNC_FLUSH)
+        with tifffile.TiffFile(path, mode="r+b") as file:
+            file.pages.first.tags[273].overwrite(path.stat().st_size)
+            file.pages.first.tags[279].overwrite(len(strip))
+        path.write_bytes(path.read_bytes() + strip)
+        with pytest.raises(PhotoError, match="damaged"):
+            read_photo(path)
 
     def test_unknown_tags_and_broken_text_are_no_damage(self, tmp_path):
         tags = [

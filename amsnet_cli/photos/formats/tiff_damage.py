@@ -30,6 +30,8 @@ _FILL_ORDER, _JPEG_TABLES = 266, 347
 _YCBCR = 6
 _OF_THREE_COLOURS = (2, _YCBCR)
 """RGB and YCbCr, of PhotometricInterpretation."""
+_ZLIB_HEADER = 2
+"""Bytes before deflated data."""
 _PADDING = 3
 """Bytes to the next multiple of four, to which some writers fill up what they store."""
 _WIDEST = 1_000_000
@@ -160,15 +162,23 @@ def _is_deflated(part: memoryview, expected: int, limit: int) -> bool:
         return len(imagecodecs.deflate_decode(bytes(part), out=limit)) >= expected
     except (ImportError, RuntimeError):
         pass
-    stream, length = zlib.decompressobj(), 0
+    length, ended = _inflated(zlib.decompressobj(), part, limit)
+    if not ended:  # Some writers leave out the checksum, or a part of it.
+        length, ended = _inflated(zlib.decompressobj(-zlib.MAX_WBITS), part[_ZLIB_HEADER:], limit)
+    return ended and expected <= length <= limit
+
+
+def _inflated(stream: zlib._Decompress, part: memoryview, limit: int) -> tuple[int, bool]:
+    """Return how many bytes there are, up to more than the limit, and whether the data end."""
+    length = 0
     rest: bytes | memoryview = part
     try:
         while rest and not stream.eof and length <= limit:
             length += len(stream.decompress(rest, 1 << 20))
             rest = stream.unconsumed_tail
     except zlib.error:
-        return False
-    return expected <= length <= limit
+        return 0, True
+    return length, stream.eof
 
 
 def _is_packed(part: memoryview, expected: int, limit: int) -> bool:
