@@ -200,6 +200,19 @@ class TestDamage:
         with pytest.raises(PhotoError, match="damaged"):
             read_photo(path)
 
+    @pytest.mark.parametrize("compression", ["deflate", "zstd"])
+    def test_a_width_that_is_there_twice_counts_once(self, tmp_path, compression):
+        """As in libtiff and tifffile, the first counts."""
+        pixels = scene()
+        tags = [(340, 4, 1, 1, True)]
+        path = save(tmp_path / "x.tif", pixels, compression, extratags=tags)
+        with tifffile.TiffFile(path) as file:
+            place = file.pages.first.tags[340].offset
+        content = bytearray(path.read_bytes())
+        content[place : place + 2] = (256).to_bytes(2, "little")
+        path.write_bytes(content)
+        assert np.array_equal(read_photo(path).pixels, pixels)
+
     def test_unknown_tags_and_broken_text_are_no_damage(self, tmp_path):
         tags = [
             (65000, 7, 4, b"\1\2\3\4", True),

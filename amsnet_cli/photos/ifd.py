@@ -1,6 +1,7 @@
 """TIFF image file directories (IFDs), as in EXIF blocks and TIFF files: read and append them.
 
-Values are raw bytes. `ifd_edit` changes single entries.
+Values are raw bytes. `ifd_edit` changes single entries. Of a tag that is there twice the first
+counts, as in libtiff.
 
 TIFF 6.0, section 2; BigTIFF is only read. Malformed entries are skipped one by one. No file makes
 the reader pass its end or read a directory twice.
@@ -228,14 +229,15 @@ def _entries(content: bytes, order: str, big: bool, start: int) -> Iterator[tupl
     head, whole, inline = ("Q", "HHQ", 8) if big else ("H", "HHI", 4)
     (count,) = struct.unpack(order + head, content[start : start + struct.calcsize(order + head)])
     size = struct.calcsize(order + whole) + inline
-    place = start + struct.calcsize(order + head)
+    place, found = start + struct.calcsize(order + head), set[int]()
     for at in range(place, min(place + size * min(count, 0xFFFF), len(content) - size + 1), size):
         tag, kind, number = struct.unpack_from(order + whole, content, at)
         length = number * _SIZES.get(kind, 0)
         value_at = at + size - inline
         if length > inline:
             (value_at,) = struct.unpack_from(order + ("Q" if big else "I"), content, value_at)
-        if 0 < length <= len(content) - value_at:
+        if 0 < length <= len(content) - value_at and tag not in found:
+            found.add(tag)
             value = bytes(content[value_at : value_at + length])
             yield tag, Entry(type=kind, count=number, value=value)
 
