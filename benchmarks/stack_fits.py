@@ -1,18 +1,23 @@
 """Compare a fit on the frames of a still scene as views of one scene with one on them as photos.
 
     python -m benchmarks.stack_fits --steps 40
+    python -m benchmarks.stack_fits --write DIR
+    python -m benchmarks.stack_fits --results DIR
 
 Frames of Poisson noise, gain 2, with read noise of 1.5 electrons, are drawn of pictures that ship
 with scikit-image. As views they are one stack; as photos each is a file of its own. Both fits take
-the same steps from the same start. Prints PSNR in dB, with the range of the clean picture as peak,
-over four frames, by the default and with strength 1.
+the same steps, or `--minutes`, from the same start. Prints PSNR in dB, with the range of the clean
+picture as peak, over four frames, by the default and with strength 1. `--write` writes the stacks
+for another program (`benchmarks/noise2void.py`), `--results` scores what it made of them.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import numpy as np
 import skimage.data
@@ -28,6 +33,8 @@ from amsnet_cli.model import Model, load_model
 from amsnet_cli.stacks.find import open_stack
 from benchmarks.quality import machine
 
+T = TypeVar("T")
+
 PHOTONS = {"cell": 60, "coins": 20, "moon": 15, "camera": 30}
 """Of white, for each picture."""
 SIDE, GAIN, PEDESTAL, READ_NOISE = 256, 2.0, 100.0, 3.0
@@ -39,7 +46,20 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--pictures", nargs="+", default=list(PHOTONS), choices=list(PHOTONS))
+    parser.add_argument("--minutes", type=float, help="of each fit, in place of steps")
+    parser.add_argument("--write", type=Path, metavar="DIR", help="write the stacks, no more")
+    parser.add_argument("--results", type=Path, metavar="DIR", help="of another program")
     options = parser.parse_args()
+    if options.write or options.results:
+        for name in options.pictures:
+            clean, frames = simulate(name, options.frames)
+            if options.write:
+                options.write.mkdir(parents=True, exist_ok=True)
+                tifffile.imwrite(options.write / f"{name}.tif", frames)
+            else:
+                result = tifffile.imread(options.results / f"{name}.tif")
+                print(f"| {name} | {psnr(list(_four_of(result)), clean):.2f} |")
+        return
     print(machine())
     print(
         "| picture | start | fitted as photos | fitted as views |\n|---|---:|---:|---:|", flush=True
@@ -58,7 +78,10 @@ def main() -> None:
             cells = [score(start, stack / "s.tif", clean)]
             for learnt_from in (photos, stack):
                 output = learnt_from / "model.safetensors"
-                done = fit(learnt_from, output, FitOptions(steps=options.steps), start=start)
+                budget = FitOptions(
+                    steps=None if options.minutes else options.steps, minutes=options.minutes
+                )
+                done = fit(learnt_from, output, budget, start=start)
                 model = load_model(done.model) if done.model else start
                 cells.append(score(model, stack / "s.tif", clean))
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
@@ -85,15 +108,19 @@ def score(model: Model, path: Path, clean: NDArray[np.float64]) -> str:
     found = []
     for strength in (None, 1.0):
         options = CountsOptions(strength=strength)
-        chosen = [stack.read(i) for i in pages[:: max(1, len(pages) // 4)]]
-        error = np.mean(
-            [
-                np.square(denoise_counts(page, law, model, options)[0] - clean).mean()
-                for page in chosen
-            ]
-        )
-        found.append(10 * np.log10(np.ptp(clean) ** 2 / error))
-    return " / ".join(f"{psnr:.2f}" for psnr in found)
+        results = [denoise_counts(stack.read(i), law, model, options)[0] for i in _four_of(pages)]
+        found.append(psnr(results, clean))
+    return " / ".join(f"{value:.2f}" for value in found)
+
+
+def psnr(results: list[NDArray[np.generic]], clean: NDArray[np.float64]) -> float:
+    """Return PSNR in dB over all results, (H, W) each, with the range of `clean` as peak."""
+    error = np.mean([np.square(result.astype(np.float64) - clean).mean() for result in results])
+    return float(10 * np.log10(np.ptp(clean) ** 2 / error))
+
+
+def _four_of(pages: Sequence[T]) -> Sequence[T]:
+    return pages[:: max(1, len(pages) // 4)]
 
 
 if __name__ == "__main__":

@@ -74,6 +74,18 @@ class ConditionedUNet(nn.Module):
             (B, 3, H, W) float32, not clamped.
         """
         photo, masked = x[:, :3], x[:, 3:]
+        inputs, sigma = self._inputs(x, noise)
+        residual = self.unet.residual(inputs)
+        del inputs
+        limit = self.config.step * sigma
+        limited = limit * asinh(residual / limit)
+        if not torch.is_grad_enabled() and not masked.any():
+            return limited.add_(photo)
+        return photo + torch.where(masked > 0, residual, limited)
+
+    def _inputs(self, x: Tensor, noise: PhotoNoise) -> tuple[Tensor, Tensor]:
+        """Return what the U-Net sees, (B, INPUTS, H, W), and the noise level, (B, 3, H, W)."""
+        photo = x[:, :3]
         with torch.autocast(x.device.type, enabled=False):
             mean = local_mean(photo)
             noise = PhotoNoise(
@@ -84,13 +96,22 @@ class ConditionedUNet(nn.Module):
             sigma = log_sigma.exp() / 255
             detail = asinh((photo - mean) / sigma)
         planes = noise.spectrum[:, :, None, None].expand(-1, -1, *x.shape[2:])
-        inputs = torch.cat([x, detail, log_sigma / 2, planes], 1)
-        residual = self.unet.residual(inputs.contiguous(memory_format=torch.channels_last))
-        limit = self.config.step * sigma
-        limited = limit * asinh(residual / limit)
-        if not torch.is_grad_enabled() and not masked.any():
-            return photo + limited
-        return photo + torch.where(masked > 0, residual, limited)
+        return _stacked([x, detail, log_sigma / 2, planes]), sigma
+
+
+def _stacked(parts: list[Tensor]) -> Tensor:
+    """Stack channels, channels last; under autocast at once in the type that it computes in."""
+    device = parts[0].device.type
+    if torch.is_grad_enabled() or not torch.is_autocast_enabled(device):
+        return torch.cat(parts, 1).contiguous(memory_format=torch.channels_last)
+    channels = [part.shape[1] for part in parts]
+    stacked = torch.empty(
+        (len(parts[0]), sum(channels), *parts[0].shape[2:]), dtype=torch.get_autocast_dtype(device),
+        device=parts[0].device, memory_format=torch.channels_last,
+    )  # fmt: skip
+    for place, part in zip(stacked.split(channels, 1), parts, strict=True):
+        place.copy_(part)
+    return stacked
 
 
 def asinh(x: Tensor) -> Tensor:
