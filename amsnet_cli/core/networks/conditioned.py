@@ -109,7 +109,7 @@ def _stacked(parts: list[Tensor]) -> Tensor:
         (len(parts[0]), sum(channels), *parts[0].shape[2:]), dtype=torch.get_autocast_dtype(device),
         device=parts[0].device, memory_format=torch.channels_last,
     )  # fmt: skip
-    for place, part in zip(stacked.split(channels, 1), parts, strict=True):
+    for place, part in zip(torch.split(stacked, channels, 1), parts, strict=True):
         place.copy_(part)
     return stacked
 
