@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from amsnet_cli import DenoiseOptions, Model, Photo, __version__, find_weights, load_model
 from amsnet_cli.inference.denoise import ResolvedOptions, resolve_options
@@ -62,7 +63,7 @@ class Case:
         clean: (H, W, 3) uint8.
         before: PSNR of the noisy picture, in dB.
         resolved: options of its denoising.
-        output: of the network.
+        output: of the network, as from `run_photo`.
         statistics: with the default configuration.
         sigma: of the noise that the network was told; None if it was not.
     """
@@ -71,7 +72,7 @@ class Case:
     clean: NDArray[np.uint8]
     before: float
     resolved: ResolvedOptions
-    output: NDArray[np.uint16]
+    output: Tensor
     statistics: ImageStatistics
     sigma: float | None
 

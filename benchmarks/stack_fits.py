@@ -108,7 +108,7 @@ def score(model: Model, path: Path, clean: NDArray[np.float64]) -> str:
     found = []
     for strength in (None, 1.0):
         options = CountsOptions(strength=strength)
-        results = [denoise_counts(stack.read(i), law, model, options)[0] for i in _four_of(pages)]
+        results = [denoise_counts(stack.read(i), law, model, options) for i in _four_of(pages)]
         found.append(psnr(results, clean))
     return " / ".join(f"{value:.2f}" for value in found)
 
