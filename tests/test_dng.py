@@ -208,6 +208,7 @@ CONVERTERS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", CONVERTERS)
 class TestConverters:
     @pytest.fixture

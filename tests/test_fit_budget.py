@@ -105,6 +105,7 @@ class TestBudget:
 
 
 class TestStart:
+    @pytest.mark.slow
     def test_the_models_of_the_camera_are_tried(self, amsnet, shots, clean_crop):
         done = amsnet("fit", shots, *QUICK)
         assert done.exit_code == 0 and "starts from" not in done.stderr, "there is none yet"

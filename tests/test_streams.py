@@ -70,6 +70,7 @@ def test_commands_that_only_print(shell, command):
 
 
 class TestDenoise:
+    @pytest.mark.slow
     def test_closed_streams_lose_nothing_but_what_is_said(self, shell, tmp_path):
         assert shell("$A denoise in -o out $W <&- >&- 2>&-") == (0, b"", "")
         assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]
@@ -88,6 +89,7 @@ class TestDenoise:
         code, _, said = shell("$A denoise in -o out $W -q | true; exit ${PIPESTATUS[0]}")
         assert code == 141 and said == ""
 
+    @pytest.mark.slow
     def test_messages_need_no_stderr(self, shell, tmp_path):
         for stderr in ("/dev/full", "&-"):
             assert shell(f"$A denoise in -o out -f $W 2>{stderr}")[:2] == (
@@ -190,6 +192,7 @@ def interrupt_from_the_start(tmp_path: Path, model: Path, count: int, seed: int)
     assert interrupted >= count // 4, f"{interrupted} of {count}"
 
 
+@pytest.mark.slow
 def test_signals_from_the_first_moment_on(shell, tmp_path, tiny_model):
     interrupt_from_the_start(tmp_path, tiny_model, 4, seed=0)
 
