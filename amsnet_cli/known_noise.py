@@ -10,13 +10,13 @@ from torch import Tensor
 
 from amsnet_cli.core.photo_noise import CHANNELS, SPECTRUM, PhotoNoise
 from amsnet_cli.core.photo_noise import LEVELS as TOLD_LEVELS
-from amsnet_cli.noise.model import LEVELS, MAX_LAG, NoiseModel
+from amsnet_cli.noise.model import BANDS, LEVELS, MAX_LAG, NoiseModel
 
 _PREFIX = "known_noise."
 _LAGS = 2 * MAX_LAG + 1
 _SHAPES = {
     "levels": (LEVELS,), "covariance": (_LAGS, _LAGS, 3, 3), "edge_preservation": (),
-    "log_sigma": (CHANNELS, TOLD_LEVELS), "spectrum": (SPECTRUM,),
+    "gain": (2, len(BANDS)), "log_sigma": (CHANNELS, TOLD_LEVELS), "spectrum": (SPECTRUM,),
 }  # fmt: skip
 
 
@@ -41,7 +41,8 @@ def to_tensors(noises: Sequence[KnownNoise]) -> dict[str, Tensor]:
         {
             "levels": noise.model.levels, "covariance": noise.model.covariance,
             "edge_preservation": torch.tensor(noise.model.edge_preservation),
-            "log_sigma": noise.told.log_sigma[0], "spectrum": noise.told.spectrum[0],
+            "gain": noise.model.gain, "log_sigma": noise.told.log_sigma[0],
+            "spectrum": noise.told.spectrum[0],
         }
         for noise in noises
     ]  # fmt: skip
@@ -66,7 +67,7 @@ def take_from(tensors: dict[str, Tensor]) -> tuple[KnownNoise, ...]:
         KnownNoise(
             model=NoiseModel(
                 levels=parts["levels"][i], covariance=parts["covariance"][i],
-                edge_preservation=float(parts["edge_preservation"][i]),
+                edge_preservation=float(parts["edge_preservation"][i]), gain=parts["gain"][i],
             ),
             told=PhotoNoise(
                 log_sigma=parts["log_sigma"][i : i + 1], spectrum=parts["spectrum"][i : i + 1]

@@ -131,6 +131,7 @@ class TestGrowth:
         assert after.config.cameras == {"Canon EOS 6D": [3200, 12800]}
         assert len(after.known) > len(before.known)
         assert torch.equal(after.known[0].model.covariance, before.known[0].model.covariance)
+        assert torch.equal(after.known[0].model.gain, before.known[0].model.gain)
         assert after.config.provenance["before"]["fitted_on"] == "shots"
         assert [p.name for p in models_dir().glob("*.safetensors")] == ["shots.safetensors"]
 

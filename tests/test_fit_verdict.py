@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage.data
 import torch
 
 from amsnet_cli.fitting.distributed import DistributedContext
 from amsnet_cli.fitting.images import load_images, read_developed
 from amsnet_cli.fitting.moved_noise import MovedNoise
 from amsnet_cli.fitting.noise_adaptation import NoiseAdaptation
-from amsnet_cli.fitting.noise_profile import profile_crops
+from amsnet_cli.fitting.noise_profile import ProfileConfig, profile_crops
 from amsnet_cli.fitting.patches import PatchSpec
 from amsnet_cli.fitting.validation import relative_improvement
 from amsnet_cli.model import load_model
@@ -20,6 +21,7 @@ from amsnet_cli.noise.model import MAX_LAG, NoiseModel
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
 from amsnet_cli.weights.store import find_weights
+from tests.test_noise_model import binomial, white
 
 WHITE = NoiseModel(
     levels=torch.full((9,), 0.04), covariance=torch.zeros(2 * MAX_LAG + 1, 2 * MAX_LAG + 1, 3, 3),
@@ -97,3 +99,18 @@ def test_noise_that_black_clips_is_not_taken_for_more_than_it_is(tmp_path: Path)
     )  # fmt: skip
     with torch.inference_mode():
         assert float(objective.own_noise_losses(start.network.eval())[0].mean()) > 2**0.5 - 0.02
+
+
+def test_texture_is_not_measured_as_noise_that_the_network_was_told_too_weak(tmp_path: Path):
+    """Told twice the noise, a network removes texture, and what looks flat then is none."""
+    picture = torch.from_numpy(skimage.data.coins()[100:260, 160:320]).expand(3, -1, -1)
+    noisy = (picture + 14 * binomial(white(picture))).round().clamp(0, 255)
+    write_photo(Photo(pixels=noisy.byte().permute(1, 2, 0).numpy()), tmp_path / "a.png")
+    images = load_images(tmp_path, read_developed, max_pixels=10**6, seed=0)
+    start, cpu = load_model(find_weights(None)), torch.device("cpu")
+    [as_texture], [as_noise] = (
+        profile_crops(images, start, device=cpu, config=config)
+        for config in (ProfileConfig(), ProfileConfig(told_too_weak=0))
+    )
+    assert as_texture.noise is None and as_noise.noise is not None
+    assert 255 * as_noise.noise.sigma() > 1.1 * 14

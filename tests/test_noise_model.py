@@ -7,7 +7,8 @@ import torch.nn.functional as F
 
 from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.model import load_model
-from amsnet_cli.noise.model import estimate_noise
+from amsnet_cli.noise.model import estimate_noise, gaussian_blur
+from amsnet_cli.noise.spectrum import correct_spectrum
 from amsnet_cli.noise.synthesis import NoiseSampler
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.weights.store import find_weights
@@ -63,6 +64,68 @@ def test_level_follows_brightness():
     model = estimate_noise(ramp + sigma * white(ramp), ramp)
     dark, bright = model.levels[1], model.levels[7]
     assert bright / dark == pytest.approx((0.01 + 0.02 * 7 / 8) / (0.01 + 0.02 / 8), rel=0.2)
+
+
+def test_where_nothing_is_flat_the_level_is_as_expected():
+    """A dark half full of texture, a bright flat one; the noise of both by another estimate."""
+    ramp = torch.linspace(0.55, 0.9, 384).expand(3, 384, 384)
+    texture = 0.15 + 0.1 * torch.rand(1, 384, 384, generator=torch.Generator().manual_seed(2))
+    picture = torch.cat([texture.expand(3, -1, -1), ramp], 2)
+    expected = torch.linspace(0.01, 0.05, 9)
+    sigma = 0.01 + 0.04 * picture.mean(0)
+    noisy = picture + sigma * white(picture)
+    for of_another in (expected, 3 * expected):  # only its shape counts
+        model = estimate_noise(noisy, picture, of_another)
+        luma = expected / 3**0.5
+        assert torch.allclose(model.levels, luma, rtol=0.15)
+    without = estimate_noise(noisy, picture)
+    assert without.levels[1] > 1.5 * luma[1]
+
+
+def coarse(noise: torch.Tensor, side: int) -> torch.Tensor:
+    """White noise that squares of pixels share, cut to the size of `noise`."""
+    height, width = noise.shape[1:]
+    small = noise[:, : height // side + 1, : width // side + 1]
+    return small.repeat_interleave(side, 1).repeat_interleave(side, 2)[:, :height, :width]
+
+
+def test_coarse_noise_of_the_colours_is_drawn_as_strong_as_it_is(clean):
+    """Blotches of 12 pixels are wider than the covariance reaches."""
+    blotches = coarse(white(clean), 12)
+    noise = 4 / 255 * (white(clean.flip(2)) + blotches - blotches.mean(0))
+    noisy = clean + noise
+    model = estimate_noise(noisy, clean)
+    corrected = correct_spectrum(model, noisy, clean)
+    luma, chroma = corrected.gain
+    assert (chroma[:2] > 1.3).all() and (corrected.gain[:, 4:] < 1.2).all()
+    assert (luma < 1.6).all()
+
+    def blotchy(x: torch.Tensor) -> float:
+        chroma = x - x.mean(0)
+        return float(gaussian_blur(chroma, 4.0).std())
+
+    square = clean[:, :, :384]
+    before, after = (
+        NoiseSampler(m, 384).draw(square, torch.Generator().manual_seed(5))
+        for m in (model, corrected)
+    )
+    truth = blotchy(noise[:, :, :384])
+    assert blotchy(before) < 0.7 * truth
+    assert blotchy(after) == pytest.approx(truth, rel=0.2)
+
+
+def test_noise_that_the_first_version_keeps_lowers_no_spectrum(clean):
+    noise = 6 / 255 * white(clean)
+    noisy, first = clean + noise, clean + 0.6 * noise
+    corrected = correct_spectrum(estimate_noise(noisy, first), noisy, first)
+    assert (corrected.gain >= 1).all() and (corrected.gain[:, 2:] < 1.1).all()
+
+
+def test_spectra_of_images_smaller_than_a_square_are_left_alone():
+    picture = torch.full((3, 48, 200), 0.5)
+    noisy = picture + 0.05 * white(picture)
+    model = estimate_noise(noisy, picture)
+    assert correct_spectrum(model, noisy, picture) is model
 
 
 def test_sampled_noise_measures_like_the_noise_of_its_model(clean):

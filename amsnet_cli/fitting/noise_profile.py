@@ -7,25 +7,24 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from amsnet_cli.core.photo_noise import PhotoNoise
 from amsnet_cli.fitting.images import ImageCrop, ImageFolder, to_tensor
 from amsnet_cli.fitting.noise_confidence import noise_confidence
 from amsnet_cli.inference.denoise import DenoiseOptions, denoise
 from amsnet_cli.model import Model
-from amsnet_cli.noise.model import NoiseModel, estimate_noise
+from amsnet_cli.noise.model import LEVELS, NoiseModel, estimate_noise
+from amsnet_cli.noise.spectrum import correct_spectrum
 from amsnet_cli.photos.photo import Photo, Pixels
 from amsnet_cli.photos.pixel_codec import with_depth
 from amsnet_cli.postprocess.block_stats import block_stats, quiet_power
 from amsnet_cli.postprocess.config import PostprocessConfig
 
-TOLD_AGAIN = 2.0
-"""What the noise is multiplied by that a network is told again, where it left too much."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileConfig:
-    """Thresholds of the noise profile.
+    """Numbers of the noise profile.
 
     Attributes:
         min_sigma: standard deviation, in [0, 1] units, below which an image counts as clean; of
@@ -33,12 +32,18 @@ class ProfileConfig:
         min_confidence: confidence (`postprocess.confidence`) below which the residual may be
             texture or grain, so that the image counts as clean.
         mixed_ratio: highest over lowest noise level above which a folder counts as mixed.
+        told_again: what the noise is multiplied by that a network is told again, where nothing of
+            the first version looks flat.
+        told_too_weak: noise level, measured with that second version, over the level first told,
+            from which it was told too weak. Otherwise what the second version lacks is texture.
         stride_quantile: fraction of the images whose noise `FolderProfile.stride` decorrelates.
     """
 
     min_sigma: float = 0.65 / 255
     min_confidence: float = 0.8
     mixed_ratio: float = 2.0
+    told_again: float = 2.0
+    told_too_weak: float = 1.4
     stride_quantile: float = 0.8
 
 
@@ -174,14 +179,20 @@ def _profile_crop(
     raw_output = DenoiseOptions(strength=1.0, postprocess=PostprocessConfig.none())
     denoised = denoise(noisy, model, raw_output, device=device)
     before, after = to_tensor(noisy.pixels), to_tensor(denoised.photo.pixels)  # (3, H, W)
-    noise = estimate_noise(before, after)
+    noise = _measure(before, after, denoised.noise)
     if noise is None and denoised.noise is not None:
         # Noise of a kind that is told too weak stays, and nothing looks flat.
-        stronger = denoise(noisy, model, replace(raw_output, strength=TOLD_AGAIN), device=device)
-        after = to_tensor(stronger.photo.pixels)
-        noise = estimate_noise(before, after)
-        if noise is not None:
-            denoised = replace(stronger, noise=denoised.noise)
+        stronger = denoise(
+            noisy, model, replace(raw_output, strength=config.told_again), device=device
+        )
+        second = to_tensor(stronger.photo.pixels)
+        noise = _measure(before, second, denoised.noise)
+        if noise is not None and noise.sigma() * 255 > config.told_too_weak * denoised.noise.at(
+            0.5
+        ):
+            after, denoised = second, replace(stronger, noise=denoised.noise)
+        else:
+            noise = None
     residual = block_stats(before, after)
     clean = noise_confidence(residual, before, photo) < config.min_confidence or (
         noise is not None and min(noise.sigma(), quiet_power(residual) ** 0.5) < config.min_sigma
@@ -190,6 +201,14 @@ def _profile_crop(
         crop=index, denoised=denoised.photo.pixels, noise=None if clean else noise, clean=clean,
         told=denoised.noise,
     )  # fmt: skip
+
+
+def _measure(noisy: Tensor, denoised: Tensor, told: PhotoNoise | None) -> NoiseModel | None:
+    """Measure the noise of a crop; where nothing is flat, the level is told."""
+    brightness = torch.linspace(0, 1, LEVELS).tolist()
+    expected = None if told is None else torch.tensor([told.at(level) for level in brightness])
+    model = estimate_noise(noisy, denoised, expected)
+    return None if model is None else correct_spectrum(model, noisy, denoised)
 
 
 def profile_folder(

@@ -11,7 +11,7 @@ of a sensor is equally strong in all of them, and noise after noise reduction is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,8 @@ MAX_CORRELATION = 0.1
 """Correlation of luma below which noise counts as uncorrelated."""
 LEVELS = 9
 """Number of brightnesses at which the noise level is kept: 0, 1/8, ... 1."""
+BANDS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
+"""Frequencies in cycles per pixel, an octave apart, at which the spectrum is corrected."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +37,8 @@ class NoiseModelConfig:
         block_size: side in pixels of the blocks that are measured.
         smoothest: fraction of the blocks that is measured, overall and at each brightness.
         blur_sigma: of the Gaussian, in pixels; coarser structure belongs to the image.
-        max_level_ratio: largest ratio of the noise levels of two brightnesses; a higher level is
-            texture.
+        max_level_ratio: largest ratio of the noise levels of two brightnesses, in units of what is
+            expected there; a higher level is texture.
         max_clipped: fraction of a block's pixels that may be clipped.
         flat_margin: blocks are flat if their roughness (structure power over noise power) exceeds
             that of the smoothest 5 % by less than this.
@@ -67,16 +69,19 @@ class NoiseModel:
 
     Attributes:
         levels: (9,) float32, standard deviation of luma noise at brightness 0, 1/8, ... 1, with
-            luma the mean of the channels, in [0, 1] units.
+            luma the mean of the channels, in [0, 1] units. Without `gain`.
         covariance: (2 * MAX_LAG + 1, 2 * MAX_LAG + 1, 3, 3) float32, of each channel with each
             channel at an offset (rows, columns), relative to the variance of luma.
         edge_preservation: how much the camera's noise reduction kept the noise of edges and texture
             while it reduced that of flat areas, in [0, 1].
+        gain: (2, 6) float32, what the amplitude at each frequency of `BANDS` is multiplied by, of
+            luma and of chroma; chroma is what the channels differ from luma. See `noise.spectrum`.
     """
 
     levels: Tensor
     covariance: Tensor
     edge_preservation: float
+    gain: Tensor = field(default_factory=lambda: torch.ones(2, len(BANDS)))
 
     def sigma(self) -> float:
         """Standard deviation over the channels at middle brightness, in [0, 1] units."""
@@ -100,15 +105,26 @@ class NoiseModel:
         strides = range(1, MAX_LAG)
         return next((s for s in strides if abs(self.correlation(s)) < MAX_CORRELATION), MAX_LAG - 1)
 
+    def gain_at(self, frequency: Tensor) -> tuple[Tensor, Tensor]:
+        """`gain` of luma and of chroma at frequencies in cycles per pixel, of any shape."""
+        position = (frequency.clamp_min(BANDS[0]) / BANDS[0]).log2()
+        return interpolate(self.gain[0], position), interpolate(self.gain[1], position)
+
 
 def estimate_noise(
-    noisy: Tensor, denoised: Tensor, config: NoiseModelConfig = NoiseModelConfig()
+    noisy: Tensor,
+    denoised: Tensor,
+    expected: Tensor | None = None,
+    config: NoiseModelConfig = NoiseModelConfig(),
 ) -> NoiseModel | None:
     """Estimate the noise model of an image.
 
     Args:
         noisy: (3, H, W) float32 in [0, 1].
         denoised: a first denoised version of it, which may keep some of the noise.
+        expected: (9,) float32, noise level at brightness 0, 1/8, ... 1 by another estimate. Only
+            its shape counts; it says how strong the noise is where nothing is flat. None for equal
+            levels.
         config: see `NoiseModelConfig`.
 
     Returns:
@@ -150,10 +166,13 @@ def estimate_noise(
     measured = torch.tensor(sorted(selected))
 
     variance = _luma_power(highpass[measured])
-    curve = _variance_curve(variance, brightness[measured], config)
-    expected = interpolate(curve, brightness[measured].clamp(0, 1) * (LEVELS - 1))
+    shape = torch.ones(LEVELS) if expected is None else expected.square()
+    position = brightness[measured].clamp(0, 1) * (LEVELS - 1)
+    relative = variance / interpolate(shape, position)
+    curve = shape * _variance_curve(relative, brightness[measured], config)
+    usual = interpolate(curve, position)
     low, high = config.outlier_range
-    inliers = (variance < high * expected) & (variance > low * expected)
+    inliers = (variance < high * usual) & (variance > low * usual)
     normalised = highpass[measured] / variance.clamp_min(1e-9).sqrt()[:, None, None, None]
     return NoiseModel(
         levels=curve.sqrt(),

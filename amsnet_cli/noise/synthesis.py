@@ -14,7 +14,7 @@ EDGE_NOISE_GAIN = 0.4
 
 
 class NoiseSampler:
-    """Draws noise with the level, correlation and edge preservation of a noise model.
+    """Draws noise with the level, spectrum and edge preservation of a noise model.
 
     Args:
         model: see `NoiseModel`.
@@ -31,6 +31,10 @@ class NoiseSampler:
         spectrum = torch.fft.fft2(kernel, dim=(0, 1))  # (S, S, 3, 3), Hermitian but for rounding
         values, vectors = torch.linalg.eigh(0.5 * (spectrum + spectrum.mH))
         root = vectors * values.clamp_min(0).sqrt()[..., None, :]
+        frequency = torch.fft.fftfreq(side)
+        luma, chroma = model.gain_at(torch.hypot(frequency[:, None], frequency))
+        mean = root.mean(2, keepdim=True)  # over the channels that are drawn
+        root = mean * luma[..., None, None] + (root - mean) * chroma[..., None, None]
         # Of real noise, half of the frequencies say all.
         self._root = root[:, : side // 2 + 1].permute(2, 3, 0, 1).contiguous()
 
