@@ -151,7 +151,7 @@ class TestConditioned:
 
         stage("network", "--steps", 1, work="stopped")
         stage("network", "--steps", 2, work="stopped")
-        steps = torch.load(work.with_name("stopped") / "network.pt", weights_only=True)["step"]
+        steps = torch.load(work.with_name("stopped") / "network.pt", weights_only=True)["steps"]
         assert steps == 3
 
     def test_it_begins_with_what_a_network_knows_that_is_not_told(self):

@@ -54,7 +54,7 @@ def test_training_resumes_where_it_stopped(photos, tmp_path, monkeypatch):
     train(monkeypatch, photos, whole, "--steps", "4")
     train(monkeypatch, photos, parts, "--steps", "2")
     train(monkeypatch, photos, parts, "--steps", "2")
-    a, b = (torch.load(p, weights_only=True)["network"] for p in (whole, parts))
+    a, b = (torch.load(p, weights_only=True)["model"] for p in (whole, parts))
     assert all(torch.allclose(a[k], b[k], atol=1e-6) for k in a)
 
 
@@ -62,8 +62,8 @@ def test_the_rate_falls_from_a_state_that_is_kept(photos, tmp_path, monkeypatch,
     state = tmp_path / "raw.pt"
     train(monkeypatch, photos, state, "--steps", "4", "--decay", "0.5", "--log-every", "1")
     assert "falls from here" in capsys.readouterr().out
-    assert torch.load(tmp_path / "raw.constant.pt", weights_only=True)["step"] == 3
-    assert torch.load(state, weights_only=True)["step"] == 4
+    assert torch.load(tmp_path / "raw.constant.pt", weights_only=True)["steps"] == 3
+    assert torch.load(state, weights_only=True)["steps"] == 4
 
 
 def test_a_few_steps_denoise(photos, tmp_path, monkeypatch):

@@ -22,19 +22,22 @@ import dataclasses
 import math
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from amsnet_cli.atomic import whole_file
 from amsnet_cli.core.networks import ConditionedUNetConfig, MaskedNetwork
 from amsnet_cli.core.networks.conditioned import ConditionedUNet
 from amsnet_cli.core.networks.noise_estimator import NoiseEstimator
 from amsnet_cli.core.photo_noise import PhotoNoise
 from amsnet_cli.device import choose_device, fast_precision
+from amsnet_cli.fitting.trainer import Trainer, TrainerConfig
 from amsnet_cli.inference.memory import reuse_memory
 from amsnet_cli.model import Inference, ModelConfig, build_network, load_model, save_model
 from amsnet_cli.weights.store import find_weights
@@ -51,7 +54,7 @@ from training.conditioned_patches import (
     true_cells,
     true_noise,
 )
-from training.optimisation import BETAS, Training, budget, load_smaller, muon_and_adamw
+from training.optimisation import budget, load_smaller, muon_and_adamw
 from training.patches import (
     DISTILLATION_SCALES,
     SIMULATIONS,
@@ -69,8 +72,14 @@ done."""
 BALANCE, BALANCE_AT = 0.35, 8 / 255
 """A patch counts by the power of its noise relative to the second: 0 counts all equally, 1 by their
 absolute error."""
-WARM_UP = 200
-EMA_DECAY = {"estimator": 0.995, "network": 0.999}
+ESTIMATOR = TrainerConfig(
+    learning_rate=2e-3, warmup_steps=200, beta2=0.99, weight_decay=1e-4, grad_clip=1.0,
+    ema_decay=0.995, bfloat16=False,
+)  # fmt: skip
+NETWORK = TrainerConfig(
+    learning_rate=2e-4, warmup_steps=200, beta2=0.99, grad_clip=0.5, ema_decay=0.999
+)
+"""The rate, and when it falls, are options."""
 
 
 def simulate_pairs(args: argparse.Namespace) -> None:
@@ -104,15 +113,10 @@ def train_estimator(args: argparse.Namespace) -> None:
     target = args.work / "estimator.pt"
     if target.exists():
         network.load_state_dict(torch.load(target, weights_only=True))
-    optimiser = torch.optim.AdamW(network.parameters(), betas=BETAS, weight_decay=1e-4)
-    training = Training(network, [optimiser], grad_clip=1.0, ema_decay=EMA_DECAY["estimator"])
+    trainer = Trainer(network, ESTIMATOR, device=device)
     losses: list[Tensor] = []
-    for step, progress in budget(args.minutes, args.steps):
-        noisy, clean = (
-            torch.stack(patches).to(device) for patches in zip(
-                *(_estimator_patch(pairs, rng) for _ in range(BATCH)), strict=True
-            )
-        )  # fmt: skip
+
+    def loss_of(network: nn.Module, noisy: Tensor, clean: Tensor) -> Tensor:
         cells, truth = network(noisy), true_cells(255 * (noisy - clean), clean)
         smooth = F.avg_pool2d(F.pad((2 * truth.log_sigma).exp(), (1,) * 4, mode="reflect"), 3, 1)
         error = (cells.log_sigma - 0.5 * smooth.log()).abs()
@@ -120,12 +124,20 @@ def train_estimator(args: argparse.Namespace) -> None:
         loss = (error * (-unsure).exp() + unsure).mean()
         loss = loss + 0.3 * (cells.spectrum - truth.spectrum).abs().mean()
         losses.append(torch.stack([loss, error.mean()]).detach())
-        training.descend(loss, 2e-3 * min(1, (step + 1) / WARM_UP) * _cosine(progress))
+        return loss
+
+    for step, progress in budget(args.minutes, args.steps):
+        noisy, clean = (
+            torch.stack(patches).to(device) for patches in zip(
+                *(_estimator_patch(pairs, rng) for _ in range(BATCH)), strict=True
+            )
+        )  # fmt: skip
+        trainer.step(partial(loss_of, noisy=noisy, clean=clean), progress)
         if step % 100 == 99:
             total, of_sigma = torch.stack(losses).mean(0).tolist()
             print(f"step {step + 1}  loss {total:.3f}  log sigma {of_sigma:.3f}", flush=True)
             losses.clear()
-    torch.save(training.average.state_dict(), target)
+    torch.save(trainer.ema.state_dict(), target)
 
 
 def _estimator_patch(pairs: Pairs, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -177,47 +189,48 @@ def train_network(args: argparse.Namespace) -> None:
         network=shape_of(args.blocks),
         inference=Inference(passes="single", n_masks=4, stride=1, repeats=2),
     )
-    network = build_network(config).train().to(device)
+    network = build_network(config).to(device)
     unet = network.network
     assert isinstance(unet, ConditionedUNet)
     if args.start:
         start_from(unet, load_model(find_weights(args.start)).network)
-    training = Training(
-        network, muon_and_adamw(network, args.rate), grad_clip=0.5, ema_decay=EMA_DECAY["network"]
+    numbers = dataclasses.replace(NETWORK, learning_rate=args.rate, fall_from=1 - args.decay)
+    trainer = Trainer(
+        network, numbers, device=device, optimizers=muon_and_adamw(network, numbers, device)
     )
     target = args.work / "network.pt"
     if target.exists():
-        training.load(target, device)
+        trainer.load_state_dict(torch.load(target, map_location=device, weights_only=True))
     estimator = torch.load(args.work / "estimator.pt", weights_only=True)
-    for model in (network, training.average):
+    for model in (network, trainer.ema):
         assert isinstance(model.network, ConditionedUNet)
         model.network.estimator.load_state_dict(estimator)
 
     def save() -> None:
-        training.save(target)
-        made = {"made_by": "training.conditioned", "steps": training.step}
+        with whole_file(target) as file:
+            torch.save(trainer.state_dict(), file)
+        made = {"made_by": "training.conditioned", "steps": trainer.steps}
         save_model(
-            args.work / "photo.safetensors", training.average,
+            args.work / "photo.safetensors", trainer.ema,
             dataclasses.replace(config, provenance=made),
         )  # fmt: skip
 
-    batches, saved, losses = Batches(args.work, args.seed), time.monotonic(), []
-    first = training.step
-    for step, progress in budget(args.minutes, args.steps, first):
-        falling = (1 - progress) / args.decay if args.decay else 1.0
-        noisy, clean, mask, noise = batches.draw(step)
-        noisy, clean, mask = (x.to(device) for x in (noisy, clean, mask))
-        with fast_precision(device):
-            denoised = network(noisy, mask, noise.to(device))
+    def loss_of(network: nn.Module, batch: tuple[Tensor, Tensor, Tensor, PhotoNoise]) -> Tensor:
+        noisy, clean, mask, noise = (x.to(device) for x in batch)
+        denoised = network(noisy, mask, noise)
         unit = (noisy - clean).square().mean((1, 2, 3)).sqrt() + UNIT_FLOOR
         error = (denoised - clean).square().mean((1, 2, 3))
         in_units = (error + ERROR_FLOOR**2).sqrt() / unit
-        loss = (in_units * (unit / BALANCE_AT) ** BALANCE).mean()
-        training.descend(loss, args.rate * min(1.0, (step - first + 1) / WARM_UP, falling))
         losses.append(torch.stack([in_units[:-REAL].mean(), in_units[-REAL:].mean()]).detach())
-        if training.step % args.log_every == 0:
+        return (in_units * (unit / BALANCE_AT) ** BALANCE).mean()
+
+    batches, saved = Batches(args.work, args.seed), time.monotonic()
+    losses: list[Tensor] = []
+    for step, progress in budget(args.minutes, args.steps, trainer.steps):
+        trainer.step(partial(loss_of, batch=batches.draw(step)), progress)
+        if trainer.steps % args.log_every == 0:
             simulated, real = torch.stack(losses).mean(0).tolist()
-            print(f"step {training.step}  simulated {simulated:.4f}  real {real:.4f}", flush=True)
+            print(f"step {trainer.steps}  simulated {simulated:.4f}  real {real:.4f}", flush=True)
             losses.clear()
         if time.monotonic() - saved > 240:
             save()
@@ -247,10 +260,6 @@ def start_from(unet: ConditionedUNet, start: MaskedNetwork) -> None:
         head[:, : state["head.weight"].shape[1]] = state["head.weight"]
         state["head.weight"] = head
     load_smaller(unet.unet, state)
-
-
-def _cosine(progress: float) -> float:
-    return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 STAGES = {

@@ -19,18 +19,22 @@ for half of the patches with the errors that estimates have.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from amsnet_cli.atomic import whole_file
 from amsnet_cli.core.networks.mosaic import MosaicNetwork, MosaicNetworkConfig
-from amsnet_cli.device import choose_device, fast_precision
+from amsnet_cli.device import choose_device
+from amsnet_cli.fitting.trainer import Trainer, TrainerConfig
 from amsnet_cli.inference.denoise_mosaic import denoise_mosaic
 from amsnet_cli.inference.memory import reuse_memory
 from amsnet_cli.inference.mosaic_noise import SensorNoiseFound
@@ -39,11 +43,12 @@ from amsnet_cli.noise.sensor import SensorNoise
 from amsnet_cli.photos.read import read_mosaic_photo
 from benchmarks.make_raw import LAWS
 from benchmarks.raw import psnr
-from training.optimisation import Training, budget, load_smaller, muon_and_adamw
+from training.optimisation import budget, load_smaller, muon_and_adamw
 
-EMA_DECAY = 0.999
-WARM_UP = 300
-GRADIENT_NORM = 0.5
+NUMBERS = TrainerConfig(
+    learning_rate=3e-3, warmup_steps=300, beta2=0.99, grad_clip=0.5, ema_decay=0.999
+)
+"""The rate, and when it falls, are options."""
 FLOOR = 0.02
 """Root mean square error, in standard deviations of the noise, below which a patch is done."""
 OUTLIER = 8.0
@@ -179,15 +184,15 @@ def _misjudged(rng: np.random.Generator, spread: float) -> float:
     return math.exp(rng.normal(0, spread * (2 if rng.random() < 0.25 else 1)))
 
 
-def loss_of(network: MosaicNetwork, batch: Patch, device: torch.device) -> Tensor:
+def loss_of(network: nn.Module, batch: Patch) -> Tensor:
     """Mean over the patches of the root mean square error, in standard deviations of the noise.
 
     At a hidden photosite the unit is the standard deviation that the network works with there.
     """
-    with fast_precision(device):
-        denoised, sigma = network.denoise_with_sigma(
-            batch.stabilised, batch.sigma, batch.colours, batch.hidden
-        )
+    assert isinstance(network, MosaicNetwork)
+    denoised, sigma = network.denoise_with_sigma(
+        batch.stabilised, batch.sigma, batch.colours, batch.hidden
+    )
     errors = ((denoised - batch.target) / sigma).clamp(-OUTLIER, OUTLIER)
     squares = errors.square().mean((1, 2, 3))
     return (squares + FLOOR**2).sqrt().mean()
@@ -221,11 +226,12 @@ class Watch:
         return "  ".join(told)
 
 
-def save(path: Path, training: Training[MosaicNetwork]) -> None:
+def save(path: Path, trainer: Trainer[MosaicNetwork]) -> None:
     """Write the state, and the averaged weights beside it; each whole or not at all."""
-    training.save(path)
-    provenance = {"made_by": "training.raw", "steps": training.step}
-    save_mosaic_model(path.with_suffix(".safetensors"), training.average, provenance)
+    with whole_file(path) as file:
+        torch.save(trainer.state_dict(), file)
+    provenance = {"made_by": "training.raw", "steps": trainer.steps}
+    save_mosaic_model(path.with_suffix(".safetensors"), trainer.ema, provenance)
 
 
 def main() -> None:
@@ -252,12 +258,13 @@ def main() -> None:
     network = MosaicNetwork(MosaicNetworkConfig())
     if args.start and not args.state.exists():
         load_smaller(network, load_mosaic_model(args.start).network.state_dict())
-    network.to(device, memory_format=torch.channels_last).train()
-    training = Training(
-        network, muon_and_adamw(network, args.rate), grad_clip=GRADIENT_NORM, ema_decay=EMA_DECAY
+    network.to(device, memory_format=torch.channels_last)
+    numbers = dataclasses.replace(NUMBERS, learning_rate=args.rate, fall_from=1 - args.decay)
+    trainer = Trainer(
+        network, numbers, device=device, optimizers=muon_and_adamw(network, numbers, device)
     )
     if args.state.exists():
-        training.load(args.state, device)
+        trainer.load_state_dict(torch.load(args.state, map_location=device, weights_only=True))
     patches = SensorPatches(args.photos, patch=args.patch, batch=args.batch, seed=args.seed)
     watch = Watch(args.watch) if args.watch else None
 
@@ -269,38 +276,35 @@ def main() -> None:
         mean, share = float(torch.stack(losses).mean()), drawing / (now - started)
         minutes = (now - started) / 60
         print(
-            f"step {training.step}  {minutes:.1f} min  loss {mean:.4f}  drawing {share:.0%}",
+            f"step {trainer.steps}  {minutes:.1f} min  loss {mean:.4f}  drawing {share:.0%}",
             flush=True,
         )
         losses.clear()
 
-    for step, progress in budget(args.minutes, args.steps, training.step):
+    for step, progress in budget(args.minutes, args.steps, trainer.steps):
         if args.decay and not decaying and progress > 1 - args.decay:
             decaying = True
-            save(args.state.with_name(f"{args.state.stem}.constant{args.state.suffix}"), training)
+            save(args.state.with_name(f"{args.state.stem}.constant{args.state.suffix}"), trainer)
             print(f"step {step}  the learning rate falls from here", flush=True)
-        falling = (1 - progress) / args.decay if args.decay else 1.0
         before = time.monotonic()
         batch = patches.draw(step)
         batch = Patch(**{k: v.to(device) for k, v in vars(batch).items()})
         drawing += time.monotonic() - before
-        loss = loss_of(network, batch, device)
-        training.descend(loss, args.rate * min(1.0, (step + 1) / WARM_UP, falling))
-        losses.append(loss.detach())
+        losses.append(trainer.step(partial(loss_of, batch=batch), progress))
         now = time.monotonic()
-        if training.step % args.log_every == 0:
+        if trainer.steps % args.log_every == 0:
             log(now)
         if now - saved > 60 * args.save_minutes:
-            save(args.state, training)
+            save(args.state, trainer)
             saved = now
         if watch and now - watched > 60 * 2 * args.save_minutes:
-            print(f"step {training.step}  M  {watch.scores(training.average)}", flush=True)
+            print(f"step {trainer.steps}  M  {watch.scores(trainer.ema)}", flush=True)
             watched = now
     if losses:
         log(time.monotonic())
-    save(args.state, training)
+    save(args.state, trainer)
     if watch:
-        print(f"step {training.step}  M  {watch.scores(training.average)}", flush=True)
+        print(f"step {trainer.steps}  M  {watch.scores(trainer.ema)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""The training step: learning-rate schedule, AdamW, gradient clipping and an EMA of the weights.
+"""The training step: learning-rate schedule, gradient clipping and an EMA of the weights.
 
-Shared by `fit` and by the pretraining of the shipped weights.
+Shared by `fit` and by all training of the shipped weights.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
@@ -28,7 +28,7 @@ class TrainerConfig:
     Attributes:
         learning_rate: peak, after the warm-up.
         fall_from: fraction of the training up to which it stays there; then it falls to 0 along
-            half a cosine.
+            half a cosine. 1 for never.
         warmup_steps: steps of linear warm-up.
         beta2: AdamW's decay of the mean squared gradient.
         weight_decay: AdamW's.
@@ -47,14 +47,25 @@ class TrainerConfig:
     bfloat16: bool = True
 
 
+def adamw(
+    parameters: Iterable[nn.Parameter], config: TrainerConfig, device: torch.device
+) -> torch.optim.Optimizer:
+    """AdamW with the numbers of a config."""
+    return torch.optim.AdamW(
+        parameters, config.learning_rate, betas=(0.9, config.beta2),
+        weight_decay=config.weight_decay, fused=device.type in ("cpu", "cuda") or None,
+    )  # fmt: skip
+
+
 class Trainer(Generic[NetworkT]):
-    """A network, its optimizer, and the moving average of its weights.
+    """A network, its optimizers, and the moving average of its weights.
 
     Args:
         network: moved to `device` and trained in place.
         config: see `TrainerConfig`.
         device: where to train.
         distributed: the processes that share each batch.
+        optimizers: of the parameters on `device`; None for AdamW of all.
 
     Attributes:
         model: the network in training.
@@ -68,6 +79,7 @@ class Trainer(Generic[NetworkT]):
         *,
         device: torch.device,
         distributed: DistributedContext = DistributedContext(),
+        optimizers: Sequence[torch.optim.Optimizer] | None = None,
     ) -> None:
         self.config, self.device, self.distributed = config, device, distributed
         self.model = network.to(device).train()
@@ -75,11 +87,7 @@ class Trainer(Generic[NetworkT]):
         self.average.eval()
         self.average.update_parameters(self.model)  # its first update copies the weights
         self.ddp_model = distributed.wrap_ddp(self.model)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), config.learning_rate, betas=(0.9, config.beta2),
-            weight_decay=config.weight_decay,
-            fused=device.type in ("cpu", "cuda") or None,
-        )  # fmt: skip
+        self.optimizers = optimizers or [adamw(self.model.parameters(), config, device)]
         self.steps = 0
 
     @property
@@ -94,14 +102,16 @@ class Trainer(Generic[NetworkT]):
             loss_of: computes this process's part of the loss with the network it is given.
             progress: fraction of the training done, in [0, 1]; sets the learning rate.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(progress)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate(progress)
         with fast_precision(self.device, self.config.bfloat16):
             loss = loss_of(self.ddp_model)
-        self.optimizer.zero_grad()
+        self.model.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.steps += 1
         self.average.update_parameters(self.model)
         return loss.detach()
@@ -109,7 +119,8 @@ class Trainer(Generic[NetworkT]):
     def learning_rate(self, progress: float) -> float:
         """Linear warm-up, then constant, then falling to 0."""
         warmup = min(1.0, (self.steps + 1) / self.config.warmup_steps)
-        fallen = max(0.0, progress - self.config.fall_from) / (1 - self.config.fall_from)
+        past = max(0.0, progress - self.config.fall_from)
+        fallen = past / (1 - self.config.fall_from) if past else 0.0
         return self.config.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * fallen))
 
     def _update_ema(self, ema: _Tensors, weights: _Tensors, n_averaged: Tensor | int) -> None:
@@ -121,7 +132,7 @@ class Trainer(Generic[NetworkT]):
         return {
             "model": self.model.state_dict(),
             "ema": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "steps": self.steps,
         }
 
@@ -129,5 +140,6 @@ class Trainer(Generic[NetworkT]):
         """Restore what `state_dict` returned."""
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         self.steps = state["steps"]
