@@ -291,11 +291,13 @@ class _WaitingPages(Sequence[Page]):
     def _put_together(self, path: Path, first: int, blocks: list[Block]) -> None:
         kind = self._stack.pages[blocks[0].page]
         part = path.with_suffix(".half")
-        page = np.memmap(part, kind.dtype, "w+", shape=kind.shape)
-        for i, block in enumerate(blocks):
-            page[block.top : block.bottom, block.left : block.right] = self._block(first + i, block)
-        page.flush()
-        del page
+        row = kind.bytes // kind.shape[0]
+        pixel = row // kind.shape[1]
+        with part.open("wb") as file:
+            for i, block in enumerate(blocks):
+                for y, values in enumerate(self._block(first + i, block), block.top):
+                    file.seek(y * row + block.left * pixel)
+                    file.write(values.tobytes())
         part.replace(path)
 
     def _block(self, number: int, block: Block) -> Page:
