@@ -39,7 +39,7 @@ class StarField:
             y, x = np.mgrid[top : top + 51, left : left + 51]
             away = np.hypot(y - row, x - column)
             inside = np.clip(self.radius + 0.5 - away, 0, 1)
-            around = np.median(part[(away > 2.5 * self.radius) & (away < 4 * self.radius)])
+            around = np.mean(part[(away > 2.5 * self.radius) & (away < 4 * self.radius)])
             found.append((part * inside).sum() - around * inside.sum())
         return np.array(found)
 

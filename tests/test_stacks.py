@@ -21,6 +21,7 @@ from amsnet_cli.fitting.images import read_developed
 from amsnet_cli.fitting.stack_views import is_still
 from amsnet_cli.inference.stack_noise import Detector
 from amsnet_cli.noise.counts import CountsNoise
+from amsnet_cli.stacks.block import Block
 from amsnet_cli.stacks.find import open_stack
 
 SHAPE = (2, 3, 2, 40, 56)
@@ -327,10 +328,10 @@ class TestResuming:
         path, target = make(tmp_path / "in.tif", "imagej"), tmp_path / "out.tif"
         first = self.run(path, target)
 
-        def interrupted(index: int) -> np.ndarray:
-            if index == 5:
+        def interrupted(block: Block) -> np.ndarray:
+            if block.page == 5:
                 raise KeyboardInterrupt
-            return first.stack.read(index)
+            return block.read(first.stack)
 
         with pytest.raises(KeyboardInterrupt):
             first.denoise(interrupted, lambda share: None)
@@ -341,9 +342,9 @@ class TestResuming:
         seen: list[int] = []
         second = self.run(path, target)
 
-        def page(index: int) -> np.ndarray:
-            seen.append(index)
-            return second.stack.read(index)
+        def page(block: Block) -> np.ndarray:
+            seen.append(block.page)
+            return block.read(second.stack)
 
         assert second.denoise(page, lambda share: None).resumed == 5
         assert seen == list(range(5, 12))
@@ -354,17 +355,18 @@ class TestResuming:
     def test_pages_of_other_settings_are_not_taken(self, tmp_path):
         path, target = make(tmp_path / "in.tif", "imagej"), tmp_path / "out.tif"
         first, second = self.run(path, target, strength=1), self.run(path, target, strength=0.5)
-        first.denoise(first.stack.read, lambda share: None)
-        assert second.denoise(second.stack.read, lambda share: None).resumed == 0
+        first.denoise(lambda block: block.read(first.stack), lambda share: None)
+        done = second.denoise(lambda block: block.read(second.stack), lambda share: None)
+        assert done.resumed == 0
 
     def test_two_processes_do_not_write_one_result(self, tmp_path):
         path, target = make(tmp_path / "in.tif", "imagej"), tmp_path / "out.tif"
         run = self.run(path, target)
 
-        def page(index: int) -> np.ndarray:
+        def page(block: Block) -> np.ndarray:
             with pytest.raises(OutputError, match="another process"):
-                self.run(path, target).denoise(run.stack.read, lambda share: None)
-            return run.stack.read(index)
+                self.run(path, target).denoise(page, lambda share: None)
+            return block.read(run.stack)
 
         run.denoise(page, lambda share: None)
 

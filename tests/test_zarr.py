@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from amsnet_cli.batch.stack_run import StackRun
 from amsnet_cli.batch.watch import Watch, WatchOptions
 from amsnet_cli.errors import PhotoError, UsageError
 from amsnet_cli.photos.find import find_photos
+from amsnet_cli.stacks.block import Block
 from amsnet_cli.stacks.find import open_stack
 
 zarr = pytest.importorskip("zarr", reason="the zarr extra is not installed")
@@ -397,7 +399,8 @@ class TestDenoising:
                 stack=open_stack(path), target=target, chosen=slice(None), settings={},
                 part=Shard(index, 11),
             )  # fmt: skip
-            last.append(run.denoise(run.stack.read, lambda share: None).is_last)
+            done = run.denoise(partial(Block.read, stack=run.stack), lambda share: None)
+            last.append(done.is_last)
         assert last == [False] * 10 + [True]
         run.write()
         assert same(path, target)

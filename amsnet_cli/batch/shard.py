@@ -1,6 +1,7 @@
 """Shards: the part of a batch that one of several machines takes, without a word between them.
 
-Photos are divided by their names. A Zarr folder belongs to all parts, which divide its pages.
+Photos are divided by their names. A Zarr folder belongs to all parts, which divide its
+blocks: its pages, or parts of large ones.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Denoise stacks: find the noise of each channel, then page by page."""
+"""Denoise stacks: find the noise of each channel, then page by page, large pages in blocks."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from amsnet_cli.inference.stack_noise import (
 from amsnet_cli.model import Model
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.suffix import suffix_of
+from amsnet_cli.stacks.block import Block
 from amsnet_cli.stacks.find import open_stack
 from amsnet_cli.stacks.stack import Page, Stack, StackPhoto, photo_of_stack
 
@@ -122,14 +123,14 @@ class StackDenoiser:
         progress: Callable[[float], None],
         part: Shard = WHOLE,
     ) -> DenoisedStack:
-        """Denoise the pages of a stack; they wait beside the target.
+        """Denoise the blocks of a stack; they wait beside the target.
 
         Args:
             photo: the stack.
             target: of the result.
             model: of photos.
             progress: called with the share done.
-            part: the share of the pages that this process denoises.
+            part: the share of the blocks that this process denoises.
 
         Raises:
             AmsnetError: see `stack_noise`, `denoise_counts` and `StackRun`.
@@ -141,9 +142,11 @@ class StackDenoiser:
             group: stack_noise(stack, pages, self._detector) for group, pages in groups.items()
         }
 
-        def page(index: int) -> Page:
-            found = noise.get(stack.pages[index].group)
-            return self._page(stack, index, found, model)
+        def denoised(block: Block) -> Page:
+            kind = stack.pages[block.page]
+            around = block.with_halo(kind)
+            page = self._denoised(around.read(stack), noise.get(kind.group), stack, model)
+            return block.cut_from(page, around)
 
         run = StackRun(
             stack=stack, target=target, chosen=self._chosen, part=part,
@@ -157,7 +160,7 @@ class StackDenoiser:
                 },
             },
         )  # fmt: skip
-        done = run.denoise(page, progress)
+        done = run.denoise(denoised, progress)
         if done.is_last:
             self._runs[target, part] = run
         notes = [*stack.notes(), *_progress(done, part)]
@@ -196,8 +199,7 @@ class StackDenoiser:
     def _keeps_flux(self, stack: Stack) -> bool:
         return stack.photometric if self._keep_flux is None else self._keep_flux
 
-    def _page(self, stack: Stack, index: int, noise: StackNoise | None, model: Model) -> Page:
-        page = stack.read(index)
+    def _denoised(self, page: Page, noise: StackNoise | None, stack: Stack, model: Model) -> Page:
         if page.ndim == 3:
             photo = Photo(pixels=np.ascontiguousarray(page[..., :3]))
             denoised = denoise(photo, model, self._options, device=self._device)
@@ -214,13 +216,13 @@ class StackDenoiser:
 
 def _progress(done: Progress, part: Shard) -> Iterator[str]:
     if done.resumed and part.count == 1:
-        yield f"{done.resumed} of {done.own} pages taken from an interrupted run"
+        yield f"{done.resumed} of {done.own} {done.called} taken from an interrupted run"
     if not done.is_last:
         waits = ", ".join(map(str, done.missing[:SHOWN]))
         more = f" and {len(done.missing) - SHOWN} more" if len(done.missing) > SHOWN else ""
         strange = "; shares made with other options do not count" * done.strange
         yield (
-            f"{done.own} of its {done.pages} pages are done as share {part}; "
+            f"{done.own} of its {done.blocks} {done.called} are done as share {part}; "
             + (f"the result waits for {waits}{more}{strange}" if waits else "nothing to do here")
         )
 

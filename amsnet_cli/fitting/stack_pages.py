@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from amsnet_cli.errors import PhotoError
 from amsnet_cli.fitting.stack_views import is_still, scene_of
 from amsnet_cli.inference.denoise_counts import unit_mean, unit_page
 from amsnet_cli.inference.stack_noise import Detector, StackNoise, stack_noise
+from amsnet_cli.stacks.block import Block, blocks_of
 from amsnet_cli.stacks.stack import Page, Stack
 
 PAGE_SIDE = 1024
@@ -58,11 +59,13 @@ def pages_to_learn(stack: Stack, max_pixels: int, seed: tuple[int, ...]) -> list
             own = [i for i in grey if stack.pages[i].group == group]
             noise[group] = stack_noise(stack, own, Detector())
         law = noise[group].law
-        page = stack.read(index)
+        blocks = blocks_of(index, stack.pages[index])
+        block = blocks[int(rng.integers(len(blocks)))] if len(blocks) > 1 else blocks[0]
+        page = block.read(stack)
         unit = None if law is None else unit_page(page, law)
         if law is None or unit is None or not np.isfinite(unit).all():
             continue
-        others = _others(stack, index)
+        others = _others(stack, block)
         still = bool(others) and is_still([page, *others], law)
         views = unit_mean(page, others, law) if still else None
         top, left_edge = (int(rng.integers(max(1, side - PAGE_SIDE + 1))) for side in unit.shape)
@@ -82,11 +85,12 @@ def pages_to_learn(stack: Stack, max_pixels: int, seed: tuple[int, ...]) -> list
     return drawn
 
 
-def _others(stack: Stack, index: int) -> list[Page]:
-    """Read other frames of the scene of a page, spread evenly."""
-    others = [other for other in scene_of(stack, index) if other != index]
+def _others(stack: Stack, block: Block) -> list[Page]:
+    """Read the same part of other frames of the scene, spread evenly."""
+    others = [other for other in scene_of(stack, block.page) if other != block.page]
     count = min(VIEWS, len(others))
-    return [stack.read(others[i * len(others) // count]) for i in range(count)]
+    chosen = [others[i * len(others) // count] for i in range(count)]
+    return [replace(block, page=other).read(stack) for other in chosen]
 
 
 def _coloured(grey: NDArray[np.float32]) -> NDArray[np.float32]:

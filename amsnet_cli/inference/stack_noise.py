@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from amsnet_cli.noise.counts import CountsNoise, estimate_counts_noise
 from amsnet_cli.photos.geometry import window_starts
+from amsnet_cli.stacks.block import blocks_of
 from amsnet_cli.stacks.stack import Page, Stack
 
 RUNS = 4
@@ -189,17 +190,20 @@ def _runs(stack: Stack, pages: Sequence[int]) -> list[tuple[int, ...]]:
 
 def _frames(stack: Stack, run: Sequence[int]) -> list[list[Tensor]]:
     """Read the windows of the pages of a run; the same windows of each."""
-    frames = []
-    for index in run:
-        page = stack.read(index)
-        height, width = page.shape
-        windows = [
-            page[top : top + WINDOW, left : left + WINDOW]
-            for top in window_starts(height, WINDOW, WINDOWS)
-            for left in window_starts(width, WINDOW, WINDOWS)
-        ]
-        frames.append([torch.from_numpy(light_alone(window)) for window in windows])
-    return frames
+    return [
+        [torch.from_numpy(light_alone(window)) for window in _windows(stack, index)]
+        for index in run
+    ]
+
+
+def _windows(stack: Stack, index: int) -> Iterator[Page]:
+    kind = stack.pages[index]
+    whole = stack.read(index) if len(blocks_of(index, kind)) == 1 else None
+    height, width = kind.shape
+    for top in window_starts(height, WINDOW, WINDOWS):
+        for left in window_starts(width, WINDOW, WINDOWS):
+            part = slice(top, top + WINDOW), slice(left, left + WINDOW)
+            yield stack.read_part(index, *part) if whole is None else whole[part]
 
 
 def light_alone(page: Page) -> NDArray[np.float64]:

@@ -22,6 +22,7 @@ import numpy as np
 from amsnet_cli.atomic import whole_file
 from amsnet_cli.errors import PhotoError, UsageError
 from amsnet_cli.photos.extras import MALFORMED, package_missing
+from amsnet_cli.stacks.block import slabs
 from amsnet_cli.stacks.fits_image import FitsImage
 from amsnet_cli.stacks.gz import UnpackedFile, packed_from, unpack
 from amsnet_cli.stacks.stack import Page, PageKind, Stack, places
@@ -73,6 +74,13 @@ class FitsStack(Stack):
             raise PhotoError(f"{self.path}: cut short", "copy it again from its source")
         return image.values(np.frombuffer(content, image.stored).reshape(image.shape[-2:]))
 
+    def read_part(self, index: int, rows: slice, columns: slice) -> Page:
+        """Read the rows of a part of a page; NaN where it is blank."""
+        image, i = self._places[index]
+        place = image.place + i * image.page_bytes
+        stored = np.memmap(self._plain, image.stored, "r", place, image.shape[-2:])
+        return image.values(np.array(stored[rows, columns]))
+
     def along_first_axis(self, chosen: slice) -> list[int]:
         """Return the pages of some planes of the only cube."""
         if chosen == slice(None):
@@ -119,7 +127,8 @@ class FitsStack(Stack):
                 where = [image.place + i * image.page_bytes for image, i in self._places]
         for index, place, page in zip(indices, where, pages, strict=True):
             file.seek(place)
-            file.write(self._places[index][0].to_store(page))
+            for rows in slabs(page):
+                file.write(self._places[index][0].to_store(rows))
         file.flush()
         _renew_checksums(Path(file.name))
 

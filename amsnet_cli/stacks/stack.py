@@ -66,6 +66,14 @@ class Stack(ABC):
             PhotoError: it is damaged or missing.
         """
 
+    def read_part(self, index: int, rows: slice, columns: slice) -> Page:
+        """Read a part of a page; only what it needs, where the file allows that.
+
+        Raises:
+            PhotoError: it is damaged or missing.
+        """
+        return self.read(index)[rows, columns]
+
     @abstractmethod
     def along_first_axis(self, chosen: slice) -> list[int]:
         """Return the pages of some places of the first axis, in the order of the file.

@@ -21,6 +21,7 @@ from amsnet_cli.atomic import whole_file
 from amsnet_cli.errors import PhotoError, UsageError
 from amsnet_cli.photos.extras import MALFORMED, package_missing
 from amsnet_cli.stacks import tiff_metadata
+from amsnet_cli.stacks.block import slabs
 from amsnet_cli.stacks.stack import Page, PageKind, Stack, check_dtype, places
 from amsnet_cli.stacks.tiff_structure import leading_axes, page_count, pictures_of
 
@@ -209,6 +210,17 @@ class TiffStack(Stack):
                 "copy it again from its source",
             ) from error
 
+    def read_part(self, index: int, rows: slice, columns: slice) -> Page:
+        """Read a part of a page; all of the page where its pixels are coded."""
+        kind = self.pages[index]
+        with self._opened():
+            place = self._stored_at(index)
+        if place is None:
+            return self.read(index)[rows, columns]
+        dtype = kind.dtype.newbyteorder(self._file.byteorder)
+        stored = np.memmap(self.path, dtype, "r", place, kind.shape)
+        return np.ascontiguousarray(stored[rows, columns].astype(kind.dtype))
+
     def along_first_axis(self, chosen: slice) -> list[int]:
         """Return the pages of some places of the first axis, in the order of the file."""
         if chosen == slice(None):
@@ -233,7 +245,9 @@ class TiffStack(Stack):
                 for place, page in zip(stored_at, pages, strict=True):
                     assert place is not None
                     file.seek(place)
-                    file.write(page.astype(page.dtype.newbyteorder(self._file.byteorder)).tobytes())
+                    stored = page.dtype.newbyteorder(self._file.byteorder)
+                    for rows in slabs(page):
+                        file.write(rows.astype(stored).tobytes())
             else:
                 self._write_anew(file, indices, pages, chosen)
 

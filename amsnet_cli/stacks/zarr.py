@@ -89,10 +89,13 @@ class ZarrStack(Stack):
 
     def read(self, index: int) -> Page:
         """Read a page; chunks that are missing have the fill value."""
+        return self.read_part(index, slice(None), slice(None))
+
+    def read_part(self, index: int, rows: slice, columns: slice) -> Page:
+        """Read the chunks of a part of a page."""
         number, position = self._places[index]
-        page = read_region(
-            self.path, self._pictures[number].levels[0], self._levels[number][0], position
-        )
+        level, array = self._pictures[number].levels[0], self._levels[number][0]
+        page = read_region(self.path, level, array, (*position, rows, columns))
         return page.astype(self.pages[index].dtype, copy=False)
 
     def along_first_axis(self, chosen: slice) -> list[int]:
