@@ -7,6 +7,7 @@ import pytest
 import skimage.data
 import torch
 
+from amsnet_cli.fitting.muon import orthogonalised
 from amsnet_cli.inference.denoise_mosaic import SensorNoiseFound, denoise_mosaic
 from amsnet_cli.mosaic_model import load_mosaic_model
 from amsnet_cli.noise.sensor import SensorNoise
@@ -14,7 +15,6 @@ from amsnet_cli.photos.formats.raw import read_mosaic
 from benchmarks.make_raw import Sensor, noisy
 from benchmarks.raw import psnr
 from training import raw
-from training.muon import orthogonalised
 
 
 @pytest.fixture(scope="module")

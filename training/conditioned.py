@@ -54,7 +54,7 @@ from training.conditioned_patches import (
     true_cells,
     true_noise,
 )
-from training.optimisation import budget, load_smaller, muon_and_adamw
+from training.long_training import budget, load_smaller
 from training.patches import (
     DISTILLATION_SCALES,
     SIMULATIONS,
@@ -77,7 +77,12 @@ ESTIMATOR = TrainerConfig(
     ema_decay=0.995, bfloat16=False,
 )  # fmt: skip
 NETWORK = TrainerConfig(
-    learning_rate=2e-4, warmup_steps=200, beta2=0.99, grad_clip=0.5, ema_decay=0.999
+    optimizer="muon",
+    learning_rate=2e-4,
+    warmup_steps=200,
+    beta2=0.99,
+    grad_clip=0.5,
+    ema_decay=0.999,
 )
 """The rate, and when it falls, are options."""
 
@@ -195,9 +200,7 @@ def train_network(args: argparse.Namespace) -> None:
     if args.start:
         start_from(unet, load_model(find_weights(args.start)).network)
     numbers = dataclasses.replace(NETWORK, learning_rate=args.rate, fall_from=1 - args.decay)
-    trainer = Trainer(
-        network, numbers, device=device, optimizers=muon_and_adamw(network, numbers, device)
-    )
+    trainer = Trainer(network, numbers, device=device)
     target = args.work / "network.pt"
     if target.exists():
         trainer.load_state_dict(torch.load(target, map_location=device, weights_only=True))

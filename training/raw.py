@@ -43,10 +43,15 @@ from amsnet_cli.noise.sensor import SensorNoise
 from amsnet_cli.photos.read import read_mosaic_photo
 from benchmarks.make_raw import LAWS
 from benchmarks.raw import psnr
-from training.optimisation import budget, load_smaller, muon_and_adamw
+from training.long_training import budget, load_smaller
 
 NUMBERS = TrainerConfig(
-    learning_rate=3e-3, warmup_steps=300, beta2=0.99, grad_clip=0.5, ema_decay=0.999
+    optimizer="muon",
+    learning_rate=3e-3,
+    warmup_steps=300,
+    beta2=0.99,
+    grad_clip=0.5,
+    ema_decay=0.999,
 )
 """The rate, and when it falls, are options."""
 FLOOR = 0.02
@@ -260,9 +265,7 @@ def main() -> None:
         load_smaller(network, load_mosaic_model(args.start).network.state_dict())
     network.to(device, memory_format=torch.channels_last)
     numbers = dataclasses.replace(NUMBERS, learning_rate=args.rate, fall_from=1 - args.decay)
-    trainer = Trainer(
-        network, numbers, device=device, optimizers=muon_and_adamw(network, numbers, device)
-    )
+    trainer = Trainer(network, numbers, device=device)
     if args.state.exists():
         trainer.load_state_dict(torch.load(args.state, map_location=device, weights_only=True))
     patches = SensorPatches(args.photos, patch=args.patch, batch=args.batch, seed=args.seed)

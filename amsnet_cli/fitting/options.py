@@ -83,6 +83,7 @@ class Preset:
         fill: what a fresh network sees in masked pixels.
         mask_channel: whether a fresh network gets the mask as an input channel.
         quarter_turns: whether augmentation rotates by 90 degrees, besides flips.
+        optimizer: see `TrainerConfig`.
         warmup_steps: steps of linear learning-rate warm-up.
         beta2: AdamW's decay of the mean squared gradient.
         grad_clip: maximum norm of the gradient.
@@ -98,6 +99,7 @@ class Preset:
     fill: Fill = "mean"
     mask_channel: bool = True
     quarter_turns: bool = True
+    optimizer: Literal["adamw", "muon"] = "adamw"
     warmup_steps: int = 100
     beta2: float = 0.999
     grad_clip: float = 1.0
@@ -108,8 +110,8 @@ class Preset:
 
 PRESETS: dict[PresetName, Preset] = {
     "adapt": Preset(
-        max_pixels=96 * CROP_SIZE**2, warmup_steps=20, beta2=0.99, grad_clip=0.2, ema_decay=0.98,
-        fall_from=0.25, keep="last",
+        max_pixels=96 * CROP_SIZE**2, optimizer="muon", warmup_steps=20, beta2=0.99, grad_clip=0.2,
+        ema_decay=0.98, fall_from=0.25, keep="last",
     ),
     "masked": Preset(),
     "paper": Preset(

@@ -81,7 +81,7 @@ class FitRun:
             network,
             TrainerConfig(
                 learning_rate=settings.learning_rate, fall_from=preset.fall_from,
-                warmup_steps=preset.warmup_steps, beta2=preset.beta2,
+                optimizer=preset.optimizer, warmup_steps=preset.warmup_steps, beta2=preset.beta2,
                 grad_clip=preset.grad_clip, ema_decay=preset.ema_decay, bfloat16=bfloat16,
             ),
             device=device, distributed=distributed,

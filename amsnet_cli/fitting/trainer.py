@@ -6,9 +6,9 @@ Shared by `fit` and by all training of the shipped weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from amsnet_cli.device import fast_precision
 from amsnet_cli.fitting.distributed import DistributedContext
+from amsnet_cli.fitting.muon import Muon
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 _Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -26,6 +27,7 @@ class TrainerConfig:
     """Hyper-parameters of the optimizer.
 
     Attributes:
+        optimizer: "adamw", or "muon" for all weights with AdamW for biases, at the same rate.
         learning_rate: peak, after the warm-up.
         fall_from: fraction of the training up to which it stays there; then it falls to 0 along
             half a cosine. 1 for never.
@@ -37,6 +39,7 @@ class TrainerConfig:
         bfloat16: whether convolutions may run in bfloat16 where that is faster.
     """
 
+    optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: float
     fall_from: float = 0.0
     warmup_steps: int
@@ -47,16 +50,6 @@ class TrainerConfig:
     bfloat16: bool = True
 
 
-def adamw(
-    parameters: Iterable[nn.Parameter], config: TrainerConfig, device: torch.device
-) -> torch.optim.Optimizer:
-    """AdamW with the numbers of a config."""
-    return torch.optim.AdamW(
-        parameters, config.learning_rate, betas=(0.9, config.beta2),
-        weight_decay=config.weight_decay, fused=device.type in ("cpu", "cuda") or None,
-    )  # fmt: skip
-
-
 class Trainer(Generic[NetworkT]):
     """A network, its optimizers, and the moving average of its weights.
 
@@ -65,7 +58,6 @@ class Trainer(Generic[NetworkT]):
         config: see `TrainerConfig`.
         device: where to train.
         distributed: the processes that share each batch.
-        optimizers: of the parameters on `device`; None for AdamW of all.
 
     Attributes:
         model: the network in training.
@@ -79,7 +71,6 @@ class Trainer(Generic[NetworkT]):
         *,
         device: torch.device,
         distributed: DistributedContext = DistributedContext(),
-        optimizers: Sequence[torch.optim.Optimizer] | None = None,
     ) -> None:
         self.config, self.device, self.distributed = config, device, distributed
         self.model = network.to(device).train()
@@ -87,7 +78,7 @@ class Trainer(Generic[NetworkT]):
         self.average.eval()
         self.average.update_parameters(self.model)  # its first update copies the weights
         self.ddp_model = distributed.wrap_ddp(self.model)
-        self.optimizers = optimizers or [adamw(self.model.parameters(), config, device)]
+        self.optimizers = _optimizers(self.model, config, device)
         self.steps = 0
 
     @property
@@ -143,3 +134,16 @@ class Trainer(Generic[NetworkT]):
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
         self.steps = state["steps"]
+
+
+def _optimizers(
+    network: nn.Module, config: TrainerConfig, device: torch.device
+) -> list[torch.optim.Optimizer]:
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    weights = [p for p in parameters if p.ndim > 1] if config.optimizer == "muon" else []
+    others = [p for p in parameters if p.ndim <= 1] if weights else parameters
+    adamw = torch.optim.AdamW(
+        others, config.learning_rate, betas=(0.9, config.beta2), weight_decay=config.weight_decay,
+        fused=device.type in ("cpu", "cuda") or None,
+    )  # fmt: skip
+    return [Muon(weights, lr=config.learning_rate), adamw] if weights else [adamw]

@@ -6,8 +6,7 @@ that of Liu et al., "Muon is scalable for LLM training" (2025), with which it ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +30,8 @@ class Muon(torch.optim.Optimizer):
         super().__init__(weights, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:
+    def step(self) -> None:  # type: ignore[override]
         """Take a step; a filter of a convolution is a row of its matrix."""
-        if closure is not None:
-            raise ValueError("this optimiser calls no closure")
         for group in self.param_groups:
             for weight in group["params"]:
                 state = self.state[weight]
@@ -58,5 +55,5 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     for _ in range(_ITERATIONS):
         gram = x @ x.T
         x = first * x + (third * gram + fifth * gram @ gram) @ x
-    x = x.to(matrix.dtype)
-    return x if matrix.shape[0] <= matrix.shape[1] else x.T
+    direction: Tensor = x.to(matrix.dtype)
+    return direction if matrix.shape[0] <= matrix.shape[1] else direction.T

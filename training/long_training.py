@@ -1,4 +1,4 @@
-"""Optimizers, start and length of long trainings; the step is `amsnet_cli.fitting.trainer`."""
+"""Start and length of long trainings; the step is `amsnet_cli.fitting.trainer`."""
 
 from __future__ import annotations
 
@@ -7,21 +7,6 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-
-from amsnet_cli.fitting.trainer import TrainerConfig, adamw
-from training.muon import Muon
-
-
-def muon_and_adamw(
-    network: nn.Module, config: TrainerConfig, device: torch.device
-) -> list[torch.optim.Optimizer]:
-    """Muon for weights, AdamW for biases, of what is trained."""
-    trained = [p for p in network.parameters() if p.requires_grad]
-    biases = [p for p in trained if p.ndim == 1]
-    return [
-        Muon([p for p in trained if p.ndim > 1], lr=config.learning_rate),
-        adamw(biases, config, device),
-    ]
 
 
 def load_smaller(network: nn.Module, state: dict[str, Tensor]) -> None:
