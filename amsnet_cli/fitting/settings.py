@@ -223,7 +223,7 @@ def _resolve_adapt(options: FitOptions) -> AdaptSettings:
         patch_size=patch_size,
         # Small batches: more steps gain more than larger batches in the same time.
         batch=_at_least_1("batch", options.batch, 8),
-        learning_rate=options.learning_rate or 5e-4,
+        learning_rate=options.learning_rate or 3e-4,
         precision=options.precision,
         seed=options.seed,
         grow=options.grow,
