@@ -10,7 +10,7 @@ from PIL import BmpImagePlugin
 
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import pillow
-from amsnet_cli.photos.formats.format import Format, all_metadata_lost
+from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.photo import Photo
 
 _RUN_LENGTHS = (1, 2)
@@ -45,5 +45,5 @@ FORMAT = Format(
     write=write,
     fourth_channels=(),
     upright=True,
-    losses=all_metadata_lost("BMP"),
+    blocks=(),
 )

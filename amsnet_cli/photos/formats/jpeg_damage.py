@@ -23,6 +23,7 @@ _OF_HEADERS = (
 """In libjpeg's warnings of headers; its others are of lost pixels."""
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _SOS, _EOI = 0xDA, 0xD9
+_FILLING = b"\0\r\n \xff\xd9"
 
 
 def damage_in(content: bytes) -> str:
@@ -76,6 +77,16 @@ def lacks_scans(content: bytes) -> bool:
                 if bits & 15 == 0 and number in missing:
                     missing[number] -= set(range(first, last + 1))
     return any(missing.values())
+
+
+def length_behind(content: bytes) -> int:
+    """Return the number of bytes behind the end of the picture; filling is not counted."""
+    at = 2
+    while found := _MARKER.search(content, at):
+        if content[found.start() + 1] == _EOI:
+            return len(content[found.end() :].strip(_FILLING))
+        at = found.end() + int.from_bytes(content[found.end() : found.end() + 2], "big")
+    return 0
 
 
 def _with_plain_headers(content: bytes) -> bytes:
