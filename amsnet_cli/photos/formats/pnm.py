@@ -55,7 +55,9 @@ def read(path: Path, content: bytes) -> Photo:
         order = "<" if float(match[3]) < 0 else ">"
         values = _samples(path, body, count, np.dtype(f"{order}f4"))
         pixels = values.reshape(height, width, channels)[::-1].astype(np.float32)
-        return Photo(pixels=pixels, texts=_comments(match[0]))
+        scale = abs(float(match[3]))
+        notes = [f"the scale {scale:g} of its values is left out"] * (scale != 1)
+        return Photo(pixels=pixels, texts=_comments(match[0]), notes=tuple(notes))
     if kind == b"P4":
         rows = _samples(path, body, height * -(-width // 8), np.dtype(np.uint8))
         values = 1 - np.unpackbits(rows.reshape(height, -1), axis=1)[:, :width].ravel()
@@ -71,6 +73,8 @@ def read(path: Path, content: bytes) -> Photo:
         pixels=np.ascontiguousarray(samples[..., :colours]),
         alpha=np.ascontiguousarray(samples[..., -1]) if channels > colours else None,
         texts=_comments(match[0]),
+        notes=("only the first of several pictures is kept",)
+        * _goes_on(kind, body, count, largest),
     )
 
 
@@ -121,6 +125,9 @@ FORMAT = Format(
 
 
 def _pam_header(path: Path, lines: bytes) -> tuple[int, int, int, int]:
+    tuples = b" ".join(re.findall(rb"^TUPLTYPE\s+(\S+)", lines, re.M)).decode("ascii", "replace")
+    if tuples.removesuffix("_ALPHA") not in ("", "BLACKANDWHITE", "GRAYSCALE", "RGB"):
+        raise PhotoError(f"{path}: PAM of {tuples}", "convert it to RGB first")
     found = dict(re.findall(rb"^(WIDTH|HEIGHT|DEPTH|MAXVAL)\s+(\d{1,10})\s*$", lines, re.M))
     try:
         width, height, depth, largest = (
@@ -131,6 +138,14 @@ def _pam_header(path: Path, lines: bytes) -> tuple[int, int, int, int]:
             f"{path}: damaged (no {error.args[0].decode()})", "copy it again"
         ) from error
     return width, height, depth, largest
+
+
+def _goes_on(kind: bytes, body: bytes, count: int, largest: int) -> bool:
+    """Return whether a further picture follows that of `count` samples."""
+    if kind not in (b"P5", b"P6", b"P7"):
+        return False
+    rest = body[count * (2 if largest > 255 else 1) :]
+    return rest[:2] in _HEADERS and _HEADERS[rest[:2]].match(rest[:_HEADER_LIMIT]) is not None
 
 
 def _comments(header: bytes) -> tuple[tuple[str, str], ...]:
