@@ -301,6 +301,27 @@ class TestHeif:
         assert photo.notes == ("only the main one of 2 pictures is kept",)
         assert photo.pixels.shape == (40, 56, 3)
 
+    @pytest.mark.parametrize("suffix", [".avif", ".heic"])
+    def test_colours_multiplied_by_transparency_keep_their_meaning(self, tmp_path, suffix):
+        straight = photo(np.uint8, 3, alpha=True)
+        cover = np.maximum(straight.alpha, 64)
+        path = tmp_path / f"x{suffix}"
+        if suffix == ".avif":  # Pillow multiplies them.
+            picture = Image.fromarray(np.dstack([straight.pixels, cover]))
+            picture.save(path, quality=100, subsampling="4:4:4", alpha_premultiplied=True)
+        else:
+            pillow_heif = pytest.importorskip("pillow_heif", reason="the heic extra")
+            colours = np.rint(straight.pixels * (cover[..., None] / 255)).astype(np.uint8)
+            samples = np.dstack([colours, cover])
+            size = samples.shape[1::-1]
+            file = pillow_heif.from_bytes("RGBa", size, samples.tobytes())
+            file.save(path, quality=-1, chroma=444)
+        read = read_photo(path)
+        assert read.fourth_channel == "associated"
+        write_photo(read, tmp_path / "y.png")
+        after = read_photo(tmp_path / "y.png")
+        assert np.abs(after.pixels.astype(int) - straight.pixels).mean() < 3
+
     def test_a_sequence_is_said(self, tmp_path):
         picture = Image.fromarray(smooth(np.uint8, 3))
         others = [picture.rotate(180)]

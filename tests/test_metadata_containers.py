@@ -155,6 +155,18 @@ class TestPng:
         write_photo(photo, tmp_path / "y.png")
         assert read_photo(tmp_path / "y.png").texts == photo.texts
 
+    def test_a_missing_end_and_bytes_behind_it_are_said(self, tmp_path):
+        write_png(tmp_path / "x.png", smooth(np.uint8, 3))
+        content = (tmp_path / "x.png").read_bytes()
+        for changed, said in (
+            (content[:-12], ("the end mark of the file is missing, every pixel is there",)),
+            (content + b"secret", ("6 bytes behind the picture are left out",)),
+            (content + bytes(6), ()),
+        ):
+            (tmp_path / "x.png").write_bytes(changed)
+            photo = read_photo(tmp_path / "x.png")
+            assert photo.notes == said and np.array_equal(photo.pixels, smooth(np.uint8, 3))
+
     def test_other_chunks_are_named(self, tmp_path):
         chunks = png_chunk(b"caBX", b"c2pa") + png_chunk(b"tIME", bytes(7))
         write_png(tmp_path / "x.png", smooth(np.uint8, 3), chunks)
@@ -214,6 +226,9 @@ def test_webp_names_other_chunks(tmp_path):
     )
     photo = read_photo(tmp_path / "x.webp")
     assert photo.notes == ("other data in the file is left out: C2PA",) and photo.exif
+    with (tmp_path / "x.webp").open("ab") as file:
+        file.write(b"more")
+    assert read_photo(tmp_path / "x.webp").notes[1] == "4 bytes behind the picture are left out"
 
 
 def test_a_depth_map_in_heic_is_said(tmp_path):

@@ -31,6 +31,8 @@ def brands_of(head: bytes) -> set[bytes]:
 def with_profile(path: Path, content: bytes, photo: Photo) -> Photo:
     """Drop an unusable colour profile; without any, make one from the code points.
 
+    Colours that the file has multiplied by their transparency are marked as such.
+
     Notes say that the file holds a sequence or further pictures as well, if it does.
 
     Raises:
@@ -40,6 +42,8 @@ def with_profile(path: Path, content: bytes, photo: Photo) -> Photo:
     if any(kind == b"moov" for kind, _ in read_boxes(content)):
         note = "the sequence in the file is left out, its main picture is kept"
         photo = replace(photo, notes=(*photo.notes, note))
+    if photo.alpha is not None and is_premultiplied(content):
+        photo = replace(photo, fourth_channel="associated")
     if has_further_pictures(content):
         note = "further pictures in the file, such as a depth or gain map, are left out"
         photo = replace(photo, notes=(*photo.notes, note))
@@ -75,6 +79,13 @@ def code_points_of(content: bytes) -> tuple[int, int] | None:
     except (StopIteration, struct.error, IndexError):
         return None
     return None
+
+
+def is_premultiplied(content: bytes) -> bool:
+    """Return whether colours are multiplied by the transparency; decoders leave them so."""
+    meta = next(_children(content, b"meta"), b"")[4:]
+    references = next(_children(meta, b"iref"), b"")[4:]
+    return next(_children(references, b"prem"), None) is not None
 
 
 def has_further_pictures(content: bytes) -> bool:

@@ -16,12 +16,18 @@ from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import pillow, vips
 from amsnet_cli.photos.exif import LONGEST, orientation_of, shortened, with_orientation
 from amsnet_cli.photos.extras import package_missing
-from amsnet_cli.photos.formats.format import OF_PHOTOS, RESOURCES, Format, notes_of_other_data
+from amsnet_cli.photos.formats.format import (
+    OF_PHOTOS,
+    RESOURCES,
+    Format,
+    notes_of_bytes_behind,
+    notes_of_other_data,
+)
 from amsnet_cli.photos.formats.jpeg_damage import (
+    bytes_behind,
     costs_pixels,
     damage_in,
     lacks_scans,
-    length_behind,
 )
 from amsnet_cli.photos.formats.jpeg_segments import (
     SEGMENT_LIMIT,
@@ -202,8 +208,8 @@ def _with_segments(photo: Photo, content: bytes) -> Photo:
         notes.append("XMP beyond its first part, such as a depth map, is left out")
     if has_video(content):
         notes.append("the video of a motion photo is left out")
-    elif not has_further_pictures(content) and (length := length_behind(content)):
-        notes.append(f"{length} bytes behind the picture are left out")
+    elif not has_further_pictures(content):
+        notes += notes_of_bytes_behind(bytes_behind(content))
     notes += notes_of_other_data(other_data(content))
     if photo.icc is None and has_profile(content):
         notes.append("the colour profile is damaged: left out")

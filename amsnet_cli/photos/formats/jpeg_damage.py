@@ -23,7 +23,6 @@ _OF_HEADERS = (
 """In libjpeg's warnings of headers; its others are of lost pixels."""
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _SOS, _EOI = 0xDA, 0xD9
-_FILLING = b"\0\r\n \xff\xd9"
 
 
 def damage_in(content: bytes) -> str:
@@ -79,14 +78,14 @@ def lacks_scans(content: bytes) -> bool:
     return any(missing.values())
 
 
-def length_behind(content: bytes) -> int:
-    """Return the number of bytes behind the end of the picture; filling is not counted."""
+def bytes_behind(content: bytes) -> bytes:
+    """Return what follows the end mark of the picture."""
     at = 2
     while found := _MARKER.search(content, at):
         if content[found.start() + 1] == _EOI:
-            return len(content[found.end() :].strip(_FILLING))
+            return content[found.end() :]
         at = found.end() + int.from_bytes(content[found.end() : found.end() + 2], "big")
-    return 0
+    return b""
 
 
 def _with_plain_headers(content: bytes) -> bytes:

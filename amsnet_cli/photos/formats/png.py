@@ -21,11 +21,17 @@ from amsnet_cli.photos.colour import (
     unsupported_colours,
 )
 from amsnet_cli.photos.formats import png_texts
-from amsnet_cli.photos.formats.format import OF_PHOTOS, Format, notes_of_other_data
+from amsnet_cli.photos.formats.format import (
+    OF_PHOTOS,
+    Format,
+    notes_of_bytes_behind,
+    notes_of_other_data,
+)
 from amsnet_cli.photos.image_resources import kept_resources
 from amsnet_cli.photos.photo import Photo, with_usable_profile
 
 _SIGNATURE = 8
+_END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 _PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 _NAMES = {
     **{b"iCCP": "colour profile", b"eXIf": "EXIF", b"pHYs": "resolution"},
@@ -66,6 +72,9 @@ def read(path: Path, content: bytes) -> Photo:
         notes.append("the colour profile is damaged: left out")
     if (count := _frame_count(found)) > 1:
         notes.append(f"only the first of {count} frames is kept")
+    if not any(kind == b"IEND" for kind, _ in found):
+        notes.append("the end mark of the file is missing, every pixel is there")
+    notes += notes_of_bytes_behind(content.partition(_END)[2])
     others = (kind for kind, _ in found if kind not in _KNOWN)
     notes += notes_of_other_data(kind.decode("ascii", "ignore") for kind in others)
     icc = photo.icc or profiles.get("icc") or profiles.get("icm")

@@ -13,7 +13,7 @@ from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import pillow, vips
 from amsnet_cli.photos.colour import suits
 from amsnet_cli.photos.exif import with_orientation
-from amsnet_cli.photos.formats.format import Format, notes_of_other_data
+from amsnet_cli.photos.formats.format import Format, notes_of_bytes_behind, notes_of_other_data
 from amsnet_cli.photos.photo import Photo, with_usable_profile
 
 QUALITY = 95
@@ -39,13 +39,19 @@ def read(path: Path, content: bytes) -> Photo:
             "copy it again from its source, or save it anew with an image editor",
         )
     lossless = is_lossless(content)
-    others = (name.decode("ascii", "ignore") for name, _ in _chunks(content) if name not in _KNOWN)
+    end = 8 + int.from_bytes(content[4:8], "little")
+    chunks = _chunks(content[:end])
+    others = (name.decode("ascii", "ignore") for name, _ in chunks if name not in _KNOWN)
     return with_usable_profile(
         replace(
             photo,
             lossless=lossless,
             quantisation_step=None if lossless else 0.0,
-            notes=(*photo.notes, *notes_of_other_data(others)),
+            notes=(
+                *photo.notes,
+                *notes_of_other_data(others),
+                *notes_of_bytes_behind(content[end:]),
+            ),
         )
     )
 
