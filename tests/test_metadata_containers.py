@@ -280,6 +280,7 @@ class TestOpenExr:
         ("timeCode", "timecode", bytes(range(8))),
         ("worldToCamera", "m44f", np.eye(4, dtype="<f4").tobytes()),
         ("screenWindowWidth", "float", struct.pack("<f", 2)),
+        ("pixelAspectRatio", "float", struct.pack("<f", 1.5)),
         ("a_name_of_more_than_thirty_one_bytes", "mine", b"abcde"),
     )
 

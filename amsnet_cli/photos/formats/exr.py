@@ -68,7 +68,10 @@ def read(path: Path, content: bytes) -> Photo:
         chromaticities=_chromaticities(header) if pixels.shape[2] >= 3 else None, curve=_LINEAR
     )
     density, aspect = header["density"], header["aspect"]
-    texts, attributes = exr_header.texts_and_others(content)
+    try:
+        texts, attributes = exr_header.texts_and_others(content)
+    except ValueError as error:
+        raise _refusal(path, str(error)) from error
     return photo_of(
         pixels,
         fourth_channel="associated",

@@ -11,14 +11,17 @@ from amsnet_cli.photos.photo import Attribute
 _LAYOUT = frozenset(
     {
         *("channels", "chunkCount", "chromaticities", "compression", "dataWindow", "displayWindow"),
-        *("dwaCompressionLevel", "lineOrder", "maxSamplesPerPixel", "pixelAspectRatio", "tiles"),
+        *("dwaCompressionLevel", "lineOrder", "maxSamplesPerPixel", "tiles"),
         *("type", "version", "xDensity"),
     }
 )
 """Attributes of how pixels are stored, and of what a `Photo` holds elsewhere."""
 OF_OTHER_PICTURES = ("preview", "multiView", "idManifest", "deepImageState")
 """Attributes of a thumbnail, and of channels that are left out."""
-_DEFAULTS = {"screenWindowCenter": bytes(8), "screenWindowWidth": struct.pack("<f", 1)}
+_DEFAULTS = {
+    "screenWindowCenter": bytes(8),
+    **dict.fromkeys(("screenWindowWidth", "pixelAspectRatio"), struct.pack("<f", 1)),
+}
 """Attributes that every file has."""
 _HEAD = 8
 """Bytes of the signature and the version."""
