@@ -167,6 +167,13 @@ class TestPng:
             photo = read_photo(tmp_path / "x.png")
             assert photo.notes == said and np.array_equal(photo.pixels, smooth(np.uint8, 3))
 
+    def test_malformed_texts_are_said(self, tmp_path):
+        chunks = png_chunk(b"tEXt", b"Title\0a") + png_chunk(b"zTXt", b"Author\0\0no zlib")
+        write_png(tmp_path / "x.png", smooth(np.uint8, 3), chunks)
+        photo = read_photo(tmp_path / "x.png")
+        assert photo.notes == ("its malformed texts are left out",)
+        assert photo.texts == (("Title", "a"),)
+
     def test_other_chunks_are_named(self, tmp_path):
         chunks = png_chunk(b"caBX", b"c2pa") + png_chunk(b"tIME", bytes(7))
         write_png(tmp_path / "x.png", smooth(np.uint8, 3), chunks)

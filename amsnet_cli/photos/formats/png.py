@@ -35,7 +35,7 @@ _END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 _PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 _NAMES = {
     **{b"iCCP": "colour profile", b"eXIf": "EXIF", b"pHYs": "resolution"},
-    **dict.fromkeys((b"tEXt", b"zTXt", b"iTXt"), "text"),
+    **dict.fromkeys(png_texts.KINDS, "text"),
 }
 """Of chunks, for messages."""
 _COLOURS = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
@@ -75,6 +75,8 @@ def read(path: Path, content: bytes) -> Photo:
     if not any(kind == b"IEND" for kind, _ in found):
         notes.append("the end mark of the file is missing, every pixel is there")
     notes += notes_of_bytes_behind(content.partition(_END)[2])
+    if len(texts) < sum(kind in png_texts.KINDS for kind, _ in found):
+        notes.append("its malformed texts are left out")
     others = (kind for kind, _ in found if kind not in _KNOWN)
     notes += notes_of_other_data(kind.decode("ascii", "ignore") for kind in others)
     icc = photo.icc or profiles.get("icc") or profiles.get("icm")

@@ -8,6 +8,8 @@ import zlib
 from amsnet_cli.photos import exif
 from amsnet_cli.photos.image_resources import iptc_in_resources, resource_of_iptc
 
+KINDS = (b"tEXt", b"zTXt", b"iTXt")
+"""Of chunks with texts."""
 _RAW_PROFILE = "Raw profile type "
 _PROFILES = ("exif", "app1", "xmp", "iptc", "8bim", "icc", "icm")
 XMP_KEYWORD = "XML:com.adobe.xmp"
@@ -19,7 +21,7 @@ def texts_of(found: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     texts = []
     for kind, payload in found:
         keyword, separator, rest = payload.partition(b"\0")
-        if kind not in (b"tEXt", b"zTXt", b"iTXt") or not separator:
+        if kind not in KINDS or not separator:
             continue
         coding, packed = "latin-1", kind == b"zTXt"
         if kind == b"iTXt":
