@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from amsnet_cli.api import denoise_array
-from amsnet_cli.errors import UsageError
+from amsnet_cli.errors import AmsnetError, UsageError
 from amsnet_cli.model import load_model
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def denoise_layer(
     strength: float = 1.0,
     detail: float = 0.0,
     weights: str = "photo",
-) -> napari.types.LayerDataTuple:
+) -> list[napari.types.LayerDataTuple]:
     """Denoise an image layer; of a stack, each plane by itself.
 
     Args:
@@ -32,11 +32,20 @@ def denoise_layer(
         weights: their name, or a model file.
 
     Returns:
-        A new layer beside it, which lies where it does.
-
-    Raises:
-        AmsnetError: as `denoise_array`.
+        A new layer beside it, which lies where it does; none after an error, which napari shows.
     """
+    from napari.utils.notifications import show_error
+
+    try:
+        return [_denoised(image, None if automatic else strength, detail, weights)]
+    except AmsnetError as error:  # Raised, it would reach the window as a traceback.
+        show_error(str(error))
+        return []
+
+
+def _denoised(
+    image: napari.layers.Image, strength: float | None, detail: float, weights: str
+) -> napari.types.LayerDataTuple:
     if image.multiscale:
         raise UsageError(f"{image.name} has several scales", "choose an image with one")
     data = np.asarray(image.data)
@@ -48,9 +57,7 @@ def denoise_layer(
     plane = 3 if image.rgb else 2
     clean = np.empty_like(colours)
     for index in np.ndindex(colours.shape[: colours.ndim - plane]):
-        clean[index] = denoise_array(
-            colours[index], None if automatic else strength, weights=model, detail=detail
-        )
+        clean[index] = denoise_array(colours[index], strength, weights=model, detail=detail)
     if alpha is not None:
         clean = np.concatenate([clean, alpha], -1)
     settings: dict[str, Any] = {

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
 from amsnet_cli import __version__
+from amsnet_cli.cli.app import app
 from amsnet_cli.cli.console import stop_requests
 from amsnet_cli.photos.colour import srgb_profile
 from amsnet_cli.photos.photo import Photo
@@ -28,6 +31,16 @@ def command(*args: object, **kwargs) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*AS_COMMAND, *map(str, args)], capture_output=True, text=True, check=False, **kwargs
     )
+
+
+def test_no_help_holds_words_in_brackets_which_would_not_be_shown():
+    """Rich takes them for markup."""
+    group = typer.main.get_command(app)
+    commands = [group, *group.commands.values()]
+    commands += [c for group in commands[1:] for c in getattr(group, "commands", {}).values()]
+    helps = [c.help or "" for c in commands]
+    helps += [getattr(p, "help", None) or "" for c in commands for p in c.params]
+    assert len(helps) > 100 and not [text for text in helps if re.search(r"\[[a-z]+\]", text)]
 
 
 class TestStart:

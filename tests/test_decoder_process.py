@@ -68,6 +68,53 @@ def crash_on_the_next_photo(process: psutil.Process) -> threading.Thread:
     return thread
 
 
+CRASH = """
+import ctypes, sys
+from pathlib import Path
+from amsnet_cli.cli import crash
+from amsnet_cli.cli.app import app
+
+def decode(path, content):
+    if b"crash" in content:
+        ctypes.string_at(8)
+    return read_as_ever(path, content)
+
+read_as_ever, crash.decode = crash.decode, decode
+app(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("crashes", [True, False])
+def test_a_crash_on_a_single_photo_is_told(card, tiny_model, crashes):
+    photo = card / "a {}.png"
+    (card / "a.png").rename(photo)
+    if crashes:
+        with photo.open("ab") as file:
+            file.write(b"crash")
+    call = ["denoise", photo, "-o", card / "out.png", "-w", tiny_model, "-q"]
+    done = subprocess.run(
+        [sys.executable, "-c", CRASH, *map(str, call)], capture_output=True, text=True, check=False
+    )
+    if not crashes:
+        assert (done.returncode, done.stderr) == (0, "")
+        return
+    assert done.returncode == -signal.SIGSEGV and not (card / "out.png").exists()
+    assert done.stderr == (
+        f"error: {photo}: the library that decodes it crashed on it (segmentation fault); "
+        "open it with another program and save it anew\n"
+    )
+
+
+def test_a_process_that_is_ended_tells_of_no_crash():
+    code = (
+        "import os, signal\nfrom pathlib import Path\n"
+        "from amsnet_cli.cli.crash import crash_told\n"
+        "with crash_told(Path('a.jpg')): os.kill(os.getpid(), signal.SIGTERM)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGTERM and not done.stderr
+
+
 def test_a_crash_ends_no_batch(amsnet, card, tiny_model):
     photo = card / "a.png"
     decoder_processes().decode(photo, photo.read_bytes())  # One is there, and idle.

@@ -12,8 +12,8 @@ from PIL import Image
 
 from amsnet_cli.photos import exif, ifd
 from amsnet_cli.photos.formats import jpeg_segments as jpeg
-from amsnet_cli.photos.formats import png, raw, tiff
-from amsnet_cli.photos.iptc import iptc_in_resources
+from amsnet_cli.photos.formats import png, png_texts, raw, tiff
+from amsnet_cli.photos.image_resources import iptc_in_resources
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.write import write_photo
 from tests.test_photos import MAKER_NOTE, exif_block
@@ -148,11 +148,11 @@ class TestIptc:
     def test_there_and_back(self, record):
         file = io.BytesIO()
         Image.new("RGB", (8, 8)).save(file, "JPEG")
-        assert jpeg.iptc_of(jpeg.with_iptc(file.getvalue(), record)) == record
+        assert jpeg.iptc_of(jpeg.with_resources(file.getvalue(), record, None)) == record
         file = io.BytesIO()
         Image.new("RGB", (8, 8)).save(file, "PNG")
-        content = png.with_chunks(file.getvalue(), [png.iptc_chunk(record)])
-        profiles = dict(map(png.raw_profile, png.texts_of(list(png.chunks(content)))))
+        content = png.with_chunks(file.getvalue(), [png_texts.resources_chunk(record, None)])
+        profiles = dict(map(png_texts.raw_profile, png_texts.texts_of(list(png.chunks(content)))))
         assert profiles["iptc"] == record
         Image.open(io.BytesIO(content)).load()
 
@@ -167,8 +167,8 @@ class TestIptc:
             jpeg.iptc_of(content)
         iptc_in_resources(b"8BIM" + noise)
         texts = [(kind, noise) for kind in (b"tEXt", b"zTXt", b"iTXt")]
-        for text in png.texts_of(texts):
-            png.raw_profile(text)
+        for text in png_texts.texts_of(texts):
+            png_texts.raw_profile(text)
 
 
 @pytest.mark.parametrize("quality", [20, 75, 95, 98])

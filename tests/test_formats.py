@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from amsnet_cli.errors import OutputError, PhotoError
+from amsnet_cli.photos.colour_model import colour_model_of
 from amsnet_cli.photos.formats import FORMATS, heif, pnm
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.read import read_photo
@@ -93,6 +94,26 @@ class TestPnm:
         with pytest.raises(PhotoError, match=r"x\.ppm"):
             read_photo(tmp_path / "x.ppm")
 
+    def test_further_pictures_and_scales_are_said(self, tmp_path):
+        one = b"P6\n1 1\n255\nabc"
+        (tmp_path / "x.ppm").write_bytes(one + one)
+        photo = read_photo(tmp_path / "x.ppm")
+        assert photo.notes == ("only the first of several pictures is kept",)
+        assert photo.pixels.tobytes() == b"abc"
+        (tmp_path / "x.ppm").write_bytes(one + b"\n")
+        assert read_photo(tmp_path / "x.ppm").notes == ()
+        (tmp_path / "x.pfm").write_bytes(b"Pf 1 1 -2.5\n\0\0\x80\x3f")
+        assert read_photo(tmp_path / "x.pfm").notes == ("the scale 2.5 of its values is left out",)
+
+    @pytest.mark.parametrize(
+        ("kind", "depth"), [("CMYK", 4), ("CMYK_ALPHA", 4), ("FOO", 1), ("YUV", 3)]
+    )
+    def test_pam_of_other_colours_is_refused(self, tmp_path, kind, depth):
+        header = f"P7\nWIDTH 1\nHEIGHT 1\nDEPTH {depth}\nMAXVAL 255\nTUPLTYPE {kind}\nENDHDR\n"
+        (tmp_path / "x.pam").write_bytes(header.encode() + bytes(depth))
+        with pytest.raises(PhotoError, match=f"PAM of {kind}; convert it"):
+            read_photo(tmp_path / "x.pam")
+
     @given(st.sampled_from([b"P%d\n" % i for i in range(1, 8)] + [b"PF\n"]), st.binary(max_size=80))
     def test_any_bytes_are_a_picture_or_refused(self, head, noise):
         with contextlib.suppress(PhotoError):
@@ -116,6 +137,35 @@ class TestBmp:
         expected = np.asarray(image.convert({"1": "L", "P": "RGB", "RGBA": "RGB"}.get(mode, mode)))
         assert np.array_equal(read.samples.squeeze(), expected)
         assert read.dpi == pytest.approx((300, 300), abs=0.1)
+
+    def test_colours_are_kept(self, tmp_path):
+        def bitmap(space: bytes, colours: bytes, profile: bytes) -> bytes:
+            header = struct.pack("<IiiHHI20x16x", 124, 1, 1, 1, 24, 0) + space + colours
+            place = struct.pack("<III", 0, 128, len(profile))
+            header = header.ljust(108, b"\0") + b"\0\0\0\0" + place[4:] + bytes(4)
+            body = header + b"abc\0" + profile
+            return b"BM" + struct.pack("<I4xI", 14 + len(body), 14 + 124) + body
+
+        def profile_of(*parts: bytes) -> bytes | None:
+            (tmp_path / "x.bmp").write_bytes(bitmap(*parts))
+            read = read_photo(tmp_path / "x.bmp")
+            assert read.pixels.tobytes() == b"cba"
+            return read.icc
+
+        profile = PROFILES["Display P3"]
+        assert profile_of(b"DEBM", b"", profile) == profile
+        assert profile_of(b"BGRs", b"", b"") is None
+        xyz = (0.5767, 0.2973, 0.0270, 0.1856, 0.6274, 0.0707, 0.1882, 0.0753, 0.9911)
+        numbers = [round(value * 2**30) for value in xyz] + [round(2.2 * 2**16)] * 3
+        model = colour_model_of(profile_of(bytes(4), struct.pack("<12i", *numbers), b""))
+        adobe = (0.3127, 0.3290, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
+        assert model.chromaticities == pytest.approx(adobe, abs=0.002)
+        assert model.curve == pytest.approx((2.2,), abs=1e-4)
+        assert profile_of(bytes(4), bytes(48), b"") is None
+        (tmp_path / "x.bmp").write_bytes(bitmap(b"KNIL", b"", b"c:\\x.icm"))
+        assert read_photo(tmp_path / "x.bmp").notes == (
+            "its colour profile is in another file: left out",
+        )
 
     @pytest.mark.parametrize("channels", [1, 3])
     def test_others_read_ours(self, tmp_path, channels):
@@ -250,6 +300,27 @@ class TestHeif:
         photo = read_photo(tmp_path / "x.heic")
         assert photo.notes == ("only the main one of 2 pictures is kept",)
         assert photo.pixels.shape == (40, 56, 3)
+
+    @pytest.mark.parametrize("suffix", [".avif", ".heic"])
+    def test_colours_multiplied_by_transparency_keep_their_meaning(self, tmp_path, suffix):
+        straight = photo(np.uint8, 3, alpha=True)
+        cover = np.maximum(straight.alpha, 64)
+        path = tmp_path / f"x{suffix}"
+        if suffix == ".avif":  # Pillow multiplies them.
+            picture = Image.fromarray(np.dstack([straight.pixels, cover]))
+            picture.save(path, quality=100, subsampling="4:4:4", alpha_premultiplied=True)
+        else:
+            pillow_heif = pytest.importorskip("pillow_heif", reason="the heic extra")
+            colours = np.rint(straight.pixels * (cover[..., None] / 255)).astype(np.uint8)
+            samples = np.dstack([colours, cover])
+            size = samples.shape[1::-1]
+            file = pillow_heif.from_bytes("RGBa", size, samples.tobytes())
+            file.save(path, quality=-1, chroma=444)
+        read = read_photo(path)
+        assert read.fourth_channel == "associated"
+        write_photo(read, tmp_path / "y.png")
+        after = read_photo(tmp_path / "y.png")
+        assert np.abs(after.pixels.astype(int) - straight.pixels).mean() < 3
 
     def test_a_sequence_is_said(self, tmp_path):
         picture = Image.fromarray(smooth(np.uint8, 3))

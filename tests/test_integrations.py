@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from amsnet_cli import __version__
 
 ROOT = Path(__file__).parents[1]
 SHELLS = {"bash": ["bash", "-n"], "zsh": ["zsh", "-n"], "fish": ["fish", "-n"], "pwsh": []}
@@ -71,3 +74,27 @@ def test_completions_of_a_shell(shell, tmp_path):
     script.write_text(done.stdout)
     if SHELLS[shell] and shutil.which(shell):
         assert check(*SHELLS[shell], script) == ""
+
+
+class TestConda:
+    RECIPE = ROOT / "integrations" / "conda" / "recipe.yaml"
+
+    def test_the_recipe_needs_what_the_package_needs(self):
+        text = self.RECIPE.read_text("utf-8")
+        project = (ROOT / "pyproject.toml").read_text("utf-8")
+        listed = project.split("\ndependencies = [\n")[1].split("\n]\n")[0]
+        needs = set(re.findall(r'^    "([^"]+)"', listed, re.M)) - {"pyvips-binary>=8.16"}
+        needs = {need.replace("torch", "pytorch", 1).replace(">=", " >=") for need in needs}
+        run = text.split("  run:\n")[1].split("\ntests:")[0]
+        found = {line[6:].split(" #")[0] for line in run.splitlines() if line.startswith("    - ")}
+        assert found - {"python >=${{ python_min }}"} == needs
+        assert f'version: "{__version__}"' in text
+
+    def test_rattler_build_renders_it(self):
+        """It needs conda-forge's packages to build it, which no test should download."""
+        rattler_build = pytest.importorskip("rattler_build", reason="py-rattler-build")
+        recipe = rattler_build.Stage0Recipe.from_file(str(self.RECIPE))
+        variants = rattler_build.VariantConfig.from_yaml('python_min: ["3.10"]')
+        (rendered,) = recipe.render(variants)
+        assert rendered.recipe.package.version == __version__
+        assert "pytorch >=2.10" in rendered.recipe.requirements.run

@@ -14,6 +14,8 @@ import tifffile
 from PIL import Image
 
 from amsnet_cli.errors import PhotoError
+from amsnet_cli.photos import ifd
+from amsnet_cli.photos.ifd_entries import longs, shorts
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.photos.stream import save_stream
 from amsnet_cli.photos.write import not_kept, write_photo
@@ -101,6 +103,35 @@ class TestCompressions:
     def test_complex_numbers_are_refused(self, tmp_path, dtype):
         with pytest.raises(PhotoError, match="complex numbers; save their amplitude"):
             read_photo(save(tmp_path / "x.tif", np.full((48, 64), 1 + 2j, dtype)))
+
+    @pytest.mark.parametrize("photometric", [0, 1])
+    @pytest.mark.parametrize("bits", [1, 3, 4, 5, 7])
+    @pytest.mark.parametrize("samples", [1, 3])
+    def test_few_bits_fill_the_range_of_8(self, tmp_path, samples, bits, photometric):
+        pytest.importorskip("imagecodecs", reason="the codecs extra")
+        values = scene(20, 24)[..., :samples] >> (8 - bits)
+        digits = np.unpackbits(values[..., None], axis=3)[..., 8 - bits :]
+        rows = np.packbits(digits.reshape(20, -1), axis=1)
+        tags = (
+            (256, shorts(24)), (257, shorts(20)), (258, shorts(*[bits] * samples)),
+            (259, shorts(1)), (262, shorts(photometric if samples == 1 else 2)),
+            (273, longs(8)), (277, shorts(samples)), (278, shorts(20)), (279, longs(rows.size)),
+        )  # fmt: skip
+        content = ifd.append_tree(b"II*\0\0\0\0\0" + rows.tobytes(), dict(tags))
+        (tmp_path / "x.tif").write_bytes(content)
+        expected = np.rint(values * (255 / ((1 << bits) - 1)))
+        if samples == 1 and photometric == 0:
+            expected = 255 - expected
+        read = read_photo(tmp_path / "x.tif").pixels
+        assert read.dtype == np.uint8 and np.array_equal(read, expected)
+
+    def test_jpeg_of_12_bits(self, tmp_path):
+        pytest.importorskip("imagecodecs", reason="the codecs extra")
+        pixels = scene(dtype=np.uint16)[..., 0] >> 4
+        path = save(tmp_path / "x.tif", pixels, "jpeg", bitspersample=12)
+        with tifffile.TiffFile(path) as file:
+            expected = file.asarray().astype(float) * (65535 / 4095)
+        assert np.array_equal(read_photo(path).pixels[..., 0], np.rint(expected))
 
     @pytest.mark.parametrize("bits", [10, 12, 14])
     def test_packed_bits_fill_the_range_of_16(self, tmp_path, bits):
@@ -312,6 +343,13 @@ class TestChannels:
         after = read_photo(tmp_path / "y.png")
         assert np.abs(after.pixels.astype(int) - straight).max() <= 2
         assert np.array_equal(after.alpha, cover)
+
+    @pytest.mark.parametrize("compression", ["none", "zstd"])
+    def test_white_is_zero_in_signed_integers(self, tmp_path, compression):
+        """The smallest number is white, so that the order turns round."""
+        grey = scene()[..., 0].astype(np.int16) - 100
+        path = save(tmp_path / "x.tif", grey, compression, photometric="miniswhite")
+        assert np.array_equal(read_photo(path).pixels[..., 0], -1.0 - grey)
 
     @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
     def test_white_is_zero(self, tmp_path, dtype):

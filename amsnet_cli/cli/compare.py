@@ -32,6 +32,7 @@ def compare(
         raise UsageError(f"{noisy} and {clean}: a folder and a photo", "name two photos or folders")
 
     with imports_whole():
+        from amsnet_cli.cli.crash import decode_told
         from amsnet_cli.photos.read import read_photo
         from amsnet_cli.report.comparison import compare as compare_photos
         from amsnet_cli.report.html import MAX_SHOWN, ReportEntry, check_report, write_report
@@ -44,7 +45,7 @@ def compare(
     entries: list[ReportEntry] = []
     with progress_bar(output.name, quiet=quiet) as progress:
         for before, after in pairs:
-            photos = read_photo(before), read_photo(after)
+            photos = [read_photo(path, decode=decode_told) for path in (before, after)]
             pictures = len(entries) < MAX_SHOWN
             try:
                 comparison = compare_photos(*photos, pictures=pictures)

@@ -50,10 +50,10 @@ def show_table(table: Table) -> None:
 
 def say(line: str) -> None:
     """Print a message on stderr; brackets in it are text, not markup."""
-    stderr.print(escape(_printable(line)))
+    stderr.print(escape(printable(line)))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Escape control characters, which could steer the terminal, and what cannot be encoded."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
@@ -67,7 +67,7 @@ def complain(error: AmsnetError) -> None:
     """Print an error in one line; with `AMSNET_DEBUG` set, its traceback as well."""
     if debugging():
         traceback.print_exception(error)
-    line = _printable(" ".join(str(error).split()))
+    line = printable(" ".join(str(error).split()))
     stderr.print(f"[bold red]error:[/] {escape(line)}")
 
 
@@ -168,7 +168,7 @@ def progress_bar(label: str, *, quiet: bool) -> Iterator[Callable[[float], None]
     with Progress(
         *columns, TimeRemainingColumn(), console=stderr, transient=True, disable=hidden
     ) as bars:
-        task = bars.add_task(escape(_printable(label)), total=1.0)
+        task = bars.add_task(escape(printable(label)), total=1.0)
         yield lambda fraction: bars.update(task, completed=fraction)
 
 

@@ -175,7 +175,7 @@ def denoise(
             metavar="ADDRESS|local[:N]",
             rich_help_panel="Many machines",
             help="Denoise on the workers of a Dask cluster, or by N processes here. Needs "
-            "amsnet[cluster].",
+            'the extra "cluster".',
         ),
     ] = None,
     pages: options.Pages = None,

@@ -16,12 +16,12 @@ from amsnet_cli.batch.job import Job
 from amsnet_cli.batch.remote import RemoteFiles
 from amsnet_cli.batch.run import photos_ahead
 from amsnet_cli.cli.console import debugging, progress_bar
+from amsnet_cli.cli.crash import decode_told
 from amsnet_cli.cli.photo_info import PhotoInfo
 from amsnet_cli.cli.photo_settings import PhotoSettings
 from amsnet_cli.cli.photo_steps import PhotoSteps
 from amsnet_cli.inference.memory import free_memory
 from amsnet_cli.photos.decoder_process import decoder_processes
-from amsnet_cli.photos.read import decode
 from amsnet_cli.weights.manifest import sha256_of
 from amsnet_cli.weights.store import AUTO, MOSAIC_WEIGHTS, find_weights, fitted_models
 
@@ -45,7 +45,8 @@ def choose_engine(
         label: names a photo in the progress bar.
         quiet: no progress bar.
         many: whether there are several photos. They are decoded in processes of their own then, so
-            that one which crashes a library does not end the batch.
+            that one which crashes a library does not end the batch. A crash on a single one is
+            told.
         remote: photos and results of stores.
 
     Raises:
@@ -56,7 +57,7 @@ def choose_engine(
         apart = many and not debugging()  # Debuggers would have to look for the crash elsewhere.
         steps = PhotoSteps(
             settings, lambda job: progress_bar(label(job), quiet=quiet),
-            decoder_processes().decode if apart else decode,
+            decoder_processes().decode if apart else decode_told,
         )  # fmt: skip
         if threads is None:
             free = free_memory(torch.device("cpu"))

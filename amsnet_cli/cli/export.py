@@ -47,7 +47,7 @@ def export(
     """Export a model for other programs.
 
     Only the network goes out, so only weights with a single pass for developed photos; what stays
-    behind is said at the end. Needs the extra amsnet[export].
+    behind is said at the end. Needs the extra "export".
     """
     with imports_whole():
         from amsnet_cli.exporting.darktable import default_name

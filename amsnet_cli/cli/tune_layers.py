@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from amsnet_cli.cli.crash import decode_told
 from amsnet_cli.inference.denoise import DenoiseOptions
 from amsnet_cli.inference.layers import Layers, denoised_layers, displayed, without_hot_pixels
 from amsnet_cli.inference.model_choice import fitted_to
@@ -56,7 +57,7 @@ def prepare_photo(
     Raises:
         AmsnetError: the photo cannot be read, is too large, or the weights do not suit it.
     """
-    photo = read_mosaic_or_photo(path)
+    photo = read_mosaic_or_photo(path, decode=decode_told)
     check_size(*photo.pixels.shape[:2])
     names = list(dict.fromkeys(weights or _offered(photo)))
     made: tuple[Photo, list[Layers], list[str]] | None = None

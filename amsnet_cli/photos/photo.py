@@ -12,6 +12,10 @@ from amsnet_cli.photos.colour import suits
 
 Pixels = NDArray[Any]
 """(H, W, C), C = 1 or 3; uint8, uint16 or float32."""
+COMMENT = "Comment"
+"""Keyword of a comment without one, as PNG has it."""
+Attribute = tuple[str, str, bytes]
+"""Name, type and bytes of an attribute of OpenEXR."""
 FOURTH_CHANNELS: tuple[Literal["unspecified", "associated", "transparency"], ...] = (
     "unspecified",
     "associated",
@@ -55,7 +59,9 @@ class Photo:
             in JPEG, PNG, WebP and AVIF.
         xmp: an XMP packet.
         iptc: an IPTC-IIM record.
+        resources: Photoshop's image resources, without what the photo holds elsewhere.
         texts: keywords and texts, as PNG's text chunks and JPEG's comments hold them.
+        attributes: OpenEXR's, but those that are texts.
         orientation: the EXIF code, 1 to 8.
         dpi: horizontal and vertical resolution, None where the file does not say.
         bits: bits a channel when written, None for as many as the pixels have. RAW files are
@@ -75,7 +81,9 @@ class Photo:
     exif: bytes | None = None
     xmp: bytes | None = None
     iptc: bytes | None = None
+    resources: bytes | None = None
     texts: tuple[tuple[str, str], ...] = ()
+    attributes: tuple[Attribute, ...] = ()
     orientation: int = 1
     dpi: tuple[float, float] | None = None
     bits: int | None = None
@@ -114,8 +122,8 @@ def photo_of(samples: Pixels, **others: Any) -> Photo:
 
 
 def without_metadata(photo: Photo) -> Photo:
-    """Remove EXIF, XMP, IPTC and texts; profile, orientation and resolution stay."""
-    return replace(photo, exif=None, xmp=None, iptc=None, texts=())
+    """Remove all metadata but profile, orientation and resolution."""
+    return replace(photo, exif=None, xmp=None, iptc=None, resources=None, texts=(), attributes=())
 
 
 def with_usable_profile(photo: Photo) -> Photo:

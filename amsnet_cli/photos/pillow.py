@@ -26,7 +26,7 @@ _READABLE = ("L", "LA", "RGB", "RGBA", "I;16")
 
 
 def decode(path: Path, content: bytes, decoder: type[ImageFile.ImageFile]) -> Photo:
-    """Decode the first picture of a file, with its resolution and comment.
+    """Decode the first picture of a file, with its resolution.
 
     Args:
         path: for messages.
@@ -60,12 +60,9 @@ def decode(path: Path, content: bytes, decoder: type[ImageFile.ImageFile]) -> Ph
         notes.append(f"only the first of {frames} frames is kept")
     array = array[..., None] if array.ndim == 2 else array
     colours = 3 if array.shape[2] >= 3 else 1
-    comment = info.get("comment") or b""
-    comment = comment.decode("utf-8", "replace") if isinstance(comment, bytes) else comment
     return Photo(
         pixels=np.ascontiguousarray(array[..., :colours]),
         alpha=np.ascontiguousarray(array[..., -1]) if array.shape[2] > colours else None,
-        texts=(("Comment", comment),) if comment else (),
         dpi=info.get("dpi"),
         notes=tuple(notes),
     )

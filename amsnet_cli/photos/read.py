@@ -159,7 +159,9 @@ def read_file(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise PhotoError(f"{path}: no such file", "check the path") from error
     except OSError as error:
-        raise PhotoError(f"{path}: cannot be read ({error.strerror})") from error
+        raise PhotoError(
+            f"{path}: cannot be read ({error.strerror})", "check the path and its permissions"
+        ) from error
     except (MemoryError, OverflowError) as error:
         raise PhotoError(f"{path}: does not fit into memory") from error
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(

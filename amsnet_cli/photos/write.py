@@ -14,7 +14,7 @@ from amsnet_cli.atomic import write_output
 from amsnet_cli.errors import OutputError
 from amsnet_cli.photos.colour import is_linear, suits
 from amsnet_cli.photos.formats import WRITABLE
-from amsnet_cli.photos.formats.format import Format
+from amsnet_cli.photos.formats.format import BLOCKS, Format
 from amsnet_cli.photos.geometry import turned_upright
 from amsnet_cli.photos.metadata import with_true_sizes
 from amsnet_cli.photos.photo import Photo
@@ -107,9 +107,16 @@ def not_kept(photo: Photo, path: Path) -> list[str]:
     """
     target = WRITABLE[path.suffix.lower()]
     lost = target.losses(photo)
-    dropped = [keyword for keyword, _ in photo.texts if keyword not in target.texts]
-    if dropped and "*" not in target.texts:
-        lost.append(f"{target.name} has no place for its texts: {', '.join(dropped)}")
+    blocks = [name for name, of in BLOCKS.items() if of(photo) and name not in target.blocks]
+    if blocks:
+        lost.append(f"{target.name} has no place for its {', '.join(blocks)}")
+    for kind, of_photo, held in (
+        ("texts", photo.texts, target.texts),
+        ("attributes", photo.attributes, target.attributes),
+    ):
+        dropped = [item[0] for item in of_photo if not {item[0], "*"} & {*held}]
+        if dropped:
+            lost.append(f"{target.name} has no place for its {kind}: {', '.join(dropped)}")
     if photo.alpha is not None and _is_dropped(photo, target):
         lost.append(f"{target.name} has no place for its fourth channel, which is no transparency")
     return lost

@@ -16,7 +16,9 @@ from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos.colour import BT709, SRGB_CURVE, Chromaticities
 from amsnet_cli.photos.colour_model import ColourModel, colour_model_of
 from amsnet_cli.photos.extras import package_missing
-from amsnet_cli.photos.formats.format import Format
+from amsnet_cli.photos.formats import exr_header
+from amsnet_cli.photos.formats.exr_header import OF_OTHER_PICTURES
+from amsnet_cli.photos.formats.format import PROFILE, Format
 from amsnet_cli.photos.photo import Photo, Pixels, photo_of
 
 SIGNATURE = b"\x76\x2f\x31\x01"
@@ -66,13 +68,18 @@ def read(path: Path, content: bytes) -> Photo:
         chromaticities=_chromaticities(header) if pixels.shape[2] >= 3 else None, curve=_LINEAR
     )
     density, aspect = header["density"], header["aspect"]
+    try:
+        texts, attributes = exr_header.texts_and_others(content)
+    except ValueError as error:
+        raise _refusal(path, str(error)) from error
     return photo_of(
         pixels,
         fourth_channel="associated",
         icc=model.profile(),
-        texts=tuple(header["texts"].items()),
+        texts=texts,
+        attributes=tuple(item for item in attributes if item[0] not in OF_OTHER_PICTURES),
         dpi=(density, density * aspect) if density and aspect > 0 else None,
-        notes=_notes(header),
+        notes=_notes(header, [name for name, _, _ in attributes if name in OF_OTHER_PICTURES]),
     )
 
 
@@ -114,19 +121,12 @@ def write(photo: Photo) -> bytes:
                 file.write(str(path))
         except (RuntimeError, TypeError) as error:
             raise ValueError(str(error)) from error
-        return path.read_bytes()
+        return exr_header.with_attributes(path.read_bytes(), photo.attributes)
 
 
 def holds_profile(profile: bytes) -> bool:
     """Return whether a profile can be made linear: it has primaries and one curve."""
     return colour_model_of(profile) is not None
-
-
-def losses(photo: Photo) -> list[str]:
-    """List the blocks that OpenEXR has no attributes for."""
-    blocks = {"EXIF": photo.exif, "XMP": photo.xmp, "IPTC record": photo.iptc}
-    lost = [name for name, block in blocks.items() if block]
-    return [f"OpenEXR has no place for its {', '.join(lost)}"] * bool(lost)
 
 
 FORMAT = Format(
@@ -138,9 +138,10 @@ FORMAT = Format(
     depths=(32,),
     fourth_channels=("transparency", "associated"),
     holds_profile=holds_profile,
+    blocks=(PROFILE,),
     texts=("*",),
+    attributes=("*",),
     upright=True,
-    losses=losses,
 )
 
 
@@ -169,13 +170,13 @@ def _chromaticities(header: dict[str, Any]) -> Chromaticities:
     return (*white, *red, *green, *blue)
 
 
-def _notes(header: dict[str, Any]) -> tuple[str, ...]:
+def _notes(header: dict[str, Any], attributes: list[str]) -> tuple[str, ...]:
     notes = []
     if header["parts"] > 1:
         notes.append(f"only the first of {header['parts']} parts is kept")
-    for key, name in (("left_out", "channels"), ("attributes", "attributes")):
-        if header[key]:
-            notes.append(f"{name} left out: {', '.join(header[key])}")
+    for name, left_out in (("channels", header["left_out"]), ("attributes", attributes)):
+        if left_out:
+            notes.append(f"{name} left out: {', '.join(left_out)}")
     if not header["whole_window"]:
         notes.append("the place of its pixels in the display window is not kept")
     return tuple(notes)

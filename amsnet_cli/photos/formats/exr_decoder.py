@@ -18,14 +18,6 @@ import OpenEXR
 LARGEST_EXPANSION = 1000
 """Decoded bytes to a byte of the file, beyond `HARMLESS` bytes."""
 HARMLESS = 200_000_000
-_LAYOUT = frozenset(
-    {
-        *("channels", "chunkCount", "chromaticities", "compression", "dataWindow", "displayWindow"),
-        *("dwaCompressionLevel", "lineOrder", "name", "pixelAspectRatio", "preview", "tiles"),
-        *("screenWindowCenter", "screenWindowWidth", "type", "version", "view", "xDensity"),
-    }
-)
-"""Attributes that are no text for people."""
 
 
 class UnsupportedError(Exception):
@@ -64,14 +56,10 @@ def decode(path: Path) -> tuple[dict[str, Any], np.ndarray[Any, Any]]:
         raise UnsupportedError("integer pixels")
     if len({plane.shape for plane in planes}) > 1:
         raise UnsupportedError("channels of different sizes")
-    others = {key: value for key, value in header.items() if key not in _LAYOUT}
-    texts = {key: value for key, value in others.items() if isinstance(value, str)}
     windows = [np.array(header[name]).tolist() for name in ("dataWindow", "displayWindow")]
     return {
         "parts": parts,
-        "texts": texts,
         "left_out": sorted({*channels} - {*wanted}),
-        "attributes": sorted(others.keys() - texts.keys()),
         "whole_window": windows[0] == windows[1],
         "aspect": header.get("pixelAspectRatio", 1.0),
         "density": header.get("xDensity"),

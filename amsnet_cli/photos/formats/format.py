@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,16 +14,36 @@ def nothing_lost(photo: Photo) -> list[str]:
     return []
 
 
-def all_metadata_lost(name: str) -> Callable[[Photo], list[str]]:
-    """Return the `losses` of a format that holds nothing beside the pixels."""
+def notes_of_other_data(names: Iterable[str]) -> list[str]:
+    """Note what else is in a file and is not carried over.
 
-    def losses(photo: Photo) -> list[str]:
-        blocks = {"EXIF": photo.exif, "XMP": photo.xmp, "IPTC record": photo.iptc}
-        blocks["colour profile"] = photo.icc
-        lost = [block for block, content in blocks.items() if content]
-        return [f"{name} has no place for its {', '.join(lost)}"] * bool(lost)
+    Args:
+        names: of segments, chunks or boxes; none give no note.
+    """
+    clean = ("".join(c for c in name if c.isprintable()).strip() for name in names)
+    listed = ", ".join(dict.fromkeys(name for name in clean if name))
+    return [f"other data in the file is left out: {listed}"] * bool(listed)
 
-    return losses
+
+def notes_of_bytes_behind(rest: bytes) -> list[str]:
+    """Note that a file goes on behind its picture; filling gives no note."""
+    length = len(rest.strip(_FILLING))
+    return [f"{length} bytes behind the picture are left out"] * bool(length)
+
+
+_FILLING = b"\0\r\n \xff\xd9"
+EXIF, XMP, IPTC, PROFILE = "EXIF", "XMP", "IPTC record", "colour profile"
+RESOURCES = "Photoshop resources"
+BLOCKS: dict[str, Callable[[Photo], object]] = {
+    EXIF: lambda photo: photo.exif,
+    XMP: lambda photo: photo.xmp,
+    IPTC: lambda photo: photo.iptc,
+    RESOURCES: lambda photo: photo.resources,
+    PROFILE: lambda photo: photo.icc,
+}
+"""Blocks of metadata of a photo, by names for people."""
+OF_PHOTOS = (EXIF, XMP, IPTC, RESOURCES, PROFILE)
+"""What JPEG, PNG and TIFF hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +61,11 @@ class Format:
         fourth_channels: meanings of a channel behind the colours that it holds.
         holds_profile: tests whether it holds the colours that an ICC profile describes.
         longest_side: pixels of its largest width and height, None for no limit.
+        blocks: names of the `BLOCKS` that it holds.
         texts: keywords of the texts that it holds; "*" for any.
+        attributes: names of OpenEXR's attributes that it holds; "*" for any.
         upright: whether its decoders ignore EXIF's orientation, so that pixels must be turned.
-        losses: lists the metadata of a photo that it cannot hold, as lines for people.
+        losses: lists what else of a photo it cannot hold, as lines for people.
     """
 
     name: str
@@ -55,6 +77,8 @@ class Format:
     fourth_channels: tuple[str, ...] = ("transparency",)
     holds_profile: Callable[[bytes], bool] = lambda profile: True
     longest_side: int | None = None
+    blocks: tuple[str, ...] = (EXIF, XMP, PROFILE)
     texts: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
     upright: bool = False
     losses: Callable[[Photo], list[str]] = nothing_lost

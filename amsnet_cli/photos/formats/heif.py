@@ -11,6 +11,11 @@ from amsnet_cli.photos.boxes import read_boxes
 from amsnet_cli.photos.colour import profile_of_code_points, unsupported_colours
 from amsnet_cli.photos.photo import Photo, with_usable_profile
 
+_TRANSPARENCY = (
+    *(b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1"),
+    b"urn:mpeg:avc:2015:auxid:1",
+)
+"""Types of auxiliary pictures (ISO 23008-12, ISO 14496-15)."""
 _HDR = {16: "PQ", 18: "HLG"}
 """Transfer characteristics of H.273 that no ICC profile describes."""
 
@@ -26,7 +31,9 @@ def brands_of(head: bytes) -> set[bytes]:
 def with_profile(path: Path, content: bytes, photo: Photo) -> Photo:
     """Drop an unusable colour profile; without any, make one from the code points.
 
-    A note says that the file holds a sequence as well, if it does.
+    Colours that the file has multiplied by their transparency are marked as such.
+
+    Notes say that the file holds a sequence or further pictures as well, if it does.
 
     Raises:
         PhotoError: the code points are those of HDR, also beside a profile, or unknown.
@@ -34,6 +41,11 @@ def with_profile(path: Path, content: bytes, photo: Photo) -> Photo:
     photo = with_usable_profile(photo)
     if any(kind == b"moov" for kind, _ in read_boxes(content)):
         note = "the sequence in the file is left out, its main picture is kept"
+        photo = replace(photo, notes=(*photo.notes, note))
+    if photo.alpha is not None and is_premultiplied(content):
+        photo = replace(photo, fourth_channel="associated")
+    if has_further_pictures(content):
+        note = "further pictures in the file, such as a depth or gain map, are left out"
         photo = replace(photo, notes=(*photo.notes, note))
     code_points = code_points_of(content)
     if code_points is None:
@@ -67,6 +79,25 @@ def code_points_of(content: bytes) -> tuple[int, int] | None:
     except (StopIteration, struct.error, IndexError):
         return None
     return None
+
+
+def is_premultiplied(content: bytes) -> bool:
+    """Return whether colours are multiplied by the transparency; decoders leave them so."""
+    meta = next(_children(content, b"meta"), b"")[4:]
+    references = next(_children(meta, b"iref"), b"")[4:]
+    return next(_children(references, b"prem"), None) is not None
+
+
+def has_further_pictures(content: bytes) -> bool:
+    """Return whether there are auxiliary pictures but transparency, or a gain map (ISO 21496-1)."""
+    try:
+        meta = next(_children(content, b"meta"))[4:]
+        items = next(_children(meta, b"iinf"))
+        properties = next(_children(next(_children(meta, b"iprp")), b"ipco"))
+    except StopIteration:
+        return False
+    kinds = [body[4:].split(b"\0")[0] for body in _children(properties, b"auxC")]
+    return b"tmap" in items or any(kind not in _TRANSPARENCY for kind in kinds)
 
 
 def _children(content: bytes, name: bytes) -> Iterator[bytes]:

@@ -15,7 +15,7 @@ from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos.boxes import box, is_cut_short, read_boxes
 from amsnet_cli.photos.exif import orientation_of
 from amsnet_cli.photos.extras import MALFORMED, package_missing
-from amsnet_cli.photos.formats.format import Format
+from amsnet_cli.photos.formats.format import Format, notes_of_other_data
 from amsnet_cli.photos.limits import check_size
 from amsnet_cli.photos.photo import FOURTH_CHANNELS, Photo, photo_of, with_usable_profile
 
@@ -25,6 +25,8 @@ _CODING = b"\xff\x52"
 _EXIF = b"JpgTiffExif->JP2"
 _XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _IPTC = bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38")
+_UUIDS = (_EXIF, _XMP, _IPTC)
+_KNOWN = (b"jP  ", b"ftyp", b"jp2h", b"jp2c", b"rreq", b"free")
 _SPACES = {12: "CMYK", 14: "LAB", 18: "YCbCr", 20: "e-sRGB", 24: "e-YCbCr"}
 _KNOWN_SPACES = (16, 17)
 """Of ISO 15444-1, table I.10: sRGB and its grey."""
@@ -77,6 +79,7 @@ def read(path: Path, content: bytes) -> Photo:
         samples = np.rint(samples * scale).clip(0, np.iinfo(dtype).max).astype(dtype)
     blocks = {body[:16]: body[16:] for kind, body in boxes if kind == b"uuid"}
     exif = (blocks.get(_EXIF) or b"").removeprefix(b"Exif\0\0") or None
+    others = [kind for kind, body in boxes if kind not in _KNOWN and body[:16] not in _UUIDS]
     profiles = [body[3:] for kind, body in header if kind == b"colr" and body[:1] == b"\2"]
     return with_usable_profile(
         photo_of(
@@ -87,7 +90,9 @@ def read(path: Path, content: bytes) -> Photo:
             xmp=blocks.get(_XMP),
             iptc=blocks.get(_IPTC),
             orientation=orientation_of(exif) if exif else 1,
+            dpi=_dpi(header),
             quantisation_step=None if _is_reversible(codestream) else 0.0,
+            notes=tuple(notes_of_other_data(kind.decode("ascii", "ignore") for kind in others)),
         )
     )
 
@@ -142,6 +147,19 @@ def _meaning(header: list[tuple[bytes, bytes]]) -> int:
     definitions = next((body[2:] for kind, body in header if kind == b"cdef"), b"")
     kinds = {struct.unpack_from(">HHH", definitions, at)[1] for at in range(0, len(definitions), 6)}
     return 2 if _OPACITY in kinds else 1 if _PREMULTIPLIED in kinds else 0
+
+
+def _dpi(header: list[tuple[bytes, bytes]]) -> tuple[float, float] | None:
+    """Return the resolution, of the screen rather than of the capture (ISO 15444-1, I.5.3.7)."""
+    boxes = dict(read_boxes(next((body for kind, body in header if kind == b"res "), b"")))
+    found = boxes.get(b"resd") or boxes.get(b"resc")
+    if found is None or len(found) < 10:
+        return None
+    over_y, under_y, over_x, under_x, power_y, power_x = struct.unpack_from(">4H2b", found)
+    if not (over_x and over_y and under_x and under_y):
+        return None
+    across, down = over_x / under_x * 10.0**power_x, over_y / under_y * 10.0**power_y
+    return across * 0.0254, down * 0.0254  # points to a metre
 
 
 def _is_reversible(codestream: bytes) -> bool:

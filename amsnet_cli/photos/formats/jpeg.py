@@ -16,8 +16,19 @@ from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import pillow, vips
 from amsnet_cli.photos.exif import LONGEST, orientation_of, shortened, with_orientation
 from amsnet_cli.photos.extras import package_missing
-from amsnet_cli.photos.formats.format import Format
-from amsnet_cli.photos.formats.jpeg_damage import costs_pixels, damage_in, lacks_scans
+from amsnet_cli.photos.formats.format import (
+    OF_PHOTOS,
+    RESOURCES,
+    Format,
+    notes_of_bytes_behind,
+    notes_of_other_data,
+)
+from amsnet_cli.photos.formats.jpeg_damage import (
+    bytes_behind,
+    costs_pixels,
+    damage_in,
+    lacks_scans,
+)
 from amsnet_cli.photos.formats.jpeg_segments import (
     SEGMENT_LIMIT,
     coding_of,
@@ -32,17 +43,16 @@ from amsnet_cli.photos.formats.jpeg_segments import (
     iptc_of,
     other_data,
     profile_of,
+    resources_of,
     size_of,
     with_comments,
-    with_iptc,
+    with_resources,
     xmp_of,
 )
 from amsnet_cli.photos.limits import check_size
 from amsnet_cli.photos.metadata import without_attachments
-from amsnet_cli.photos.photo import Photo, with_usable_profile
+from amsnet_cli.photos.photo import COMMENT, Photo, with_usable_profile
 
-COMMENT = "Comment"
-"""Keyword of a comment, as PNG has it."""
 QUALITY = 95
 """Of libjpeg's scale: what is written is quantised no coarser."""
 
@@ -98,10 +108,7 @@ def write(photo: Photo) -> bytes:
     exif = with_orientation(photo.exif, photo.orientation)
     if exif and len(exif) > LONGEST:
         exif = with_orientation(shortened(exif), photo.orientation)
-    xmp, iptc = (
-        block if block and len(block) <= SEGMENT_LIMIT else None
-        for block in (photo.xmp, photo.iptc)
-    )
+    xmp = photo.xmp if photo.xmp and len(photo.xmp) <= SEGMENT_LIMIT else None
     comments = [text for keyword, text in photo.texts if keyword == COMMENT]
     ours = coding_of_quality(QUALITY)
     coding = photo.jpeg or ours
@@ -116,8 +123,7 @@ def write(photo: Photo) -> bytes:
             photo.pixels, "JPEG", icc=photo.icc, exif=exif, xmp=xmp,
             qtables=tables, subsampling="4:4:4", progressive=coding.progressive, **resolution,
         )  # fmt: skip
-    content = with_comments(content, comments)
-    return with_iptc(content, iptc) if iptc else content
+    return with_resources(with_comments(content, comments), *_fitting_resources(photo))
 
 
 def losses(photo: Photo) -> list[str]:
@@ -128,8 +134,11 @@ def losses(photo: Photo) -> list[str]:
         lost.append(
             f"its EXIF of {length} bytes is more than a JPEG can hold: cut to the essentials"
         )
-    for name, block in (("XMP", photo.xmp), ("IPTC", photo.iptc)):
-        if block and len(block) > SEGMENT_LIMIT:
+    if photo.xmp and len(photo.xmp) > SEGMENT_LIMIT:
+        lost.append(f"its XMP of {len(photo.xmp)} bytes is more than a JPEG can hold")
+    pairs = zip((photo.iptc, photo.resources), _fitting_resources(photo), strict=True)
+    for name, (block, fitting) in zip(("IPTC", RESOURCES), pairs, strict=True):
+        if block and not fitting:
             lost.append(f"its {name} of {len(block)} bytes is more than a JPEG can hold")
     return lost
 
@@ -142,9 +151,17 @@ FORMAT = Format(
     write=write,
     fourth_channels=(),
     longest_side=65500,
+    blocks=OF_PHOTOS,
     texts=(COMMENT,),
     losses=losses,
 )
+
+
+def _fitting_resources(photo: Photo) -> tuple[bytes | None, bytes | None]:
+    """Return the IPTC record and the image resources if they fit into one segment."""
+    iptc = photo.iptc if photo.iptc and len(photo.iptc) <= SEGMENT_LIMIT else None
+    room = SEGMENT_LIMIT - len(iptc or b"")
+    return iptc, photo.resources if photo.resources and len(photo.resources) <= room else None
 
 
 def _decode(path: Path, content: bytes, fail_on: str) -> Photo:
@@ -191,9 +208,9 @@ def _with_segments(photo: Photo, content: bytes) -> Photo:
         notes.append("XMP beyond its first part, such as a depth map, is left out")
     if has_video(content):
         notes.append("the video of a motion photo is left out")
-    others = other_data(content)
-    if others:
-        notes.append(f"other data in the file is left out: {', '.join(others)}")
+    elif not has_further_pictures(content):
+        notes += notes_of_bytes_behind(bytes_behind(content))
+    notes += notes_of_other_data(other_data(content))
     if photo.icc is None and has_profile(content):
         notes.append("the colour profile is damaged: left out")
     photo = without_attachments(photo)
@@ -203,6 +220,7 @@ def _with_segments(photo: Photo, content: bytes) -> Photo:
     return replace(
         photo,
         iptc=iptc_of(content),
+        resources=resources_of(content),
         texts=tuple((COMMENT, text) for text in comments_of(content)),
         # Where a file does not say, libvips takes 72 dots an inch.
         dpi=photo.dpi if says_resolution else None,

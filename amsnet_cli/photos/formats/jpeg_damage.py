@@ -78,6 +78,16 @@ def lacks_scans(content: bytes) -> bool:
     return any(missing.values())
 
 
+def bytes_behind(content: bytes) -> bytes:
+    """Return what follows the end mark of the picture."""
+    at = 2
+    while found := _MARKER.search(content, at):
+        if content[found.start() + 1] == _EOI:
+            return content[found.end() :]
+        at = found.end() + int.from_bytes(content[found.end() : found.end() + 2], "big")
+    return b""
+
+
 def _with_plain_headers(content: bytes) -> bytes:
     """Leave out JFIF's and Adobe's segments, and say what sequential scans hold: all (B.2.3)."""
     parts, done, sequential = [], 0, False

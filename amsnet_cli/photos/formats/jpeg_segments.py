@@ -9,7 +9,12 @@ from functools import cache
 
 from PIL import Image
 
-from amsnet_cli.photos.iptc import has_clipping_paths, iptc_in_resources, resource_of_iptc
+from amsnet_cli.photos.image_resources import (
+    has_clipping_paths,
+    iptc_in_resources,
+    kept_resources,
+    resource_of_iptc,
+)
 from amsnet_cli.photos.photo import JpegCoding
 
 SEGMENT_LIMIT = 65000
@@ -30,6 +35,8 @@ _CARRIED = {
     APP14: (b"Adobe",),
 }
 """Beginnings of application segments that are carried over, obsolete, or named on their own."""
+_LONGEST_DUCKY = 15
+"""Bytes of Photoshop's segment of the quality; a longer one has a comment as well."""
 
 # Place in the natural order of each coefficient in the file's zigzag order (ITU-T T.81, A.3.6).
 _ZIGZAG = sorted(
@@ -105,6 +112,11 @@ def iptc_of(content: bytes) -> bytes | None:
     return iptc_in_resources(_resources(content))
 
 
+def resources_of(content: bytes) -> bytes | None:
+    """Return Photoshop's image resources that stay true of a denoised photo."""
+    return kept_resources(_resources(content))
+
+
 def has_profile(content: bytes) -> bool:
     """Return whether the file holds parts of a colour profile, whole or not."""
     return any(m == _APP2 and p.startswith(b"ICC_PROFILE") for m, _, p in segments(content))
@@ -120,13 +132,18 @@ def other_data(content: bytes) -> list[str]:
     """Name application data that is not carried over, such as FLIR's temperatures."""
     names = []
     for marker, _, payload in segments(content):
-        if 0xE0 <= marker <= 0xEF and not payload.startswith(_CARRIED.get(marker, ())):
-            name = payload[:32].split(b"\0")[0].decode("ascii", "replace")
-            name = "".join(c for c in name if c.isprintable() and c != "\ufffd")[:24]
-            names.append(f"APP{marker - 0xE0} {name}".strip())
+        if 0xE0 <= marker <= 0xEF and not _is_carried(marker, payload):
+            name = payload[:32].split(b"\0")[0].decode("ascii", "ignore")[:24]
+            names.append(f"APP{marker - 0xE0} {name}")
     if has_clipping_paths(_resources(content)):
         names.append("clipping paths")
-    return list(dict.fromkeys(names))
+    return names
+
+
+def _is_carried(marker: int, payload: bytes) -> bool:
+    if marker == _APP12 and len(payload) > _LONGEST_DUCKY:
+        return False
+    return payload.startswith(_CARRIED.get(marker, ()))
 
 
 def comments_of(content: bytes) -> list[str]:
@@ -186,9 +203,17 @@ def size_of(content: bytes) -> tuple[int, int]:
     return 0, 0
 
 
-def with_iptc(content: bytes, iptc: bytes) -> bytes:
-    """Insert an IPTC-IIM record of at most `SEGMENT_LIMIT` bytes behind the other metadata."""
-    payload = _PHOTOSHOP + resource_of_iptc(iptc)
+def with_resources(content: bytes, iptc: bytes | None, resources: bytes | None) -> bytes:
+    """Insert an IPTC-IIM record and image resources behind the other metadata.
+
+    Args:
+        content: the file.
+        iptc: the record.
+        resources: others; both have at most `SEGMENT_LIMIT` bytes together.
+    """
+    payload = _PHOTOSHOP + (resource_of_iptc(iptc) if iptc else b"") + (resources or b"")
+    if payload == _PHOTOSHOP:
+        return content
     segment = struct.pack(">BBH", 0xFF, _APP13, len(payload) + 2) + payload
     place = next(at for marker, at, _ in segments(content) if not 0xE0 <= marker <= 0xEF)
     return content[:place] + segment + content[place:]

@@ -19,7 +19,7 @@ from amsnet_cli.photos.colour import BT709, SRGB_CURVE, unsupported_colours
 from amsnet_cli.photos.colour_model import ColourModel, colour_model_of
 from amsnet_cli.photos.exif import without_orientation, without_thumbnail
 from amsnet_cli.photos.extras import MALFORMED, package_missing
-from amsnet_cli.photos.formats.format import Format
+from amsnet_cli.photos.formats.format import Format, notes_of_other_data
 from amsnet_cli.photos.formats.jxl_header import (
     SIGNATURE,
     JxlHeader,
@@ -33,6 +33,7 @@ from amsnet_cli.photos.photo import Photo, Pixels, photo_of, with_usable_profile
 
 _CONTAINER = box(b"JXL ", b"\r\n\x87\n")
 _FILE_TYPE = box(b"ftyp", b"jxl \0\0\0\0jxl ")
+_KNOWN = (b"JXL ", b"ftyp", b"jxll", b"jxli", b"jbrd", b"Exif", b"xml ", b"brobExif", b"brobxml ")
 _LEVEL_10 = box(b"jxll", b"\n")
 """What more than 12 bits need."""
 DISTANCE = 0.3
@@ -77,6 +78,7 @@ def read(path: Path, content: bytes) -> Photo:
             f"{path}: not a picture, damaged or cut short ({' '.join(str(error).split())})",
             "copy it again from its source",
         ) from error
+    others = boxes.keys() - _KNOWN
     photo = replace(
         photo,
         fourth_channel="associated" if "associated" in header.alphas else "transparency",
@@ -84,7 +86,10 @@ def read(path: Path, content: bytes) -> Photo:
         exif=exif and without_thumbnail(exif),  # It may lie on its side.
         xmp=xmp,
         quantisation_step=0.0 if header.xyb or b"jbrd" in boxes else None,
-        notes=notes,
+        notes=(
+            *notes,
+            *notes_of_other_data(kind.decode("ascii", "ignore") for kind in sorted(others)),
+        ),
     )
     return with_usable_profile(without_attachments(marked_upright(photo)))
 
@@ -135,11 +140,6 @@ def holds_profile(profile: bytes) -> bool:
     return model is not None and has_curve(model.curve)
 
 
-def losses(photo: Photo) -> list[str]:
-    """List the IPTC record."""
-    return ["JPEG XL has no place for its IPTC record"] if photo.iptc else []
-
-
 FORMAT = Format(
     name="JPEG XL",
     suffixes=(".jxl",),
@@ -149,7 +149,6 @@ FORMAT = Format(
     depths=(8, 16, 32),
     holds_profile=holds_profile,
     upright=True,  # The header has an orientation of its own, which decoders apply.
-    losses=losses,
 )
 
 

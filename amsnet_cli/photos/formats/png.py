@@ -20,21 +20,31 @@ from amsnet_cli.photos.colour import (
     profile_of_code_points,
     unsupported_colours,
 )
-from amsnet_cli.photos.formats.format import Format
-from amsnet_cli.photos.iptc import iptc_in_resources
+from amsnet_cli.photos.formats import png_texts
+from amsnet_cli.photos.formats.format import (
+    OF_PHOTOS,
+    Format,
+    notes_of_bytes_behind,
+    notes_of_other_data,
+)
+from amsnet_cli.photos.image_resources import kept_resources
 from amsnet_cli.photos.photo import Photo, with_usable_profile
 
 _SIGNATURE = 8
+_END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 _PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 _NAMES = {
     **{b"iCCP": "colour profile", b"eXIf": "EXIF", b"pHYs": "resolution"},
-    **dict.fromkeys((b"tEXt", b"zTXt", b"iTXt"), "text"),
+    **dict.fromkeys(png_texts.KINDS, "text"),
 }
 """Of chunks, for messages."""
 _COLOURS = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
-_RAW_PROFILE = "Raw profile type "
-_XMP_KEYWORD = "XML:com.adobe.xmp"
-_LARGEST_TEXT = 1 << 23
+_OF_THE_FILE = (
+    *(b"IEND", b"sBIT", b"bKGD", b"hIST", b"sPLT", b"tIME", b"iDOT", b"mDCV", b"cLLI"),
+    *(b"acTL", b"fcTL", b"fdAT"),
+)
+"""Chunks of the file before, of palettes, of HDR screens, and of animations, which have a note."""
+_KNOWN = frozenset({*_PIXELS, *_NAMES, *_COLOURS, *_OF_THE_FILE})
 
 
 def read(path: Path, content: bytes) -> Photo:
@@ -51,17 +61,24 @@ def read(path: Path, content: bytes) -> Photo:
     image = vips.open_image(path, content, pyvips.Image.pngload_buffer)
     photo = vips.decode(path, image)
     found = list(chunks(content))
-    texts = texts_of(found)
-    profiles = {name: data for name, data in map(raw_profile, texts) if data}
+    texts = png_texts.texts_of(found)
+    profiles = {name: data for name, data in map(png_texts.raw_profile, texts) if data}
     # libvips does not see the chunks behind the pixels.
-    block = photo.exif or dict(found).get(b"eXIf") or _exif_in(profiles)
-    packet = dict(texts).get(_XMP_KEYWORD, "").encode() or profiles.get("xmp")
-    packet = photo.xmp or packet or _xmp_in_app1(profiles)
+    block = photo.exif or dict(found).get(b"eXIf") or png_texts.exif_in(profiles)
+    packet = dict(texts).get(png_texts.XMP_KEYWORD, "").encode() or profiles.get("xmp")
+    packet = photo.xmp or packet or png_texts.xmp_in_app1(profiles)
     notes = [*photo.notes, *(f"its {name} is damaged: left out" for name in damaged)]
     if photo.icc is None and any(kind == b"iCCP" for kind, _ in found):
         notes.append("the colour profile is damaged: left out")
     if (count := _frame_count(found)) > 1:
         notes.append(f"only the first of {count} frames is kept")
+    if not any(kind == b"IEND" for kind, _ in found):
+        notes.append("the end mark of the file is missing, every pixel is there")
+    notes += notes_of_bytes_behind(content.partition(_END)[2])
+    if len(texts) < sum(kind in png_texts.KINDS for kind, _ in found):
+        notes.append("its malformed texts are left out")
+    others = (kind for kind, _ in found if kind not in _KNOWN)
+    notes += notes_of_other_data(kind.decode("ascii", "ignore") for kind in others)
     icc = photo.icc or profiles.get("icc") or profiles.get("icm")
     photo = with_usable_profile(replace(photo, icc=icc, notes=tuple(notes)))
     try:
@@ -74,8 +91,9 @@ def read(path: Path, content: bytes) -> Photo:
         icc=icc,
         exif=block,
         xmp=packet,
-        iptc=_iptc_in(profiles),
-        texts=tuple(text for text in texts if not _is_metadata(text[0])),
+        iptc=png_texts.iptc_in(profiles),
+        resources=kept_resources(png_texts.resources_in(profiles)),
+        texts=tuple(text for text in texts if not png_texts.is_metadata(text)),
         orientation=exif.orientation_of(block) if block else 1,
         dpi=photo.dpi if says_resolution else None,
     )
@@ -89,9 +107,10 @@ def write(photo: Photo) -> bytes:
         content = without_resolution(content)
     added = [(b"eXIf", block)] if block else []
     # libvips would compress it into a chunk where other programs do not look.
-    added += [xmp_chunk(photo.xmp)] if photo.xmp else []
-    added += [iptc_chunk(photo.iptc)] if photo.iptc else []
-    added += [text_chunk(keyword, text) for keyword, text in photo.texts]
+    added += [png_texts.xmp_chunk(photo.xmp)] if photo.xmp else []
+    if photo.iptc or photo.resources:
+        added.append(png_texts.resources_chunk(photo.iptc, photo.resources))
+    added += [png_texts.text_chunk(keyword, text) for keyword, text in photo.texts]
     return with_chunks(content, added)
 
 
@@ -102,6 +121,7 @@ FORMAT = Format(
     read=read,
     write=write,
     depths=(8, 16),
+    blocks=OF_PHOTOS,
     texts=("*",),
 )
 
@@ -203,82 +223,3 @@ def _frame_count(found: list[tuple[bytes, bytes]]) -> int:
     count = next((int.from_bytes(data[:4], "big") for kind, data in found if kind == b"acTL"), 0)
     first = next((kind for kind, _ in found if kind in (b"fcTL", b"IDAT")), b"")
     return count + 1 if count and first == b"IDAT" else count
-
-
-def texts_of(found: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
-    """Return keyword and text of the text chunks (PNG, 11.3.3); malformed ones are left out."""
-    texts = []
-    for kind, payload in found:
-        keyword, separator, rest = payload.partition(b"\0")
-        if kind not in (b"tEXt", b"zTXt", b"iTXt") or not separator:
-            continue
-        coding, packed = "latin-1", kind == b"zTXt"
-        if kind == b"iTXt":
-            coding, packed = "utf-8", rest[:1] == b"\1"
-            rest = rest[:2] + rest[2:].split(b"\0", 2)[-1]
-            rest = rest[1:] if packed else rest[2:]
-        try:
-            if packed:
-                stream = zlib.decompressobj()
-                rest = stream.decompress(rest[1:], _LARGEST_TEXT)
-                if stream.unconsumed_tail:
-                    continue
-            texts.append((keyword.decode("latin-1"), rest.decode(coding)))
-        except (zlib.error, UnicodeDecodeError):
-            continue
-    return texts
-
-
-def raw_profile(text: tuple[str, str]) -> tuple[str, bytes]:
-    """Return name and bytes of a raw profile, as ImageMagick, ExifTool and RawTherapee write it.
-
-    Other texts give empty bytes.
-    """
-    keyword, content = text
-    if not keyword.startswith(_RAW_PROFILE):
-        return "", b""
-    try:  # a name, the length, then hexadecimal digits in lines
-        return keyword[len(_RAW_PROFILE) :].lower(), bytes.fromhex("".join(content.split()[2:]))
-    except ValueError:
-        return "", b""
-
-
-def xmp_chunk(xmp: bytes) -> tuple[bytes, bytes]:
-    """Make the text chunk that XMP belongs in (XMP specification, part 3, 1.1.5)."""
-    return b"iTXt", _XMP_KEYWORD.encode() + b"\0\0\0\0\0" + xmp
-
-
-def iptc_chunk(iptc: bytes) -> tuple[bytes, bytes]:
-    """Make the text chunk in which ImageMagick and ExifTool keep an IPTC-IIM record."""
-    text = f"\niptc\n{len(iptc):8}\n{iptc.hex()}\n"
-    return b"zTXt", f"{_RAW_PROFILE}iptc".encode() + b"\0\0" + zlib.compress(text.encode())
-
-
-def text_chunk(keyword: str, text: str) -> tuple[bytes, bytes]:
-    """Make a chunk of a text, in Latin-1 where it fits."""
-    head = keyword.encode("latin-1", "replace")[:79] + b"\0"
-    try:
-        return b"tEXt", head + text.encode("latin-1")
-    except UnicodeEncodeError:
-        return b"iTXt", head + b"\0\0\0\0" + text.encode()
-
-
-def _is_metadata(keyword: str) -> bool:
-    return keyword == _XMP_KEYWORD or keyword.startswith(_RAW_PROFILE)
-
-
-def _exif_in(profiles: dict[str, bytes]) -> bytes | None:
-    block = profiles.get("exif") or profiles.get("app1") or b""
-    block = block.removeprefix(b"Exif\0\0")
-    return block if exif.is_sound(block) else None
-
-
-def _xmp_in_app1(profiles: dict[str, bytes]) -> bytes | None:
-    packet = profiles.get("app1", b"")
-    head = b"http://ns.adobe.com/xap/1.0/\0"
-    return packet.removeprefix(head) if packet.startswith(head) else None
-
-
-def _iptc_in(profiles: dict[str, bytes]) -> bytes | None:
-    record = profiles.get("iptc") or profiles.get("8bim") or b""
-    return iptc_in_resources(record) if record.startswith(b"8BIM") else record or None

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from amsnet_cli.errors import PhotoError
-from amsnet_cli.photos.formats.format import Format, all_metadata_lost
+from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.limits import check_size
-from amsnet_cli.photos.photo import Photo, Pixels
+from amsnet_cli.photos.photo import COMMENT, Photo, Pixels
 
+_COMMENT = re.compile(rb"#([^\n]*)\n")
 _NUMBER = rb"(?:\s|#[^\n]*\n)+(\d{1,10})"
 _HEADERS = {
     **dict.fromkeys((b"P1", b"P4"), re.compile(rb"P[14]" + _NUMBER * 2 + rb"\s")),
@@ -53,7 +54,10 @@ def read(path: Path, content: bytes) -> Photo:
     if kind in (b"Pf", b"PF"):
         order = "<" if float(match[3]) < 0 else ">"
         values = _samples(path, body, count, np.dtype(f"{order}f4"))
-        return Photo(pixels=values.reshape(height, width, channels)[::-1].astype(np.float32))
+        pixels = values.reshape(height, width, channels)[::-1].astype(np.float32)
+        scale = abs(float(match[3]))
+        notes = [f"the scale {scale:g} of its values is left out"] * (scale != 1)
+        return Photo(pixels=pixels, texts=_comments(match[0]), notes=tuple(notes))
     if kind == b"P4":
         rows = _samples(path, body, height * -(-width // 8), np.dtype(np.uint8))
         values = 1 - np.unpackbits(rows.reshape(height, -1), axis=1)[:, :width].ravel()
@@ -68,11 +72,17 @@ def read(path: Path, content: bytes) -> Photo:
     return Photo(
         pixels=np.ascontiguousarray(samples[..., :colours]),
         alpha=np.ascontiguousarray(samples[..., -1]) if channels > colours else None,
+        texts=_comments(match[0]),
+        notes=("only the first of several pictures is kept",)
+        * _goes_on(kind, body, count, largest),
     )
 
 
 def write(photo: Photo) -> bytes:
-    """Encode a photo as PGM or PPM, as PAM with transparency, as PFM in float; pixels are exact."""
+    """Encode a photo as PGM or PPM, as PAM with transparency, as PFM in float; pixels are exact.
+
+    Comments go into the header, but of PFM, which has none.
+    """
     samples = photo.samples
     height, width, channels = samples.shape
     if samples.dtype == np.float32:
@@ -80,14 +90,24 @@ def write(photo: Photo) -> bytes:
             raise ValueError("PFM has no transparency")
         kind = b"PF" if channels == 3 else b"Pf"
         return kind + f"\n{width} {height}\n-1.0\n".encode() + samples[::-1].astype("<f4").tobytes()
+    lines = [
+        line for keyword, text in photo.texts if keyword == COMMENT for line in text.split("\n")
+    ]
+    comments = "".join(f"# {line}\n" for line in lines).encode()[: _HEADER_LIMIT // 2]
     largest = np.iinfo(samples.dtype).max
     body = samples.astype(samples.dtype.newbyteorder(">")).tobytes()
     if photo.alpha is None:
         kind = b"P6" if channels == 3 else b"P5"
-        return kind + f"\n{width} {height}\n{largest}\n".encode() + body
+        return kind + b"\n" + comments + f"{width} {height}\n{largest}\n".encode() + body
     tuples = "RGB_ALPHA" if channels == 4 else "GRAYSCALE_ALPHA"
     header = f"WIDTH {width}\nHEIGHT {height}\nDEPTH {channels}\nMAXVAL {largest}\n"
-    return f"P7\n{header}TUPLTYPE {tuples}\nENDHDR\n".encode() + body
+    return b"P7\n" + comments + f"{header}TUPLTYPE {tuples}\nENDHDR\n".encode() + body
+
+
+def losses(photo: Photo) -> list[str]:
+    """List the comments, of which PFM has none."""
+    is_lost = photo.depth == 32 and any(keyword == COMMENT for keyword, _ in photo.texts)
+    return ["PFM has no place for its comments"] * is_lost
 
 
 FORMAT = Format(
@@ -98,11 +118,16 @@ FORMAT = Format(
     write=write,
     depths=(8, 16, 32),
     upright=True,
-    losses=all_metadata_lost("PNM"),
+    blocks=(),
+    texts=(COMMENT,),
+    losses=losses,
 )
 
 
 def _pam_header(path: Path, lines: bytes) -> tuple[int, int, int, int]:
+    tuples = b" ".join(re.findall(rb"^TUPLTYPE\s+(\S+)", lines, re.M)).decode("ascii", "replace")
+    if tuples.removesuffix("_ALPHA") not in ("", "BLACKANDWHITE", "GRAYSCALE", "RGB"):
+        raise PhotoError(f"{path}: PAM of {tuples}", "convert it to RGB first")
     found = dict(re.findall(rb"^(WIDTH|HEIGHT|DEPTH|MAXVAL)\s+(\d{1,10})\s*$", lines, re.M))
     try:
         width, height, depth, largest = (
@@ -113,6 +138,19 @@ def _pam_header(path: Path, lines: bytes) -> tuple[int, int, int, int]:
             f"{path}: damaged (no {error.args[0].decode()})", "copy it again"
         ) from error
     return width, height, depth, largest
+
+
+def _goes_on(kind: bytes, body: bytes, count: int, largest: int) -> bool:
+    """Return whether a further picture follows that of `count` samples."""
+    if kind not in (b"P5", b"P6", b"P7"):
+        return False
+    rest = body[count * (2 if largest > 255 else 1) :]
+    return rest[:2] in _HEADERS and _HEADERS[rest[:2]].match(rest[:_HEADER_LIMIT]) is not None
+
+
+def _comments(header: bytes) -> tuple[tuple[str, str], ...]:
+    lines = (line.strip().decode("utf-8", "replace") for line in _COMMENT.findall(header))
+    return tuple((COMMENT, line) for line in lines if line)
 
 
 def _samples(path: Path, body: bytes, count: int, dtype: np.dtype[np.generic]) -> Pixels:

@@ -18,6 +18,7 @@ from amsnet_cli.photos.colour import BT709
 from amsnet_cli.photos.colour_model import ColourModel
 from amsnet_cli.photos.exif import orientation_of
 from amsnet_cli.photos.formats.format import Format
+from amsnet_cli.photos.image_resources import kept_resources
 from amsnet_cli.photos.limits import check_size
 from amsnet_cli.photos.photo import Photo, Pixels, photo_of, with_usable_profile
 
@@ -91,6 +92,7 @@ def read(path: Path, content: bytes) -> Photo:
         exif=exif,
         xmp=blocks.get(_XMP),
         iptc=blocks.get(_IPTC),
+        resources=kept_resources(resources),
         orientation=orientation_of(exif) if exif else 1,
         dpi=_dpi(blocks.get(_RESOLUTION)),
         notes=tuple(notes),

@@ -14,8 +14,9 @@ from amsnet_cli.photos import colour, dng_tags, exif, ifd, xmp
 from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.formats.libraw_process import run_libraw
 from amsnet_cli.photos.formats.raw_exif import exif_of
-from amsnet_cli.photos.formats.tiff import IPTC, XMP
+from amsnet_cli.photos.formats.tiff import IPTC, PHOTOSHOP, XMP
 from amsnet_cli.photos.ifd import MalformedError
+from amsnet_cli.photos.image_resources import iptc_in_resources, kept_resources
 from amsnet_cli.photos.metadata import marked_upright
 from amsnet_cli.photos.mosaic import (
     XYZ_TO_SRGB,
@@ -246,13 +247,15 @@ def _photo(
     if complaints:
         notes.append(_DAMAGED)
     packet = ifd.value_of(content, XMP)
+    resources = ifd.value_of(content, PHOTOSHOP) or b""
     photo = Photo(
         pixels=light if linear else colour.encode(light),
         icc=_profile(light.shape[2], linear=linear),
         exif=exif_of(content),
         # Settings that a RAW converter has yet to apply do not suit developed pixels.
         xmp=packet and xmp.without(packet, xmp.CAMERA_RAW),
-        iptc=ifd.value_of(content, IPTC),
+        iptc=ifd.value_of(content, IPTC) or iptc_in_resources(resources),
+        resources=kept_resources(resources),
         bits=DEVELOPED_BITS,
         notes=tuple(notes),
     )

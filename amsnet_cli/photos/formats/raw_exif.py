@@ -13,10 +13,14 @@ _CR3_HEAD = 1 << 20
 _DESCRIPTIVE = frozenset(
     {
         *(0x010E, exif.MAKE, exif.MODEL, exif.ORIENTATION, exif.SOFTWARE, 0x0132, 0x013B, 0x8298),
+        *(0x010D, 0x013C, 0x4746, 0x4749, *range(0x9C9B, 0x9CA0), 0x9003, 0xC62F, 0xC630, 0xC68B),
         *(ifd.EXIF_IFD, ifd.GPS_IFD),
     }
 )
-"""Tags that describe the picture; the others are of the sensor or of a thumbnail."""
+"""Tags that describe the picture; the others are of the sensor or of a thumbnail.
+
+Among them are titles, ratings and keywords, and DNG's serial number, lens and former name.
+"""
 
 
 def exif_of(content: bytes) -> bytes | None:

@@ -10,11 +10,15 @@ import numpy as np
 import pyvips
 
 from amsnet_cli.errors import PhotoError
-from amsnet_cli.photos import exif, ifd, vips
+from amsnet_cli.photos import exif, exif_order, ifd, vips
 from amsnet_cli.photos.formats import imagej, tiff_pixels
-from amsnet_cli.photos.formats.format import Format
+from amsnet_cli.photos.formats.format import OF_PHOTOS, Format
 from amsnet_cli.photos.ifd import Directory, Entry, MalformedError
-from amsnet_cli.photos.iptc import has_clipping_paths, iptc_in_resources
+from amsnet_cli.photos.image_resources import (
+    has_clipping_paths,
+    iptc_in_resources,
+    kept_resources,
+)
 from amsnet_cli.photos.photo import FOURTH_CHANNELS, Photo, with_usable_profile
 
 XMP, IPTC, PHOTOSHOP, ICC = 0x02BC, 0x83BB, 0x8649, 0x8773
@@ -87,6 +91,7 @@ def read(path: Path, content: bytes) -> Photo:
             exif=exif_of(tags, order, note_place),
             xmp=_bytes(tags, XMP),
             iptc=_bytes(tags, IPTC) or iptc_in_resources(resources),
+            resources=kept_resources(resources),
             orientation=orientation if 1 <= orientation <= 8 else 1,
             dpi=_dpi(tags, order),
             notes=tuple(notes),
@@ -106,8 +111,9 @@ def write(photo: Photo) -> bytes:
     if photo.alpha is not None:
         kind = struct.pack("<H", FOURTH_CHANNELS.index(photo.fourth_channel))
         added[_EXTRA_SAMPLES] = Entry(type=ifd.SHORT, count=1, value=kind)
-    if photo.iptc is not None:
-        added[IPTC] = Entry(type=ifd.UNDEFINED, count=len(photo.iptc), value=photo.iptc)
+    for tag, data in ((IPTC, photo.iptc), (PHOTOSHOP, photo.resources)):
+        if data is not None:
+            added[tag] = Entry(type=ifd.UNDEFINED, count=len(data), value=data)
     return with_tags(content, block, added, resolution=photo.dpi is not None)
 
 
@@ -129,6 +135,7 @@ FORMAT = Format(
     write=write,
     depths=(8, 16, 32),
     fourth_channels=FOURTH_CHANNELS,
+    blocks=OF_PHOTOS,
     losses=losses,
 )
 
@@ -169,7 +176,9 @@ def with_tags(
         own_order, tree = ifd.byte_order(block), ifd.read_tree(block)
         lost = _unmovable(tree, own_order)
         tree = {tag: item for tag, item in tree.items() if tag not in (*_LAYOUT, *lost)}
-        moved = ifd.reordered(imagej.reordered(tree, own_order, order), own_order, order)
+        for module in (imagej, exif_order, ifd):
+            tree = module.reordered(tree, own_order, order)
+        moved = tree
         moved.pop(exif.ORIENTATION, None)
         note_place = exif.note_place_of(block)
         if note_place is not None:

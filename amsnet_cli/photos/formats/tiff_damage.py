@@ -89,6 +89,8 @@ def check_segments(path: Path, content: bytes, tags: Directory, order: str) -> N
 def _check_of(tags: Directory, order: str) -> Callable[[memoryview, int, int], bool] | None:
     """Return the test of a strip or tile, its decoded length and the longest; None for none."""
     compression = ifd.first_number(tags.get(259), order, 1)
+    if compression == JPEG and ifd.first_number(tags.get(258), order, 1) > 8:
+        return None  # libvips decodes only 8 bits.
     if compression == JPEG:
         tables = tags.get(_JPEG_TABLES)
         return partial(_is_jpeg, tables.value if isinstance(tables, Entry) else b"")

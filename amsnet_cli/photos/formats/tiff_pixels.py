@@ -47,9 +47,9 @@ _LAYOUT = frozenset(
     }
 )
 """Tags that the pixels depend on."""
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR = range(7)
 _OTHER_COLOURS = {**dict.fromkeys((8, 9, 10), "LAB"), **dict.fromkeys((32844, 32845), "LogLuv")}
-_FLOAT = 3
+_SIGNED, _FLOAT = 2, 3
 _COMPLEX = (5, 6)
 """SampleFormats of complex integers and floats."""
 _ASSOCIATED = 1
@@ -87,15 +87,17 @@ def decode(path: Path, content: bytes, page: Directory, *, alone: bool) -> Photo
     check_size(path, content, (width, height), 1)
     check_segments(path, content, tags, order)
     is_float = sample_format == _FLOAT
-    inverted = is_float and photometric == _WHITE_IS_ZERO
-    if inverted:  # libvips would take the values from 0, and not from 1.
+    inverted = sample_format in (_SIGNED, _FLOAT) and photometric == _WHITE_IS_ZERO
+    if inverted:  # libvips would take floats from 0, and not from 1, and leave signed integers.
         tags[262] = Entry(type=ifd.SHORT, count=1, value=struct.pack(order + "H", _BLACK_IS_ZERO))
     kind = ifd.first_number(tags.get(338), order, 0)
     if kind == _ASSOCIATED:  # libvips would divide the colours by it.
         tags[338] = Entry(type=ifd.SHORT, count=1, value=struct.pack(order + "H", 0))
     planar_tiles = 322 in tags and ifd.first_number(tags.get(284), order, 1) == 2
     bits = ifd.first_number(tags.get(258), order, 1)
-    if compression not in _LIBTIFF or planar_tiles or bits not in (1, 2, 4, 8, 16, 32):
+    samples = ifd.first_number(tags.get(277), order, 1)
+    plain = bits in (8, 16, 32) or (bits in (1, 2, 4) and samples == 1)
+    if compression not in _LIBTIFF or planar_tiles or not plain:
         single = _with_one_directory(content, tags, order)
         shown = _BLACK_IS_ZERO if inverted else photometric
         photo = _with_tifffile(path, single, compression, shown)
@@ -112,7 +114,7 @@ def decode(path: Path, content: bytes, page: Directory, *, alone: bool) -> Photo
     if photometric == _PALETTE:
         photo = replace(photo, notes=(*photo.notes, "palette turned into RGB"))
     if inverted:
-        photo = replace(photo, pixels=1 - photo.pixels)
+        photo = replace(photo, pixels=(1 if is_float else -1) - photo.pixels)
     if photo.alpha is None or kind >= len(FOURTH_CHANNELS):
         return photo
     return replace(photo, fourth_channel=FOURTH_CHANNELS[kind])
@@ -122,6 +124,8 @@ def _check_kind(path: Path, photometric: int, compression: int) -> None:
     """Raise `PhotoError` for colours and compressions that no decoder here reads."""
     if photometric == _YCBCR and compression not in (_OLD_JPEG, JPEG):
         raise PhotoError(f"{path}: YCbCr colours that are not JPEG", "convert it to RGB first")
+    if photometric == _MASK:
+        raise PhotoError(f"{path}: a mask, not a picture", "export the picture itself")
     if photometric in _OTHER_COLOURS:
         raise PhotoError(
             f"{path}: {_OTHER_COLOURS[photometric]} colours", "convert it to RGB first"
@@ -174,8 +178,11 @@ def _with_tifffile(path: Path, content: bytes, compression: int, photometric: in
         if array.ndim == 3 and array.shape[0] == samples != array.shape[2]:
             array = np.moveaxis(array, 0, 2)  # (C, H, W) -> (H, W, C)
         array = array.reshape(size[1], size[0], samples)
-        if array.dtype == np.uint16 and bits < 16:
-            array = np.rint(array * (65535 / ((1 << bits) - 1))).clip(0, 65535).astype(np.uint16)
+        array = array.view(np.uint8) if array.dtype == np.bool_ else array
+        if array.dtype in (np.uint8, np.uint16) and bits < 8 * array.itemsize:
+            largest = np.iinfo(array.dtype).max
+            scaled = np.rint(array * (largest / ((1 << bits) - 1)))
+            array = scaled.clip(0, largest).astype(array.dtype)
     except ImportError as error:
         raise package_missing(path, f"TIFF with {name}") from error
     except _MALFORMED as error:
@@ -197,7 +204,7 @@ def _photo_of(path: Path, array: Pixels, *, inverted: bool) -> Photo:
     dtype = array.dtype.newbyteorder("=")
     target = dtype if dtype in (np.uint8, np.uint16, np.float32) else np.dtype(np.float32)
     if inverted:
-        array = np.iinfo(dtype).max - array
+        array = ~array
     if target != dtype:
         notes = (f"{dtype} pixels turned into float32",)
     array = array.astype(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import pillow, vips
 from amsnet_cli.photos.colour import suits
 from amsnet_cli.photos.exif import with_orientation
-from amsnet_cli.photos.formats.format import Format
+from amsnet_cli.photos.formats.format import Format, notes_of_bytes_behind, notes_of_other_data
 from amsnet_cli.photos.photo import Photo, with_usable_profile
 
 QUALITY = 95
+_KNOWN = (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"EXIF", b"XMP ")
 _SLACK = 6
 """Bytes behind the last pixel that an encoder may leave; libwebp leaves up to 3."""
 
@@ -37,8 +39,20 @@ def read(path: Path, content: bytes) -> Photo:
             "copy it again from its source, or save it anew with an image editor",
         )
     lossless = is_lossless(content)
+    end = 8 + int.from_bytes(content[4:8], "little")
+    chunks = _chunks(content[:end])
+    others = (name.decode("ascii", "ignore") for name, _ in chunks if name not in _KNOWN)
     return with_usable_profile(
-        replace(photo, lossless=lossless, quantisation_step=None if lossless else 0.0)
+        replace(
+            photo,
+            lossless=lossless,
+            quantisation_step=None if lossless else 0.0,
+            notes=(
+                *photo.notes,
+                *notes_of_other_data(others),
+                *notes_of_bytes_behind(content[end:]),
+            ),
+        )
     )
 
 
@@ -52,11 +66,6 @@ def write(photo: Photo) -> bytes:
     )  # fmt: skip
 
 
-def losses(photo: Photo) -> list[str]:
-    """List the IPTC record."""
-    return ["WebP has no place for its IPTC record"] if photo.iptc else []
-
-
 FORMAT = Format(
     name="WebP",
     suffixes=(".webp",),
@@ -65,7 +74,6 @@ FORMAT = Format(
     write=write,
     holds_profile=lambda profile: not suits(profile, 1),
     longest_side=16383,
-    losses=losses,
 )
 
 
@@ -93,12 +101,16 @@ def has_more_than_its_picture(content: bytes) -> bool:
 
 def _picture(content: bytes) -> tuple[bytes, bytes]:
     """Return name and payload of the chunk of the first picture; empty where there is none."""
+    found = ((name, body) for name, body in _chunks(content) if name in (b"VP8L", b"VP8 "))
+    return next(found, (b"", b""))
+
+
+def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """List name and payload of the chunks, those of frames included."""
     at = 12
     while at + 8 <= len(content):
         name, size = struct.unpack_from("<4sI", content, at)
-        if name in (b"VP8L", b"VP8 "):
-            return name, content[at + 8 : at + 8 + size]
         if name == b"ANMF":  # the frame's chunks follow its header
             size = 16
+        yield name, content[at + 8 : at + 8 + size]
         at += 8 + size + size % 2
-    return b"", b""
