@@ -98,7 +98,7 @@ class Case:
         if (config.block_stats, config.brightness) != (default.block_stats, default.brightness):
             statistics = photo_statistics(self.noisy, self.output, codec, config)
         corrector = Corrector(statistics, self.resolved.blend, white_noise=white, config=config)
-        result = correct_photo(self.noisy, self.output, codec, corrector)
+        result = correct_photo(self.noisy, self.output.clone(), codec, corrector)
         return psnr(result.pixels, self.clean) - self.before
 
 

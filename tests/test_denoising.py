@@ -13,7 +13,13 @@ import torch.nn.functional as F
 from amsnet_cli.core.networks import LIGHT, CompactUNetConfig
 from amsnet_cli.errors import DeviceError, PhotoError, UsageError, WeightsError
 from amsnet_cli.inference.denoise import DenoiseOptions, denoise, resolve_options
-from amsnet_cli.inference.memory import PeakMemory, cgroup_headrooms, release_memory
+from amsnet_cli.inference.memory import (
+    RELEASES_VALUES,
+    PeakMemory,
+    cgroup_headrooms,
+    release_memory,
+    release_values,
+)
 from amsnet_cli.inference.noise_estimate import photo_noise_level
 from amsnet_cli.model import Inference, Model, ModelConfig, build_network, load_model
 from amsnet_cli.photos.geometry import upright
@@ -365,6 +371,14 @@ class TestMemory:
             del a, b
             torch.zeros(10)
         assert peak.bytes == 4 * 4000
+
+    @pytest.mark.skipif(not RELEASES_VALUES, reason="this system has no madvise(2)")
+    def test_values_that_are_done_with_take_no_memory(self):
+        values = torch.ones(1 << 22)
+        before = psutil.Process().memory_info().rss
+        release_values(values[1000 : (1 << 22) - 1000])
+        assert before - psutil.Process().memory_info().rss > 15_000_000
+        assert values[:1000].eq(1).all() and values[-1000:].eq(1).all()
 
     def test_the_limits_of_control_groups_count(self, tmp_path):
         def group(path: str, files: dict[str, str]) -> None:

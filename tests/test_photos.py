@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from amsnet_cli.errors import OutputError, PhotoError
+from amsnet_cli.inference.memory import release_memory
 from amsnet_cli.photos.colour import srgb_profile
 from amsnet_cli.photos.exif import with_orientation
 from amsnet_cli.photos.find import find_photos
@@ -124,6 +128,21 @@ class TestRoundTrip:
         after = read_photo(tiff)
         assert same_exif(after.exif, exif_block())
         assert after.orientation == 6
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured as Linux has it")
+    def test_of_a_photo_that_was_read_only_its_pixels_stay_in_memory(self, tmp_path):
+        path, pixels = (
+            tmp_path / "x.jpg",
+            np.random.default_rng(0).integers(0, 255, (2000, 2000, 3)),
+        )
+        write_photo(Photo(pixels=pixels.astype(np.uint8)), path)
+        del pixels
+        read_photo(path)  # libvips sets itself up with the first
+        release_memory(torch.device("cpu"))
+        before = psutil.Process().memory_info().rss
+        kept = read_photo(path).pixels
+        release_memory(torch.device("cpu"))
+        assert psutil.Process().memory_info().rss - before < kept.nbytes + 8_000_000
 
     def test_palette_pictures_become_rgb(self, tmp_path):
         path = tmp_path / "palette.png"

@@ -182,7 +182,7 @@ MaxMemory = Annotated[
     typer.Option(
         "--max-memory", parser=parse_memory, metavar="SIZE", rich_help_panel=_MEMORY_AND_SPEED,
         help="Memory limit of the whole program, as 2G or 500M; a JPEG of 24 megapixels needs "
-        "750M. (default: all free memory)",
+        "800M. (default: all free memory)",
     ),
 ]  # fmt: skip
 Jobs = Annotated[

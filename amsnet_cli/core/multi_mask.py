@@ -51,6 +51,8 @@ def self_ensemble(predict: Predictor, noisy: Tensor, orientations: int) -> Tenso
     Returns:
         (B, C, H, W).
     """
+    if orientations == 1:
+        return single_pass(predict, noisy)
     total = torch.zeros_like(noisy)
     for i in range(orientations):
         turns, mirrored = (0, 2, 1, 3)[i % 4], i >= 4

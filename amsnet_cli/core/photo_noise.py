@@ -80,12 +80,15 @@ class PhotoNoise:
     def log_sigma_at(self, brightness: Tensor) -> Tensor:
         """Logarithm of the standard deviation at each pixel, on a scale of 255; see `sigma`."""
         position = brightness.clamp(0, 1).sqrt() * (LEVELS - 1)
-        below = position.long().clamp_max(LEVELS - 2)
+        below = position.long().clamp_max_(LEVELS - 2)
+        part = position - below
+        del position
         low, step = (
-            of.gather(2, below.flatten(2)).view_as(position)
+            of.gather(2, below.flatten(2)).view_as(part)
             for of in (self.log_sigma, self.log_sigma[..., 1:] - self.log_sigma[..., :-1])
         )
-        return torch.addcmul(low, step, position - below)
+        del below
+        return torch.addcmul(low, step, part)
 
     @property
     def shared(self) -> float:

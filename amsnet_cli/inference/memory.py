@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
+import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from typing import Any
 
 import psutil
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -21,6 +24,11 @@ _libc = ctypes.CDLL(None) if os.name == "posix" else None
 _malloc_trim = getattr(_libc, "malloc_trim", None)
 _mallopt = getattr(_libc, "mallopt", None)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_madvise = getattr(_libc, "madvise", None) if sys.platform == "linux" else None
+_MADV_DONTNEED = 4
+
+RELEASES_VALUES = _madvise is not None
+"""Whether `release_values` does anything."""
 
 
 @contextmanager
@@ -63,6 +71,21 @@ def release_memory(device: torch.device) -> None:
         torch.mps.empty_cache()
     elif _malloc_trim:
         _malloc_trim(0)
+
+
+def release_values(values: Tensor) -> None:
+    """Return the memory of values that are done with to the system (madvise(2)).
+
+    Args:
+        values: contiguous; a part of a tensor that is freed later. Whole pages of it become 0.
+            Nothing happens on a GPU, nor on other systems than Linux.
+    """
+    if _madvise is None or values.device.type != "cpu":
+        return
+    page, start = mmap.PAGESIZE, values.data_ptr()
+    first, end = -(-start // page) * page, (start + values.nbytes) // page * page
+    if first < end:
+        _madvise(ctypes.c_void_p(first), ctypes.c_size_t(end - first), _MADV_DONTNEED)
 
 
 def free_memory(device: torch.device, limit: int | None = None) -> int:

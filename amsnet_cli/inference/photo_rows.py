@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from amsnet_cli.core.photo_noise import PhotoNoise
-from amsnet_cli.inference.memory import release_memory
+from amsnet_cli.inference.memory import RELEASES_VALUES, release_memory, release_values
 from amsnet_cli.inference.run import MemoryPlan, run_network
 from amsnet_cli.inference.tensor_codec import converts_on, dtype_of, to_stored, to_unit
 from amsnet_cli.inference.tiles import Tile
@@ -84,7 +84,7 @@ def run_photo(
     output = torch.empty(
         (height, width, channels), dtype=dtype_of(wide), device=converts_on(codec, device)
     )
-    narrowed = 0 if codec.dtype == wide.dtype else output.nbytes // 2
+    narrowed = 0 if codec.dtype == wide.dtype or RELEASES_VALUES else output.nbytes // 2
     rows = run_network(
         noisy, (photo.pixels.shape[0], photo.pixels.shape[1]), box, model, inference,
         noise=noise,
@@ -117,7 +117,7 @@ def postprocess_photo(
 
     Args:
         noisy: the region of the photo that the network was run over.
-        output: from `run_photo`; overwritten, except for 8-bit photos.
+        output: from `run_photo`; overwritten.
         codec: of the whole photo.
         blend: how much of the residual is removed.
         white_noise: whether the noise is white.
@@ -172,6 +172,8 @@ def correct_photo(
         stored = noisy.pixels[top:end]
         corrected = corrector.apply(to_unit(codec, stored, device), denoised)
         pixels[top:end] = codec.restore(to_stored(codec, corrected).cpu().numpy(), stored)
+        if not here:
+            release_values(output[top:end])
     _release_heap(output)
     return replace(noisy, pixels=pixels)
 

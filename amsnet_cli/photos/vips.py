@@ -20,6 +20,7 @@ from amsnet_cli.photos.limits import check_size
 from amsnet_cli.photos.photo import Photo
 
 _LEVELS = pyvips.GLogLevelFlags
+pyvips.cache_set_max(0)  # Else files that were read stay in memory.
 _silent = pyvips.ffi.callback("GLogFunc", lambda domain, level, message, data: None)
 _handler = pyvips.glib_lib.g_log_set_handler(
     b"VIPS",

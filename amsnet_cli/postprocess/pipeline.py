@@ -180,5 +180,5 @@ def row_parts(height: int, width: int, device: torch.device) -> list[tuple[int, 
 def memory_needed(height: int, width: int, device: torch.device) -> int:
     """Bytes of a device that the post-processing takes besides stored pixels (measured on CPUs)."""
     per_part = 24 * 3 * 4 * max(PIXELS_AT_A_TIME[device.type], BLOCK_SIZE * width)
-    blocks = 3 * height * width
+    blocks = 7 * height * width // 2
     return per_part + blocks

@@ -41,7 +41,7 @@ def smoothing_weights(stats: BlockStats, config: PostprocessConfig = Postprocess
     for mean_square, power, sigma in zip(stats.mean_square, powers, sigmas, strict=True):
         variance = (average(mean_square[None]) - power).clamp_min(0)
         kept.append(variance / (variance + sigma**2))
-    replaced = [1 - kept[0], *(1 - kept[1] for _ in stats.chroma)]
+    replaced = [1 - kept[0], *[1 - kept[1]] * len(stats.chroma)]
     offsets = []
     for share, plane in zip(replaced, planes, strict=True):
         smoothed = _window_mean(_extrapolate_edges(plane, radius), radius)

@@ -47,9 +47,9 @@ class ResidualBlock(nn.Module):
         self.second = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, width, H, W) to the same shape."""
+        """Map (B, width, H, W) to the same shape; without gradients x may be overwritten."""
         if fused.can_fuse(x):
-            return fused.sum_with(self.second, fused.leaky_relu_of(self.first, x, 0.1), x)
+            return fused.add_to(x, self.second, fused.leaky_relu_of(self.first, x, 0.1))
         residual: Tensor = self.second(F.leaky_relu_(self.first(x), 0.1))
         return residual.add_(x)
 
@@ -133,10 +133,11 @@ class CompactUNet(nn.Module):
             skips.append(x)
             x = down(x)
         x = self.encoder[-1](x)
-        for up, decode, skip in zip(
-            reversed(self.up), reversed(self.decoder), reversed(skips), strict=True
-        ):
-            x = decode(F.pixel_shuffle(up(x), 2).add_(skip))
+        for up, decode in zip(reversed(self.up), reversed(self.decoder), strict=True):
+            x = up(x)  # One step a line: what is done with is freed before the next.
+            x = F.pixel_shuffle(x, 2)
+            x.add_(skips.pop())
+            x = decode(x)
         return F.pixel_shuffle(self.tail(x), self.config.unshuffle).float()
 
     def _unshuffled_head(self, x: Tensor) -> Tensor:

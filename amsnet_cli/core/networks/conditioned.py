@@ -74,9 +74,8 @@ class ConditionedUNet(nn.Module):
             (B, 3, H, W) float32, not clamped.
         """
         photo, masked = x[:, :3], x[:, 3:]
-        inputs, sigma = self._inputs(x, noise)
-        residual = self.unet.residual(inputs)
-        del inputs
+        sigma, *inputs = self._inputs(x, noise)
+        residual = self.unet.residual(inputs.pop())  # freed within, before most of the work
         limit = self.config.step * sigma
         limited = limit * asinh(residual / limit)
         if not torch.is_grad_enabled() and not masked.any():
@@ -84,7 +83,7 @@ class ConditionedUNet(nn.Module):
         return photo + torch.where(masked > 0, residual, limited)
 
     def _inputs(self, x: Tensor, noise: PhotoNoise) -> tuple[Tensor, Tensor]:
-        """Return what the U-Net sees, (B, INPUTS, H, W), and the noise level, (B, 3, H, W)."""
+        """Return the noise level, (B, 3, H, W), and what the U-Net sees, (B, INPUTS, H, W)."""
         photo = x[:, :3]
         with torch.autocast(x.device.type, enabled=False):
             mean = local_mean(photo)
@@ -94,9 +93,11 @@ class ConditionedUNet(nn.Module):
             )
             log_sigma = noise.log_sigma_at(mean)
             sigma = log_sigma.exp() / 255
-            detail = asinh((photo - mean) / sigma)
+            detail = (photo - mean).div_(sigma)
+            del mean
+            detail = asinh(detail)
         planes = noise.spectrum[:, :, None, None].expand(-1, -1, *x.shape[2:])
-        return _stacked([x, detail, log_sigma / 2, planes]), sigma
+        return sigma, _stacked([x, detail, log_sigma.div_(2), planes])
 
 
 def _stacked(parts: list[Tensor]) -> Tensor:
@@ -123,8 +124,8 @@ def asinh(x: Tensor) -> Tensor:
     if torch.is_grad_enabled() or x.device.type != "cpu":
         return torch.asinh(x)
     square = x.square()
-    root = (square + 1).sqrt_()
-    return square.div_(root.add_(1)).add_(x.abs()).log1p_().copysign_(x)
+    ratio = square.div_((square + 1).sqrt_().add_(1))
+    return ratio.add_(x.abs()).log1p_().copysign_(x)
 
 
 def local_mean(x: Tensor) -> Tensor:

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 _CONVOLUTION = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+_CONVOLUTION_INTO = getattr(torch.ops.mkldnn, "_convolution_pointwise_", None)
 
 
 def can_fuse(x: Tensor) -> bool:
     """Return whether these functions apply: in bfloat16 on a CPU, without gradients."""
     return (
         _CONVOLUTION is not None
+        and _CONVOLUTION_INTO is not None
         and x.dtype == torch.bfloat16
         and x.device.type == "cpu"
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
@@ -31,11 +33,11 @@ def leaky_relu_of(convolution: nn.Conv2d, x: Tensor, slope: float) -> Tensor:
     return result
 
 
-def sum_with(convolution: nn.Conv2d, x: Tensor, other: Tensor) -> Tensor:
-    """Return convolution(x) + other in bfloat16."""
-    assert _CONVOLUTION is not None
-    result: Tensor = _CONVOLUTION.binary(
-        x, other, *_arguments(convolution), "add", 1.0, None, [], None
+def add_to(other: Tensor, convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    """Add convolution(x) to `other` in bfloat16, in place, and return it."""
+    assert _CONVOLUTION_INTO is not None
+    result: Tensor = _CONVOLUTION_INTO.binary(
+        other, x, *_arguments(convolution), "add", 1.0, None, [], None
     )
     return result
 
