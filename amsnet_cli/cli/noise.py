@@ -87,6 +87,7 @@ def _show(
     inputs: list[Path], *, recursive: bool, plot: bool, remember: bool, as_json: bool
 ) -> None:
     from amsnet_cli.cli import noise_text as text
+    from amsnet_cli.cli.crash import crash_told
     from amsnet_cli.inference.noise_summary import RawNoise, summarise_noise
     from amsnet_cli.photos.find import list_folder
     from amsnet_cli.photos.suffix import is_zarr
@@ -104,7 +105,8 @@ def _show(
     for path in paths:
         try:
             # What is remembered must not confirm itself.
-            summary = summarise_noise(path, use_memory=not remember, with_blocks=plot)
+            with crash_told(path):
+                summary = summarise_noise(path, use_memory=not remember, with_blocks=plot)
             entry = summary.to_remember() if isinstance(summary, RawNoise) else None
             if as_json:
                 print_json({"file": str(path), **text.as_json(summary)})
