@@ -12,14 +12,19 @@ import numpy as np
 import pytest
 import skimage.data
 import tifffile
+import torch
 
 from amsnet_cli.api import denoise
 from amsnet_cli.batch.stack_run import StackRun
 from amsnet_cli.cli.stack_options import parse_pages
 from amsnet_cli.errors import OutputError, PhotoError, UsageError
-from amsnet_cli.fitting.images import read_developed
+from amsnet_cli.fitting.distributed import DistributedContext
+from amsnet_cli.fitting.images import load_images, read_developed
+from amsnet_cli.fitting.noise_adaptation import NoiseAdaptation
+from amsnet_cli.fitting.noise_profile import profile_crops
 from amsnet_cli.fitting.stack_views import is_still
 from amsnet_cli.inference.stack_noise import Detector
+from amsnet_cli.model import load_model
 from amsnet_cli.noise.counts import CountsNoise
 from amsnet_cli.stacks.block import Block
 from amsnet_cli.stacks.find import open_stack
@@ -520,3 +525,18 @@ class TestViews:
             noise = [np.abs(np.diff(x[..., 0], 2, 1)).mean() for x in (crop.pixels, crop.views)]
             assert 1.5 < noise[0] / noise[1] < 1.9
             assert abs(float((crop.pixels - crop.views).mean())) < 2e-3
+
+    def test_a_fit_is_validated_against_the_other_views(self, tmp_path):
+        """A perfect network differs from the mean of three others by its noise alone."""
+        coins = skimage.data.coins()[:160, :192] / 4.0
+        frames = np.asarray(self.frames(*[coins] * 4), np.uint16)
+        tifffile.imwrite(tmp_path / "in.tif", frames, imagej=True, metadata={"axes": "TYX"})
+        images = load_images(tmp_path, read_developed, max_pixels=10**6, seed=0)
+        start, cpu = load_model("photo"), torch.device("cpu")
+        objective = NoiseAdaptation(
+            images, profile_crops(images, start, device=cpu), patch_size=64, batch=2, seed=0,
+            distributed=DistributedContext(), device=cpu, validation_patches=8,
+        )  # fmt: skip
+        for losses in (objective.validation_losses, objective.own_noise_losses):
+            loss = float(losses(start.network.eval())[0].mean())
+            assert 3**-0.5 < loss < 0.75

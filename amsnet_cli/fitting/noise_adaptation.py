@@ -46,6 +46,9 @@ class NoiseAdaptation:
     that has learned to tell e from the noise of y seems to gain, as its output follows y more and
     e less. So the last word is had by noise of the same photo, moved (`moved_noise`).
 
+    Pages that are views of a still scene need none of this: the output for one is compared with the
+    mean of the others, whose noise is other noise (Noise2Noise).
+
     Args:
         images: to train on.
         profiles: of all their crops; those without a noise model are left out.
@@ -154,7 +157,8 @@ class NoiseAdaptation:
         for spec, generator in self._held_out(factor):
             denoised = to_tensor(spec.cut(self.profiles[spec.crop].denoised))
             e = self.noise[spec.crop].draw(denoised, generator)
-            losses.append(self._recorrupted(network, spec, e))
+            views = self._against_views(network, spec, e)
+            losses.append(self._recorrupted(network, spec, e) if views is None else views)
         return torch.stack(losses)[None]
 
     def own_noise_losses(self, network: nn.Module) -> tuple[Tensor, Tensor]:
@@ -162,8 +166,10 @@ class NoiseAdaptation:
         losses, photos = [], []
         for spec, generator in self._held_out(factor=1):
             noises = self.moved[spec.crop].take(spec, generator)
-            own = torch.stack([self._recorrupted(network, spec, e) for e in noises])
-            losses.append(own.mean())
+            views = self._against_views(network, spec, noises[0])
+            if views is None:
+                own = torch.stack([self._recorrupted(network, spec, e) for e in noises])
+            losses.append(own.mean() if views is None else views)
             photos.append(self.images.crops[spec.crop].image)
         return torch.stack(losses), torch.tensor(photos)
 
@@ -179,11 +185,26 @@ class NoiseAdaptation:
         told = self.profiles[spec.crop].told
         # The noise of the photo and as much again: their variances add.
         predict = _told(network, [told and told.scaled(2**0.5)] * 2, self.device)
-        error = single_pass(predict, pair.to(self.device)).float().cpu() - pair.flip(0)
+        return self._in_units(
+            single_pass(predict, pair.to(self.device)).float().cpu() - pair.flip(0), e
+        )
+
+    def _against_views(self, network: nn.Module, spec: PatchSpec, e: Tensor) -> Tensor | None:
+        """Return the error against other views of the scene, in units of noise; None for photos."""
+        crop = self.images.crops[spec.crop]
+        if crop.views is None:
+            return None
+        own, others = (to_tensor(spec.cut(pixels)) for pixels in (crop.pixels, crop.views))
+        predict = _told(network, [self.profiles[spec.crop].told], self.device)
+        denoised = single_pass(predict, own[None].to(self.device)).float().cpu()
+        return self._in_units(denoised - others, e)
+
+    def _in_units(self, error: Tensor, e: Tensor) -> Tensor:
+        """RMS of (B, 3, P, P), less the means of its blocks, in units of that of the noise `e`."""
         block_mean = F.avg_pool2d(error, self.dc_block)
-        error = error - F.interpolate(block_mean, scale_factor=self.dc_block)
+        varying = error - F.interpolate(block_mean, scale_factor=self.dc_block)
         power = e.square().mean().clamp_min((0.1 / 255) ** 2)
-        return (error.square().mean() / power).sqrt()
+        return (varying.square().mean() / power).sqrt()
 
 
 def _told(
