@@ -538,5 +538,6 @@ class TestViews:
             distributed=DistributedContext(), device=cpu, validation_patches=8,
         )  # fmt: skip
         for losses in (objective.validation_losses, objective.own_noise_losses):
-            loss = float(losses(start.network.eval())[0].mean())
+            with torch.inference_mode():
+                loss = float(losses(start.network.eval())[0].mean())
             assert 3**-0.5 < loss < 0.75
