@@ -8,9 +8,11 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from base64 import b64decode
+from typing import Any
 
 import numpy as np
 import pytest
@@ -226,6 +228,14 @@ def test_the_server_writes_what_the_command_line_does(amsnet, served, tmp_path):
     assert (tmp_path / "b.png").read_bytes() == (tmp_path / "clean.png").read_bytes()
 
 
+def wait_until(tab: Any, condition: str, seconds: float = 30) -> None:
+    """Wait for a condition of the page; its own security policy forbids Playwright to poll."""
+    end = time.monotonic() + seconds
+    while not tab.evaluate(condition):
+        assert time.monotonic() < end, condition
+        time.sleep(0.02)
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 @pytest.mark.slow
 class TestInTheBrowser:
@@ -251,8 +261,8 @@ class TestInTheBrowser:
             browser.close()
 
     def settled(self, tab) -> None:
-        tab.wait_for_function("document.getElementById('stage').dataset.state === 'whole'")
-        tab.wait_for_function("photo.choices.every((c) => shares.has(c))")
+        wait_until(tab, "document.getElementById('stage').dataset.state === 'whole'")
+        wait_until(tab, "photo.choices.every((c) => shares.has(c))")
 
     def seen(self, tab) -> np.ndarray:
         """A corner of the stage, (200, 240, 3)."""
@@ -323,7 +333,7 @@ class TestInTheBrowser:
         tab.locator("#weights").select_option("1")
         assert "-w fine" in tab.inner_text("#command")
         tab.set_viewport_size({"width": 360, "height": 640})
-        tab.wait_for_function("view.width < 360")
+        wait_until(tab, "view.width < 360")
         root = "document.documentElement"
         assert tab.evaluate(f"{root}.scrollWidth <= {root}.clientWidth")
         box = tab.locator("#stage").bounding_box()
