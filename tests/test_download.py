@@ -152,7 +152,7 @@ class TestRetryAfter:
 
     @pytest.mark.parametrize(
         "after",
-        ["0", "-15", "15.5", "soon", "", "9" * 5000, "Thu, 01 Jan 1970 00:00:00 GMT", "1 Jan 99999"],
+        ["0", "-15", "15.5", "soon", "", "9" * 5000, "Thu, 1 Jan 1970 00:00:00 GMT", "1 Jan 99999"],
     )
     def test_nonsense_and_the_past_are_passed_over(self, amsnet, far, server, after):
         server.plan, server.refusal = ["429"], {"Retry-After": after}
