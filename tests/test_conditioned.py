@@ -73,6 +73,17 @@ def test_what_is_faster_without_gradients_is_the_same(tiny, noisy):
         assert torch.allclose(found, expected, atol=1e-5)
 
 
+def test_grey_photos_are_worked_on_once_with_the_same_result(tiny, noisy):
+    grey = noisy[:, :1].expand(-1, 3, -1, -1).contiguous()
+    even = PhotoNoise.white(20)
+    uneven = dataclasses.replace(even, log_sigma=even.log_sigma.clone())
+    uneven.log_sigma[:, 2] += 1e-6  # so that the channels differ, by nothing that matters
+    with torch.no_grad():
+        once, thrice = (tiny.network(grey, nothing_masked(grey), told) for told in (even, uneven))
+    assert torch.allclose(once, thrice, atol=1e-5)
+    assert not torch.allclose(once, grey, atol=1e-3)
+
+
 def test_fused_convolutions_differ_by_rounding_alone():
     torch.manual_seed(0)
     block = ResidualBlock(16).to(memory_format=torch.channels_last).bfloat16()

@@ -192,8 +192,11 @@ def test_no_seam_where_darktable_joins_its_tiles(amsnet, tmp_path, weights):
             ]
     # At the picture's own edges darktable mirrors it, and amsnet does not.
     within = np.abs(joined[:height, :width] - whole)[80:-80, 80:-80]
-    print(f"{weights}: {255 * within.max():.4f} of 255 across the seams")
-    assert inner < height - 80 and within.max() < 0.1 / 255
+    print(
+        f"{weights}: {255 * within.max():.2f} of 255 at most, {255 * within.mean():.3f} on average"
+    )
+    # Each tile has its own estimate of the noise.
+    assert inner < height - 80 and within.max() < 2 / 255 and within.mean() < 0.2 / 255
 
 
 def denoised_whole(model: Model, image: np.ndarray) -> np.ndarray:

@@ -54,7 +54,7 @@ from training.conditioned_patches import (
     true_cells,
     true_noise,
 )
-from training.long_training import budget, load_smaller
+from training.long_training import budget, load_smaller, numbers
 from training.patches import (
     DISTILLATION_SCALES,
     SIMULATIONS,
@@ -76,15 +76,6 @@ ESTIMATOR = TrainerConfig(
     learning_rate=2e-3, warmup_steps=200, beta2=0.99, weight_decay=1e-4, grad_clip=1.0,
     ema_decay=0.995, bfloat16=False,
 )  # fmt: skip
-NETWORK = TrainerConfig(
-    optimizer="muon",
-    learning_rate=2e-4,
-    warmup_steps=200,
-    beta2=0.99,
-    grad_clip=0.5,
-    ema_decay=0.999,
-)
-"""The rate, and when it falls, are options."""
 
 
 def simulate_pairs(args: argparse.Namespace) -> None:
@@ -199,8 +190,7 @@ def train_network(args: argparse.Namespace) -> None:
     assert isinstance(unet, ConditionedUNet)
     if args.start:
         start_from(unet, load_model(find_weights(args.start)).network)
-    numbers = dataclasses.replace(NETWORK, learning_rate=args.rate, fall_from=1 - args.decay)
-    trainer = Trainer(network, numbers, device=device)
+    trainer = Trainer(network, numbers(args.rate, args.decay), device=device)
     target = args.work / "network.pt"
     if target.exists():
         trainer.load_state_dict(torch.load(target, map_location=device, weights_only=True))

@@ -1,4 +1,4 @@
-"""Start and length of long trainings; the step is `amsnet_cli.fitting.trainer`."""
+"""Numbers, start and length of long trainings; the step is `amsnet_cli.fitting.trainer`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,21 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+
+from amsnet_cli.fitting.trainer import TrainerConfig
+
+
+def numbers(rate: float, decay: float) -> TrainerConfig:
+    """Return what trains `photo` and `raw`.
+
+    Args:
+        rate: learning rate, after 300 steps of warm-up.
+        decay: last share of the training, in which it falls to 0.
+    """
+    return TrainerConfig(
+        optimizer="muon", learning_rate=rate, fall_from=1 - decay, warmup_steps=300, beta2=0.99,
+        grad_clip=0.5, ema_decay=0.999,
+    )  # fmt: skip
 
 
 def load_smaller(network: nn.Module, state: dict[str, Tensor]) -> None:

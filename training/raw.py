@@ -19,7 +19,6 @@ for half of the patches with the errors that estimates have.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 import time
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ from torch import Tensor, nn
 from amsnet_cli.atomic import whole_file
 from amsnet_cli.core.networks.mosaic import MosaicNetwork, MosaicNetworkConfig
 from amsnet_cli.device import choose_device
-from amsnet_cli.fitting.trainer import Trainer, TrainerConfig
+from amsnet_cli.fitting.trainer import Trainer
 from amsnet_cli.inference.denoise_mosaic import denoise_mosaic
 from amsnet_cli.inference.memory import reuse_memory
 from amsnet_cli.inference.mosaic_noise import SensorNoiseFound
@@ -43,17 +42,8 @@ from amsnet_cli.noise.sensor import SensorNoise
 from amsnet_cli.photos.read import read_mosaic_photo
 from benchmarks.make_raw import LAWS
 from benchmarks.raw import psnr
-from training.long_training import budget, load_smaller
+from training.long_training import budget, load_smaller, numbers
 
-NUMBERS = TrainerConfig(
-    optimizer="muon",
-    learning_rate=3e-3,
-    warmup_steps=300,
-    beta2=0.99,
-    grad_clip=0.5,
-    ema_decay=0.999,
-)
-"""The rate, and when it falls, are options."""
 FLOOR = 0.02
 """Root mean square error, in standard deviations of the noise, below which a patch is done."""
 OUTLIER = 8.0
@@ -264,8 +254,7 @@ def main() -> None:
     if args.start and not args.state.exists():
         load_smaller(network, load_mosaic_model(args.start).network.state_dict())
     network.to(device, memory_format=torch.channels_last)
-    numbers = dataclasses.replace(NUMBERS, learning_rate=args.rate, fall_from=1 - args.decay)
-    trainer = Trainer(network, numbers, device=device)
+    trainer = Trainer(network, numbers(args.rate, args.decay), device=device)
     if args.state.exists():
         trainer.load_state_dict(torch.load(args.state, map_location=device, weights_only=True))
     patches = SensorPatches(args.photos, patch=args.patch, batch=args.batch, seed=args.seed)

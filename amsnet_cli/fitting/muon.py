@@ -1,4 +1,4 @@
-"""Muon, an optimiser for matrices: the momentum's step with all its singular values made equal.
+"""Muon, an optimizer for matrices: the momentum's step with all its singular values made equal.
 
 K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024); the scale is
 that of Liu et al., "Muon is scalable for LLM training" (2025), with which it takes AdamW's rates.

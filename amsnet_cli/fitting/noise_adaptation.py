@@ -157,8 +157,8 @@ class NoiseAdaptation:
         for spec, generator in self._held_out(factor):
             denoised = to_tensor(spec.cut(self.profiles[spec.crop].denoised))
             e = self.noise[spec.crop].draw(denoised, generator)
-            views = self._against_views(network, spec, e)
-            losses.append(self._recorrupted(network, spec, e) if views is None else views)
+            loss = self._against_views(network, spec, e)
+            losses.append(self._recorrupted(network, spec, e) if loss is None else loss)
         return torch.stack(losses)[None]
 
     def own_noise_losses(self, network: nn.Module) -> tuple[Tensor, Tensor]:
@@ -166,10 +166,10 @@ class NoiseAdaptation:
         losses, photos = [], []
         for spec, generator in self._held_out(factor=1):
             noises = self.moved[spec.crop].take(spec, generator)
-            views = self._against_views(network, spec, noises[0])
-            if views is None:
-                own = torch.stack([self._recorrupted(network, spec, e) for e in noises])
-            losses.append(own.mean() if views is None else views)
+            loss = self._against_views(network, spec, noises[0])
+            if loss is None:
+                loss = torch.stack([self._recorrupted(network, spec, e) for e in noises]).mean()
+            losses.append(loss)
             photos.append(self.images.crops[spec.crop].image)
         return torch.stack(losses), torch.tensor(photos)
 

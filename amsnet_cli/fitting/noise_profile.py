@@ -187,9 +187,8 @@ def _profile_crop(
         )
         second = to_tensor(stronger.photo.pixels)
         noise = _measure(before, second, denoised.noise)
-        if noise is not None and noise.sigma() * 255 > config.told_too_weak * denoised.noise.at(
-            0.5
-        ):
+        least = config.told_too_weak * denoised.noise.at(0.5) / 255
+        if noise is not None and noise.sigma() > least:
             after, denoised = second, replace(stronger, noise=denoised.noise)
         else:
             noise = None

@@ -13,8 +13,8 @@ from amsnet_cli.stacks.stack import Page, PageKind, Stack
 LONGEST_SIDE = 4096
 """Of a block, in pixels. Smaller pages stay whole."""
 HALO = 128
-"""Pixels around a block that are denoised with it: the reach of the networks and of the filters
-after them is less."""
+"""Pixels around a block that are denoised with it: more than the shipped networks, and the filters
+behind them, look far."""
 _SLAB = 1 << 24
 """Bytes of the rows that are stored at once."""
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from amsnet_cli.core.networks.compact import CompactUNet, CompactUNetConfig
 from amsnet_cli.core.networks.noise_estimator import NoiseEstimator, NoiseEstimatorConfig
-from amsnet_cli.core.photo_noise import SPECTRUM, PhotoNoise
+from amsnet_cli.core.photo_noise import CHANNELS, SPECTRUM, PhotoNoise
 from amsnet_cli.core.pixel_shuffle import Padding
 
 INPUTS = 3 + 1 + 3 + 3 + SPECTRUM
@@ -83,12 +83,16 @@ class ConditionedUNet(nn.Module):
         return photo + torch.where(masked > 0, residual, limited)
 
     def _inputs(self, x: Tensor, noise: PhotoNoise) -> tuple[Tensor, Tensor]:
-        """Return the noise level, (B, 3, H, W), and what the U-Net sees, (B, INPUTS, H, W)."""
-        photo = x[:, :3]
+        """Return the noise level, (B, 1 or 3, H, W), and what the U-Net sees, (B, INPUTS, H, W).
+
+        Of three equal channels with the same noise, as of counts, one is worked on.
+        """
+        different = 1 if _is_grey(x, noise) else CHANNELS
+        photo = x[:, :different]
         with torch.autocast(x.device.type, enabled=False):
-            mean = local_mean(photo)
+            mean = local_mean(photo, different)
             noise = PhotoNoise(
-                log_sigma=noise.log_sigma.expand(len(x), -1, -1),
+                log_sigma=noise.log_sigma[:, :different].expand(len(x), -1, -1),
                 spectrum=noise.spectrum.expand(len(x), -1),
             )
             log_sigma = noise.log_sigma_at(mean)
@@ -97,7 +101,24 @@ class ConditionedUNet(nn.Module):
             del mean
             detail = asinh(detail)
         planes = noise.spectrum[:, :, None, None].expand(-1, -1, *x.shape[2:])
-        return sigma, _stacked([x, detail, log_sigma.div_(2), planes])
+        detail, log_sigma = (
+            part.expand(-1, CHANNELS, -1, -1) for part in (detail, log_sigma.div_(2))
+        )
+        return sigma, _stacked([x, detail, log_sigma, planes])
+
+
+def _is_grey(x: Tensor, noise: PhotoNoise) -> bool:
+    """Return whether the three channels of photos, (B, 4, H, W), and their noise are the same.
+
+    An exported graph serves all photos, so there they are not.
+    """
+    return (
+        not torch.jit.is_tracing()
+        and all(  # type: ignore[attr-defined, no-untyped-call]
+            torch.equal(of[:, :1].expand(-1, CHANNELS - 1, *of.shape[2:]), of[:, 1:CHANNELS])
+            for of in (noise.log_sigma, x)
+        )
+    )
 
 
 def _stacked(parts: list[Tensor]) -> Tensor:
@@ -128,10 +149,10 @@ def asinh(x: Tensor) -> Tensor:
     return ratio.add_(x.abs()).log1p_().copysign_(x)
 
 
-def local_mean(x: Tensor) -> Tensor:
-    """Smooth (B, 3, H, W) float32, sides multiples of 4, by interpolating means of squares."""
+def local_mean(x: Tensor, channels: int = CHANNELS) -> Tensor:
+    """Smooth (B, C, H, W) float32, sides multiples of 4, by interpolating means of squares."""
     means = F.avg_pool2d(x, _MEAN)
     taps = torch.tensor([0.25, 0.5, 0.25], dtype=x.dtype, device=x.device)
-    kernel = torch.outer(taps, taps).expand(3, 1, 3, 3)
-    means = F.conv2d(F.pad(means, (1, 1, 1, 1), mode="replicate"), kernel, groups=3)
+    kernel = torch.outer(taps, taps).expand(channels, 1, 3, 3)
+    means = F.conv2d(F.pad(means, (1, 1, 1, 1), mode="replicate"), kernel, groups=channels)
     return F.interpolate(means, scale_factor=_MEAN, mode="bilinear", align_corners=False)

@@ -26,12 +26,12 @@ def notes_of_other_data(names: Iterable[str]) -> list[str]:
 
 
 def notes_of_bytes_behind(rest: bytes) -> list[str]:
-    """Note that a file goes on behind its picture; filling gives no note."""
-    length = len(rest.strip(_FILLING))
+    """Note that a file goes on behind its picture; padding gives no note."""
+    length = len(rest.strip(_PADDING))
     return [f"{length} bytes behind the picture are left out"] * bool(length)
 
 
-_FILLING = b"\0\r\n \xff\xd9"
+_PADDING = b"\0\r\n \xff\xd9"
 EXIF, XMP, IPTC, PROFILE = "EXIF", "XMP", "IPTC record", "colour profile"
 RESOURCES = "Photoshop resources"
 BLOCKS: dict[str, Callable[[Photo], object]] = {
