@@ -112,12 +112,9 @@ def _is_grey(x: Tensor, noise: PhotoNoise) -> bool:
 
     An exported graph serves all photos, so there they are not.
     """
-    return (
-        not torch.jit.is_tracing()
-        and all(  # type: ignore[attr-defined, no-untyped-call]
-            torch.equal(of[:, :1].expand(-1, CHANNELS - 1, *of.shape[2:]), of[:, 1:CHANNELS])
-            for of in (noise.log_sigma, x)
-        )
+    return not torch.onnx.is_in_onnx_export() and all(
+        torch.equal(of[:, :1].expand(-1, CHANNELS - 1, *of.shape[2:]), of[:, 1:CHANNELS])
+        for of in (noise.log_sigma, x)
     )
 
 
