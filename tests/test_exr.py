@@ -180,3 +180,13 @@ class TestDamage:
             (tmp_path / "x.exr").write_bytes(damaged)
             with pytest.raises(PhotoError, match=r"x\.exr"):
                 read_photo(tmp_path / "x.exr")
+
+
+@pytest.mark.parametrize("density", [np.nan, np.inf, -300.0, 1e-30, 1e30])
+def test_a_resolution_that_no_picture_has_is_left_out(tmp_path, density):
+    path = tmp_path / "x.exr"
+    write_photo(Photo(pixels=np.full((8, 9, 3), 0.5, np.float32), dpi=(300.0, 300.0)), path)
+    head, name, rest = path.read_bytes().partition(b"xDensity\0float\0")
+    path.write_bytes(head + name + rest[:4] + struct.pack("<f", density) + rest[8:])
+    photo = read_photo(path)
+    assert photo.dpi is None and "its resolution is damaged: left out" in photo.notes

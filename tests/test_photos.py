@@ -155,6 +155,14 @@ class TestRoundTrip:
         # Coefficients and contents of the files would be 120 MB more.
         assert int(done.stdout) < 4 * pixels.nbytes + 60_000_000
 
+    def test_a_resolution_that_jpeg_cannot_hold_is_said(self, tmp_path):
+        path = tmp_path / "x.jpg"
+        for dots, held in ((65535.0, True), (254000.0, False)):
+            microscopic = photo(np.uint8, dpi=(dots, dots))
+            write_photo(microscopic, path)
+            assert read_photo(path).dpi == ((dots, dots) if held else None)
+            assert any("dots an inch" in line for line in not_kept(microscopic, path)) is not held
+
     def test_palette_pictures_become_rgb(self, tmp_path):
         path = tmp_path / "palette.png"
         image = Image.fromarray(photo(np.uint8).pixels).quantize(16)

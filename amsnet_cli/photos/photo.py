@@ -12,6 +12,8 @@ from amsnet_cli.photos.colour import suits
 
 Pixels = NDArray[Any]
 """(H, W, C), C = 1 or 3; uint8, uint16 or float32."""
+RESOLUTIONS = (0.1, 1e6)
+"""Dots an inch of any picture: from walls to microscopes."""
 COMMENT = "Comment"
 """Keyword of a comment without one, as PNG has it."""
 Attribute = tuple[str, str, bytes]
@@ -124,6 +126,15 @@ def photo_of(samples: Pixels, **others: Any) -> Photo:
 def without_metadata(photo: Photo) -> Photo:
     """Remove all metadata but profile, orientation and resolution."""
     return replace(photo, exif=None, xmp=None, iptc=None, resources=None, texts=(), attributes=())
+
+
+def with_usable_resolution(photo: Photo) -> Photo:
+    """Remove a resolution that no picture has, with a note."""
+    low, high = RESOLUTIONS
+    if photo.dpi is None or all(low <= dots <= high for dots in photo.dpi):
+        return photo
+    note = "its resolution is damaged: left out"
+    return replace(photo, dpi=None, notes=(*photo.notes, note))
 
 
 def with_usable_profile(photo: Photo) -> Photo:

@@ -17,7 +17,7 @@ from amsnet_cli.photos.formats.raw import FORMAT as RAW
 from amsnet_cli.photos.formats.raw import read as read_raw
 from amsnet_cli.photos.limits import MAX_BYTES
 from amsnet_cli.photos.mosaic import MosaicPhoto, NotAMosaicError
-from amsnet_cli.photos.photo import Photo
+from amsnet_cli.photos.photo import Photo, with_usable_resolution
 
 _SUBFILE, _PHOTOMETRIC = 254, 262
 _SENSOR = (32803, 34892)
@@ -38,7 +38,7 @@ def decode(path: Path, content: bytes) -> Photo:
     if known is None:
         raise PhotoError(f"{path}: not a picture in a supported format", f"expected {NAMES}")
     with _errors_named(path):
-        return known.read(path, content)
+        return with_usable_resolution(known.read(path, content))
 
 
 def read_photo(

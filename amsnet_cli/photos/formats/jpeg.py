@@ -53,6 +53,8 @@ from amsnet_cli.photos.limits import check_size
 from amsnet_cli.photos.metadata import without_attachments
 from amsnet_cli.photos.photo import COMMENT, Photo, with_usable_profile
 
+_MOST_DOTS = 65535
+"""Dots an inch, by the width of JFIF's numbers."""
 QUALITY = 95
 """Of libjpeg's scale: what is written is quantised no coarser."""
 
@@ -116,7 +118,7 @@ def write(photo: Photo) -> bytes:
         [max(1, min(pair)) for pair in zip(a, b, strict=True)]
         for a, b in ((coding.luma, ours.luma), (coding.chroma, ours.chroma))
     ]
-    resolution = {"dpi": photo.dpi} if photo.dpi else {}
+    resolution = {"dpi": photo.dpi} if photo.dpi and _holds_resolution(photo) else {}
     # Pillow would scale the tables by a quality.
     with _room_for_scans(2 * photo.pixels.nbytes if coding.progressive else 0):
         content = pillow.encode(
@@ -134,6 +136,8 @@ def losses(photo: Photo) -> list[str]:
         lost.append(
             f"its EXIF of {length} bytes is more than a JPEG can hold: cut to the essentials"
         )
+    if not _holds_resolution(photo):
+        lost.append(f"JPEG has no place for a resolution of more than {_MOST_DOTS} dots an inch")
     if photo.xmp and len(photo.xmp) > SEGMENT_LIMIT:
         lost.append(f"its XMP of {len(photo.xmp)} bytes is more than a JPEG can hold")
     pairs = zip((photo.iptc, photo.resources), _fitting_resources(photo), strict=True)
@@ -155,6 +159,10 @@ FORMAT = Format(
     texts=(COMMENT,),
     losses=losses,
 )
+
+
+def _holds_resolution(photo: Photo) -> bool:
+    return photo.dpi is None or max(photo.dpi) <= _MOST_DOTS
 
 
 def _fitting_resources(photo: Photo) -> tuple[bytes | None, bytes | None]:
