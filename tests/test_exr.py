@@ -190,3 +190,17 @@ def test_a_resolution_that_no_picture_has_is_left_out(tmp_path, density):
     path.write_bytes(head + name + rest[:4] + struct.pack("<f", density) + rest[8:])
     photo = read_photo(path)
     assert photo.dpi is None and "its resolution is damaged: left out" in photo.notes
+
+
+@pytest.mark.parametrize(
+    "red", [(np.nan, 0.33), (np.inf, 0.33), (0.64, 0.0), (0.3, 0.6), (0.64, 1e-30)]
+)
+def test_primaries_of_no_colours_are_refused(tmp_path, red):
+    path = tmp_path / "x.exr"
+    wide = colour.linear_rec2020_profile()
+    write_photo(Photo(pixels=np.full((8, 9, 3), 0.5, np.float32), icc=wide), path)
+    head, name, rest = path.read_bytes().partition(b"chromaticities\0chromaticities\0")
+    green = struct.unpack("<2f", rest[12:20]) if red == (0.3, 0.6) else red
+    path.write_bytes(head + name + rest[:4] + struct.pack("<2f", *green) + rest[12:])
+    with pytest.raises(PhotoError, match=r"x\.exr: damaged, primaries"):
+        read_photo(path)

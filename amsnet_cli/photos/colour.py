@@ -44,6 +44,8 @@ _CURVES: dict[int, tuple[float, ...]] = {
     8: (1.0,),
 }
 _D50 = np.array([0.9642, 1.0, 0.8249])
+_LARGEST_FIXED = 32768
+"""Of what an s15Fixed16Number can hold."""
 _BRADFORD = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
 )
@@ -61,6 +63,10 @@ def linear_rec2020_profile() -> bytes:
     return matrix_profile("Linear Rec. 2020", REC2020, (1.0,))
 
 
+class NoColoursError(ValueError):
+    """Primaries that describe no colours: infinite, not a number, or in a line."""
+
+
 def matrix_profile(name: str, colours: Chromaticities, curve: tuple[float, ...]) -> bytes:
     """Make an ICC profile of three primaries.
 
@@ -71,6 +77,9 @@ def matrix_profile(name: str, colours: Chromaticities, curve: tuple[float, ...])
 
     Returns:
         The profile, adapted to D50 by Bradford's transform.
+
+    Raises:
+        NoColoursError: there are no such colours.
     """
     to_xyz, adaptation = _to_d50(colours)
 
@@ -197,11 +206,18 @@ def _is_straight(curve: bytes) -> bool:
 def _to_d50(colours: Chromaticities) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Compute the matrix from RGB to XYZ under D50, and the adaptation in it, both (3, 3)."""
     x, y = np.array(colours[::2]), np.array(colours[1::2])
-    white, *_ = whole = np.stack([x / y, np.ones(4), (1 - x - y) / y], 1)  # (4, 3), Y = 1
-    primaries = whole[1:].T
-    primaries = primaries * np.linalg.solve(primaries, white)
-    adaptation = adaptation_to_d50(white)
-    return adaptation @ primaries, adaptation
+    with np.errstate(all="ignore"):
+        white, *_ = whole = np.stack([x / y, np.ones(4), (1 - x - y) / y], 1)  # (4, 3), Y = 1
+        primaries = whole[1:].T
+        try:
+            primaries = primaries * np.linalg.solve(primaries, white)
+        except np.linalg.LinAlgError as error:
+            raise NoColoursError("primaries in a line") from error
+        adaptation = adaptation_to_d50(white)
+        to_xyz = adaptation @ primaries
+    if not (np.abs(np.stack([to_xyz, adaptation])) < _LARGEST_FIXED).all():
+        raise NoColoursError("primaries of no colours")
+    return to_xyz, adaptation
 
 
 def _profile(space: bytes, name: str, tags: dict[bytes, bytes]) -> bytes:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import ifd
+from amsnet_cli.photos.colour import NoColoursError
 from amsnet_cli.photos.formats import NAMES, format_of
 from amsnet_cli.photos.formats.raw import DEVELOPED_BITS, RawOptions, profile_of, read_undeveloped
 from amsnet_cli.photos.formats.raw import FORMAT as RAW
@@ -108,6 +109,8 @@ def _errors_named(path: Path) -> Iterator[None]:
         yield
     except UnicodeDecodeError as error:  # pyvips takes all names and messages for text.
         raise PhotoError(f"{path}: damaged", "copy it again from its source") from error
+    except NoColoursError as error:
+        raise PhotoError(f"{path}: damaged, {error}", "copy it again from its source") from error
     except MemoryError as error:
         raise PhotoError(f"{path}: does not fit into memory", "cut it into parts") from error
 

@@ -12,7 +12,7 @@ from PIL import BmpImagePlugin
 
 from amsnet_cli.errors import PhotoError
 from amsnet_cli.photos import pillow
-from amsnet_cli.photos.colour import matrix_profile
+from amsnet_cli.photos.colour import NoColoursError, matrix_profile
 from amsnet_cli.photos.formats.format import Format
 from amsnet_cli.photos.photo import Photo, with_usable_profile
 
@@ -92,5 +92,5 @@ def _profile(content: bytes) -> bytes | None:
     x0, y0, x1, y1, x2, y2, x3, y3 = values
     try:
         return matrix_profile("BMP", (x0, y0, x1, y1, x2, y2, x3, y3), (gamma,))
-    except np.linalg.LinAlgError:  # primaries in a line
+    except NoColoursError:
         return None
