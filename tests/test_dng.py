@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -268,3 +269,22 @@ def test_writing_says_what_is_wrong(tmp_path):
     other = replace(mosaic, frame=mosaic.frame[:-2])
     with pytest.raises(PhotoError):
         dng_of(X, content, other)
+
+
+def test_directories_without_end_are_not_read_one_by_one():
+    """A damaged count makes all of a file a list of directories."""
+    order, entries = "<", b"\xff\xff" + bytes(12 * 40_000)
+    places = np.arange(100_000, dtype="<u4") + 200
+    head = struct.pack(order + "2sHI", b"II", 42, 8)
+    table = struct.pack(order + "HHHIII", 1, dng_tags.SUB_IFDS, ifd.LONG, len(places), 26, 0)
+    content = head + table + places.tobytes() + entries
+    with pytest.raises(ifd.MalformedError, match="more than 64 directories"):
+        list(dng_tags.directories(content))
+    assert dng_tags.read(content) is None
+
+
+def test_long_chains_are_read_in_proportion_to_their_length():
+    places = np.arange(60_000, dtype="<u4") * 6 + 8
+    links = [struct.pack("<HI", 0, int(place)) for place in (*places[1:], 0)]
+    content = struct.pack("<2sHI", b"II", 42, 8) + b"".join(links)
+    assert ifd.chain(content) == places.tolist()

@@ -12,6 +12,8 @@ from amsnet_cli.photos import ifd
 from amsnet_cli.photos.ifd import Directory, Entry, MalformedError
 from amsnet_cli.photos.mosaic import Box, ColourMatrix
 
+MOST_DIRECTORIES = 64
+"""Of a file; cameras write fewer than twenty, damage may claim millions."""
 SUB_IFDS, DNG_VERSION = 330, 50706
 NEW_SUBFILE_TYPE, WIDTH, HEIGHT, PHOTOMETRIC, SAMPLES = 254, 256, 257, 262, 277
 BLACK_REPEAT, BLACK, BLACK_ACROSS, BLACK_DOWN, WHITE_LEVEL = 50713, 50714, 50715, 50716, 50717
@@ -235,7 +237,7 @@ def directories(content: bytes) -> Iterator[tuple[int, Directory]]:
     """Yield the place and the tags of each picture's directory: the chain, and those below.
 
     Raises:
-        MalformedError: there is no directory.
+        MalformedError: there is no directory, or there are more than `MOST_DIRECTORIES`.
     """
     order = ifd.byte_order(content)
     seen: set[int] = set()
@@ -246,6 +248,8 @@ def directories(content: bytes) -> Iterator[tuple[int, Directory]]:
             if here in seen:
                 continue
             seen.add(here)
+            if len(seen) > MOST_DIRECTORIES:
+                raise MalformedError(f"more than {MOST_DIRECTORIES} directories")
             directory = ifd.read_directory(content, here)
             yield here, directory
             below = directory.get(SUB_IFDS)

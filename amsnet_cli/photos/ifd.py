@@ -127,15 +127,15 @@ def chain(content: bytes) -> list[int]:
     (magic, place) = struct.unpack_from(order + "HI", content, 2)
     if magic not in _MAGIC:
         raise MalformedError("no TIFF")
-    places: list[int] = []
+    places: dict[int, None] = {}  # in order, and soon found in long chains
     while place and place not in places and place + 2 <= len(content):
-        places.append(place)
+        places[place] = None
         (count,) = struct.unpack_from(order + "H", content, place)
         following = content[place + 2 + 12 * count : place + 6 + 12 * count]
         place = struct.unpack(order + "I", following)[0] if len(following) == 4 else 0
     if not places:
         raise MalformedError("no directory")
-    return places
+    return list(places)
 
 
 def read_directory(content: bytes, place: int) -> Directory:
