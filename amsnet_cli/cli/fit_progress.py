@@ -24,7 +24,10 @@ from amsnet_cli.fitting.fit import FitResult
 from amsnet_cli.fitting.outlook import Outlook
 from amsnet_cli.report.curve import CurvePoint
 
-_STAGES = {"read": "reading photos", "measure": "measuring noise", "compare": "validating"}
+_STAGES = {
+    "read": "reading photos", "measure": "measuring noise", "compare": "validating",
+    "distil": "distilling into a single pass",
+}  # fmt: skip
 _BARS = "▁▂▃▄▅▆▇█"
 LINE_SECONDS = 15.0
 """Time between lines where there is no terminal."""
