@@ -66,7 +66,7 @@ class FitDisplay:
         if self.as_json:
             print_event(event)
         if isinstance(event, StageProgress):
-            if self.stopped():
+            if self.stopped() and event.stage != "distil":  # That one ends by itself.
                 raise KeyboardInterrupt
             line = f"{_STAGES[event.stage]} {event.done}/{event.total}"
             self.bars.update(self.task, completed=event.done / event.total, description=line)

@@ -64,6 +64,7 @@ def distil(
     *,
     device: torch.device,
     on_progress: Callable[[float], None],
+    stopped: Callable[[], bool] = lambda: False,
     config: DistillationConfig = DistillationConfig(),
 ) -> MaskedNetwork | None:
     """Return a network whose single pass does what the teacher's multi-mask pass does.
@@ -74,6 +75,7 @@ def distil(
         settings: of the fit, whose last part this is.
         device: where to compute.
         on_progress: called with the share done, in [0, 1].
+        stopped: asked before each step; when true, there is no student.
         config: see `DistillationConfig`.
 
     Returns:
@@ -100,6 +102,8 @@ def distil(
     own = replace(settings, minutes=settings.minutes * share, steps=max(1, settings.steps * share))
     budget = Budget(own, fall_from=0.0)
     while (progress := budget.progress(trainer.steps, time.monotonic() - started)) < 1:
+        if stopped():
+            return None
         on_progress(progress)
         noisy, [target] = draw("distil", trainer.steps, 1)
 

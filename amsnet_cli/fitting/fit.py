@@ -168,8 +168,9 @@ def fit(
             reason = run.fault_against(task.start.network, task.started_from, on_event)
             doubt = "" if reason else run.doubt_against(task.start.network)
         network, student = run.validator.best_network, None
-        if distributed.is_main and not (reason or interrupted):
-            student = task.distil(network) if task.distil else None
+        if task.distil and distributed.is_main and not (reason or interrupted):
+            student = task.distil(network, stopped)
+            interrupted = student is None and stopped()
 
     # A model that grows stays as it is until the end, as a fit that resumes starts from it.
     written = not reason and not (interrupted and options.grow)

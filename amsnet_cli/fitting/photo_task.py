@@ -92,10 +92,10 @@ def photo_task(
         new = _known_noise(crops) if settings.preset == "adapt" else ()
         save_model(path, network, header, known=(*known, *new)[-MAX_KNOWN:])
 
-    def single_pass_of(network: FitNetwork) -> FitNetwork | None:
+    def single_pass_of(network: FitNetwork, stopped: Callable[[], bool]) -> FitNetwork | None:
         assert isinstance(network, MaskedNetwork) and isinstance(settings, MaskedSettings)
         return distil(
-            network, images, settings, device=device,
+            network, images, settings, device=device, stopped=stopped,
             on_progress=lambda share: on_event(
                 StageProgress(stage="distil", done=round(100 * share), total=100)
             ),

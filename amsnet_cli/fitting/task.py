@@ -38,7 +38,7 @@ class FitTask:
         save: writes a model file of a network and of what is known of its training.
         samples: reads some of the photos, or crops of them.
         distil: returns a network whose single pass replaces the masks of the trained one, or None
-            if that has failed; None where there are none to replace.
+            if that has failed or was stopped; None where there are none to replace.
     """
 
     paths: list[Path]
@@ -52,4 +52,4 @@ class FitTask:
     make_objective: Callable[[], Objective]
     save: Callable[[Path, FitNetwork, dict[str, Any]], None]
     samples: Callable[[], tuple[tuple[Path, Photo], ...]]
-    distil: Callable[[FitNetwork], FitNetwork | None] | None = None
+    distil: Callable[[FitNetwork, Callable[[], bool]], FitNetwork | None] | None = None
