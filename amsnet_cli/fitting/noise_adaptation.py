@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from amsnet_cli.core.multi_mask import Predictor, single_pass
+from amsnet_cli.core.networks import MaskedNetwork
 from amsnet_cli.core.photo_noise import PhotoNoise
 from amsnet_cli.fitting.distributed import DistributedContext
 from amsnet_cli.fitting.images import ImageCrop, ImageFolder, to_tensor
@@ -53,6 +54,8 @@ class NoiseAdaptation:
         images: to train on.
         profiles: of all their crops; those without a noise model are left out.
         known: noise of earlier photos, not to be forgotten: some patches of each batch get it.
+        teacher: what a model that has learned the known noise says of it is the target there
+            (Li and Hoiem, "Learning without forgetting", ECCV 2016); None for the clean patch.
         patch_size: in pixels.
         batch: patches per step, over all processes.
         seed: of everything drawn.
@@ -71,6 +74,7 @@ class NoiseAdaptation:
         images: ImageFolder[ImageCrop],
         profiles: list[CropProfile],
         known: Sequence[KnownNoise] = (),
+        teacher: MaskedNetwork | None = None,
         *,
         patch_size: int,
         batch: int,
@@ -82,7 +86,7 @@ class NoiseAdaptation:
         loss_floor: float = 0.5 / 255,
         dc_block: int = 16,
     ) -> None:
-        self.images, self.profiles, self.batch = images, profiles, batch
+        self.images, self.profiles, self.batch, self.teacher = images, profiles, batch, teacher
         self.distributed, self.device = distributed, device
         self.validation_patches, self.loss_floor = validation_patches, loss_floor
         self.dc_block = dc_block
@@ -109,10 +113,11 @@ class NoiseAdaptation:
         """Mean RMSE of the patches: the root, so that faint noise counts beside strong."""
         rng = self.sampler.rng(_ADAPT, step)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        patches = [
-            self._renoised(rng, generator, of_known=i < self.known_per_batch)
-            for i in range(self.batch)
+        known = [self._renoised(rng, generator, of_known=True) for _ in range(self.known_per_batch)]
+        new = [
+            self._renoised(rng, generator, of_known=False) for _ in range(self.batch - len(known))
         ]
+        patches = [*map(self._as_taught, known), *new]
         return self._rmse(network, self.distributed.shard_list(patches)).mean()
 
     def known_losses(self, network: nn.Module) -> Tensor:
@@ -143,6 +148,16 @@ class NoiseAdaptation:
         if crop.pixels.dtype == np.uint8:
             noisy = (noisy * 255).round() / 255
         return spec.augment(noisy), spec.augment(target), told
+
+    def _as_taught(self, known: _Renoised) -> _Renoised:
+        """Replace the clean patch by what the teacher says of the noisy one, if there is one."""
+        noisy, clean, told = known
+        if self.teacher is None:
+            return known
+        predict = _told(self.teacher, [told], self.device)
+        with torch.no_grad():
+            taught = single_pass(predict, noisy[None].to(self.device))[0].to(clean)
+        return noisy, taught, told
 
     def _rmse(self, network: nn.Module, patches: Sequence[_Renoised]) -> Tensor:
         """Return the RMSE of each patch, (N,)."""

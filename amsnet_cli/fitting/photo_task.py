@@ -108,7 +108,7 @@ def photo_task(
         start=start,
         make_network=lambda: copy.deepcopy(start.network) if start else build_network(config),
         make_objective=lambda: _make_objective(
-            images, crops, settings, distributed, device, known
+            images, crops, settings, distributed, device, known, start if grows else None
         ),
         save=save, samples=lambda: _samples(images),
         distil=single_pass_of if distils else None,
@@ -157,10 +157,13 @@ def _make_objective(
     distributed: DistributedContext,
     device: torch.device,
     known: Sequence[KnownNoise] = (),
+    grown: Model | None = None,
 ) -> Objective:
     if isinstance(settings, AdaptSettings):
         return NoiseAdaptation(
-            images, crops, known, patch_size=settings.patch_size, batch=settings.batch,
+            images, crops, known,
+            copy.deepcopy(grown.network).to(device).eval() if grown else None,
+            patch_size=settings.patch_size, batch=settings.batch,
             seed=settings.seed, distributed=distributed, device=device,
         )  # fmt: skip
     sampler = PatchSampler(
