@@ -32,7 +32,6 @@ from torch import Tensor
 
 from amsnet_cli import DenoiseOptions, Model, Photo, __version__, find_weights, load_model
 from amsnet_cli.inference.denoise import ResolvedOptions, resolve_options
-from amsnet_cli.inference.noise_estimate import mean_sigma
 from amsnet_cli.inference.photo_rows import (
     correct_photo,
     photo_statistics,
@@ -65,7 +64,6 @@ class Case:
         resolved: options of its denoising.
         output: of the network, as from `run_photo`.
         statistics: with the default configuration.
-        sigma: of the noise that the network was told; None if it was not.
     """
 
     noisy: Photo
@@ -74,31 +72,25 @@ class Case:
     resolved: ResolvedOptions
     output: Tensor
     statistics: ImageStatistics
-    sigma: float | None
 
     @classmethod
     def of(cls, noisy: Photo, clean: NDArray[np.uint8], model: Model) -> Case:
         """Run the network over a picture."""
         resolved = resolve_options(noisy, model, DenoiseOptions())
-        told, codec = resolved.noise, resolved.codec
-        output = run_photo(noisy, resolved.box, codec, model, resolved.inference, noise=told)
+        output = run_photo(
+            noisy, resolved.box, resolved.codec, model, resolved.inference, noise=resolved.noise
+        )
         statistics = photo_statistics(noisy, output, resolved.codec)
         return cls(
             noisy=noisy, clean=clean, before=psnr(noisy.pixels, clean), resolved=resolved,
             output=output, statistics=statistics,
-            sigma=None if told is None else mean_sigma(noisy, codec, told),
         )  # fmt: skip
 
     def gain(self, config: PostprocessConfig) -> float:
         """Gain in dB over the noisy picture."""
-        default, statistics = PostprocessConfig(), self.statistics
-        if self.sigma is not None:
-            config = config.for_noise(self.sigma)
-        codec, white = self.resolved.codec, self.resolved.white_noise
-        if (config.block_stats, config.brightness) != (default.block_stats, default.brightness):
-            statistics = photo_statistics(self.noisy, self.output, codec, config)
-        corrector = Corrector(statistics, self.resolved.blend, white_noise=white, config=config)
-        result = correct_photo(self.noisy, self.output.clone(), codec, corrector)
+        statistics = photo_statistics(self.noisy, self.output, self.resolved.codec, config)
+        corrector = Corrector(statistics, self.resolved.blend, config)
+        result = correct_photo(self.noisy, self.output.clone(), self.resolved.codec, corrector)
         return psnr(result.pixels, self.clean) - self.before
 
 
