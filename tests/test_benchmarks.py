@@ -120,15 +120,10 @@ def test_a_sweep_moves_every_number_and_keeps_ranges_in_order(one_picture_set, c
                 assert numbers[f"{name[:-3]}[0]"] < numbers[f"{name[:-3]}[1]"], name
     titles, *rows = lines_of(
         capsys, monkeypatch, one_picture_set,
-        "--sets", "set", "--sweep", "--numbers", "residual_noise",
+        "--sets", "set", "--sweep", "--numbers", "smooth",
     )  # fmt: skip
     assert titles == ["number", "default", "largest", "set"]
-    assert [row[0].split(".")[1] for row in rows] == [
-        "luma_sigma",
-        "chroma_sigma",
-        "share",
-        "radius",
-    ]
+    assert [row[0] for row in rows] == ["smoothed_share", "smoothing_radius"]
 
 
 @pytest.fixture(scope="module")

@@ -89,12 +89,14 @@ class ResidualHistogram:
         lost_light = noisy_light - denoised_light
 
         clipped = _with_neighbours(self._clipped) / total.clamp_min(1)
-        trusted = total * (1 - clipped / self._config.block_stats.max_clipped).clamp_min(0).square()
+        # Where half is clipped, the median is black or white itself.
+        known = (self._counts.sum(2) >= self._config.min_pixels) & (clipped < 0.5)
+        unclipped = (1 - clipped / self._config.block_stats.max_clipped).clamp_min(0)
+        trusted = total * unclipped.square() * known
         skew, expected = (float((trusted * (x - mean)).sum()) for x in (median, lost_light))
         if expected <= 0:
             return torch.zeros(total.shape)
         confidence = 2 * skew / (self._config.tone_curve * expected) - 1
-        known = self._counts.sum(2) > 0
         bias = min(1.0, max(0.0, confidence)) * (median + lost_light) / 2
         return torch.stack([_fill_unknown(*line) for line in zip(bias, known, strict=True)])
 
@@ -155,7 +157,7 @@ def _linear(coded: Tensor) -> Tensor:
 
 
 def _fill_unknown(bias: Tensor, known: Tensor) -> Tensor:
-    """Give intensities without pixels the bias of the nearest known one, (I,)."""
+    """Give intensities whose bias is unknown that of the nearest known one, (I,)."""
     places = torch.nonzero(known).flatten()
     nearest = (torch.arange(len(bias))[:, None] - places).abs().argmin(1)
     return bias[places[nearest]].float()

@@ -57,13 +57,16 @@ class PostprocessConfig:
     is a tone curve; up to half of it, there is none."""
     intensity_bins: int = 16
     """Correct brightness: bins of the denoised intensity; each has a bias of its own."""
+    min_pixels: int = 200
+    """Correct brightness: fewest pixels from which the bias of an intensity is measured; with
+    fewer, the bias of the nearest measured intensity is used."""
     edge_noise: float = 0.01
     """`DenoiseOptions.detail`: residual power beside structure that always counts as noise, as a
     share of the structure's power. Cameras reduce noise less at edges, and it is hard to see
     there."""
     certainty: float = 3.0
-    """`DenoiseOptions.detail`: standard errors of a block's power by which it must exceed that of
-    noise to be texture."""
+    """`DenoiseOptions.detail`: standard errors of white noise's power by which that of a residual
+    must exceed the noise to be texture."""
 
     @classmethod
     def none(cls) -> PostprocessConfig:

@@ -19,6 +19,9 @@ from amsnet_cli.postprocess.blocks import BLOCK_SIZE
 from amsnet_cli.postprocess.config import PostprocessConfig
 from amsnet_cli.postprocess.graphics import graphics
 
+_BINOMIAL_ERROR = 3 / 8
+"""Standard error of binomial means of 3 x 3, over that of a single one."""
+
 
 def blend_weights(
     stats: BlockStats,
@@ -68,7 +71,7 @@ def noise_share(stats: BlockStats, config: PostprocessConfig = PostprocessConfig
     if not stats.unclipped.any():
         return torch.ones_like(stats.luma)
     samples = torch.tensor([BLOCK_SIZE**2, BLOCK_SIZE**2 // 4], device=powers.device)
-    by_chance = 1 + config.certainty * (2 / samples[:, None, None]).sqrt()
+    by_chance = 1 + config.certainty * _BINOMIAL_ERROR * (2 / samples[:, None, None]).sqrt()
     limit = by_chance * _noise_power(powers, stats, config)
     structure = _binomial((stats.mean_square[0] - stats.luma.square()).clamp_min(0))
     limit += config.edge_noise * structure
