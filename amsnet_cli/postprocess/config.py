@@ -47,6 +47,9 @@ class PostprocessConfig:
     is graphics; up to half of it, a photo."""
     graphics_window: int = 25
     """Keep graphics: side in blocks of the window around a block, an odd number."""
+    min_unclipped: float = 0.15
+    """Keep graphics: ratio of unclipped blocks to blocks that are not uniform up to which all is
+    graphics: black and white print."""
     smoothed_share: float = 0.1
     """Smooth residual noise: share of the noise whose standard deviation is that of what is half
     smoothed away (guided filter's epsilon). So nothing is smoothed where there was hardly any."""

@@ -16,8 +16,8 @@ def graphics(stats: BlockStats, config: PostprocessConfig = PostprocessConfig())
     Noise leaves no block uniform, except where it is clipped at black or white. In the photos of
     SIDD, RENOIR and PolyU hardly one block in a thousand is uniform.
     """
-    if not stats.unclipped.any():
-        return torch.ones_like(stats.luma)  # black and white print
+    if stats.unclipped.sum() <= config.min_unclipped * (~stats.uniform).sum():
+        return torch.ones_like(stats.luma)  # Hardly any block shows noise: black and white print.
 
     def mean_around(blocks: Tensor) -> Tensor:
         mean = blocks.float()[None]
