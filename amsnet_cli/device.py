@@ -17,18 +17,40 @@ def choose_device(name: str) -> torch.device:
         name: "auto" (CUDA, else Apple's MPS, else the CPU), "cpu", "cuda", "cuda:N" or "mps".
 
     Raises:
-        DeviceError: this machine has no such device.
+        DeviceError: this machine has no such device, or several are named.
     """
+    if "," in name:
+        raise DeviceError(
+            f"--device {name}: only denoise uses several at once",
+            "name one; several processes of torchrun share a fit, see docs/scale.md",
+        )
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
         name = "cuda" if cuda else "mps" if mps else "cpu"
-    kind, _, number = name.partition(":")
-    available = {"cpu": not number, "cuda": cuda, "mps": mps and not number}
-    if number:
-        available["cuda"] = cuda and number.isdigit() and int(number) < torch.cuda.device_count()
-    if not available.get(kind, False):
+    names = {"cpu", "mps"} if mps else {"cpu"}
+    if cuda:
+        names |= {"cuda", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))}
+    if name not in names:
         raise DeviceError(f"no device {name} here", "try --device auto or --device cpu")
     return torch.device(name)
+
+
+def choose_devices(name: str) -> list[str]:
+    """Return the names of all devices that share a batch.
+
+    Args:
+        name: as for `choose_device`, or several GPUs as in "cuda:0,2". "cuda" and "auto" mean all.
+
+    Raises:
+        DeviceError: this machine has no such device.
+    """
+    kind, _, numbers = name.partition(":")
+    if kind in ("auto", "cuda") and not numbers and torch.cuda.device_count() > 1:
+        return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    names = [f"{kind}:{number}" for number in numbers.split(",")] if numbers else [name]
+    for one in names:
+        choose_device(one)
+    return list(dict.fromkeys(names))
 
 
 def computes_bfloat16_fast(device: torch.device) -> bool:

@@ -113,7 +113,6 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("--minutes", type=float, default=5.0, help="per fit, and a fifth to smooth")
-    parser.add_argument("--preset", choices=("paper", "masked"), default="paper")
     parser.add_argument("--rows", nargs="+", metavar="START", help="only rows with such titles")
     parser.add_argument("--lr", type=float, default=3e-4, help="the paper's is 1e-4, for hours")
     parser.add_argument("--networks", nargs="+", default=["compact"], choices=NETWORKS)
@@ -127,7 +126,7 @@ def main() -> None:
     paths = pair_photos(noisy, args.data / "clean")[:: args.every]
     pairs = [tuple(read_photo(p).pixels for p in pair) for pair in paths]
     base = FitOptions(
-        preset=args.preset, minutes=args.minutes, learning_rate=args.lr, pd_stride=5, mask_ratio=0.5
+        preset="paper", minutes=args.minutes, learning_rate=args.lr, pd_stride=5, mask_ratio=0.5
     )
     device = choose_device(args.device)
     print(

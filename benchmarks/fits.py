@@ -51,9 +51,12 @@ minutes, seconds taken, PSNR and peak memory in bytes."""
 
 
 def run_fit(noisy: Path, model: Path, minutes: float, options: list[str]) -> tuple[float, float]:
-    """Fit in another process; return its seconds and its peak memory in bytes."""
+    """Fit in another process, for so many minutes or, with 0, as long as it finds worth it.
+
+    Returns its seconds and its peak memory in bytes.
+    """
     command = [sys.executable, "-m", "amsnet_cli", "fit", str(noisy), "-o", str(model), "-q"]
-    command += ["--minutes", str(minutes), "--force", *options]
+    command += [*(["--minutes", str(minutes)] if minutes else []), "--force", *options]
     started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", _WITH_PEAK_MEMORY, *command],
@@ -92,9 +95,9 @@ def table(name: str, results: SetResults) -> None:
     print("|---|---:|---:|---:|---:|---:|")
     for fit, minutes, seconds, psnr, peak in sorted(results["fits"]):
         gain = psnr - results["photo"]
+        budget = f"{minutes:g}" if minutes else "default"
         print(
-            f"| {fit} | {minutes:g} | {seconds:.0f} | {psnr:.2f} | {gain:+.2f} "
-            f"| {peak / 1e9:.1f} GB |"
+            f"| {fit} | {budget} | {seconds:.0f} | {psnr:.2f} | {gain:+.2f} | {peak / 1e9:.1f} GB |"
         )
 
 
@@ -126,7 +129,9 @@ def main() -> None:
     parser.add_argument(
         "--sets", nargs="+", required=True, metavar="SET[:N]", help="each n-th picture of a set"
     )
-    parser.add_argument("--minutes", type=float, nargs="+", default=[1.0, 5.0])
+    parser.add_argument(
+        "--minutes", type=float, nargs="+", default=[1.0, 5.0], help="0 for the default budget"
+    )
     parser.add_argument("--fits", nargs="+", choices=list(FITS), default=list(FITS))
     parser.add_argument("--keep", type=Path, help="JSON file of the results, to resume from")
     parser.add_argument("--plot", type=Path, help="image file of a plot")

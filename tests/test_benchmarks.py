@@ -18,14 +18,13 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", ["paper", "masked"])
-def test_ablations_print_a_row_for_each_fit(tmp_path, noisy_crop, preset):
+def test_ablations_print_a_row_for_each_fit(tmp_path, noisy_crop):
     pytest.importorskip("bm3d", reason='needs pip install -e ".[benchmarks]"')
     for name in ("noisy", "clean"):
         (tmp_path / name).mkdir()
         Image.fromarray(np.ascontiguousarray(noisy_crop[:96, :96])).save(tmp_path / name / "a.png")
     command = [
-        sys.executable, "-m", "benchmarks.ablations", str(tmp_path), "--preset", preset,
+        sys.executable, "-m", "benchmarks.ablations", str(tmp_path),
         "--minutes", "0.01", "--no-bm3d", "--rows", "B:", "k = 4", "training stride 1",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True)

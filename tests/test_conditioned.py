@@ -11,8 +11,9 @@ from torch import Tensor
 
 from amsnet_cli.core.multi_mask import single_pass
 from amsnet_cli.core.networks import CompactUNetConfig, ConditionedUNetConfig, noise_estimator
+from amsnet_cli.core.networks.asinh import asinh
 from amsnet_cli.core.networks.compact import ResidualBlock
-from amsnet_cli.core.networks.conditioned import INPUTS, asinh
+from amsnet_cli.core.networks.conditioned import INPUTS
 from amsnet_cli.core.networks.noise_estimator import (
     NoiseCells,
     NoiseEstimator,
@@ -98,6 +99,10 @@ def test_asinh_is_exact_near_zero_and_far_away():
     x = torch.tensor([-1e9, -30.0, -1.0, -1e-6, -0.0, 0.0, 1e-20, 0.3, 2.0, 1e9])
     with torch.no_grad():
         assert torch.allclose(asinh(x), torch.asinh(x), rtol=1e-6, atol=0)
+    x.requires_grad_()
+    assert torch.allclose(asinh(x), torch.asinh(x), rtol=1e-6, atol=0)
+    gradients = [torch.autograd.grad(f(x).sum(), x)[0] for f in (asinh, torch.asinh)]
+    assert torch.allclose(*gradients, rtol=1e-6, atol=0)
 
 
 def test_no_noise_means_no_change_and_more_noise_means_more(tiny, noisy):

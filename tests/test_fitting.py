@@ -69,6 +69,19 @@ def test_same_seed_same_bytes_interrupted_or_not(tmp_path, folder):
     ]  # fmt: skip
 
 
+def test_stopped_as_it_distils_the_model_is_saved_and_resumes(tmp_path, folder):
+    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    fit(folder, whole, SHORT)
+    seen = []
+    stopped = fit(
+        folder, parts, SHORT, on_event=seen.append,
+        stopped=lambda: any(isinstance(e, StepDone) and e.progress == 1 for e in seen),
+    )  # fmt: skip
+    assert stopped.interrupted and stopped.steps == 6 and load_model(parts)
+    assert not fit(folder, parts, SHORT, resume=True).interrupted
+    assert parts.read_bytes() == whole.read_bytes()
+
+
 def test_resuming_needs_the_same_fit(tmp_path, folder, tiny_model):
     output = tmp_path / "m.safetensors"
     with pytest.raises(TrainingError, match="no interrupted fit"):

@@ -43,6 +43,19 @@ class TestMend:
         errors = np.array([mended.pixels[p] - clean[p] for p in changed])
         assert np.abs(errors).max() < 3 * sigma
 
+    def test_in_place_they_come_back(self):
+        """`amsnet denoise` copies no photo for the sake of hot pixels, and returns the same."""
+        pixels, *_ = hot_photo(3, 170)
+        before, model = pixels.copy(), load_model("photo")
+        copied = denoise(Photo(pixels=pixels), model)
+        in_place = denoise(Photo(pixels=pixels), model, in_place=True)
+        assert copied.hot_pixels == in_place.hot_pixels > 0
+        assert (copied.photo.pixels == in_place.photo.pixels).all()
+        assert in_place.noisy.pixels is pixels and (pixels == before).all()
+        with pytest.raises(ZeroDivisionError):
+            denoise(Photo(pixels=pixels), model, in_place=True, progress=lambda share: 1 // 0)
+        assert (pixels == before).all()
+
     @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
     def test_depths_and_photos_of_several_parts(self, dtype):
         pixels, _, places = hot_photo(1, 180, channels=1)

@@ -36,7 +36,7 @@ def test_five_minutes_from_scratch_on_phone_noise(amsnet, tmp_path):
     scores = json.loads(scored.stdout)
     print(fitted.stderr, scores["mean"])
     assert scores["mean"]["noisy_psnr"] < 22.9
-    assert scores["mean"]["psnr"] > 34
+    assert scores["mean"]["psnr"] > 39.5
 
 
 @pytest.mark.parametrize(("name", "every"), [("sidd10", 1), ("renoir30", 3), ("polyu100", 10)])

@@ -526,6 +526,18 @@ class TestViews:
             assert 1.5 < noise[0] / noise[1] < 1.9
             assert abs(float((crop.pixels - crop.views).mean())) < 2e-3
 
+    def test_few_counts_are_not_taken_for_movement(self, tmp_path):
+        """Their noise has heavier tails than normal noise, in the scale of even noise too."""
+        light, rng = skimage.data.cell()[202:458, 147:403] / 255 * 60, np.random.default_rng(0)
+        frames = 2 * rng.poisson([light] * 12) + rng.normal(100, 3, (12, *light.shape))
+        frames = frames.round().astype(np.uint16)
+        tifffile.imwrite(tmp_path / "in.tif", frames, imagej=True, metadata={"axes": "TYX"})
+        crops = read_developed(tmp_path / "in.tif", 10**6, (0,)).crops
+        assert len(crops) == 12 and not any(crop.moves for crop in crops)
+        frames[5, 100:112, 100:112] += 60  # A bead of a few pixels, in one of them.
+        tifffile.imwrite(tmp_path / "in.tif", frames, imagej=True, metadata={"axes": "TYX"})
+        assert any(crop.moves for crop in read_developed(tmp_path / "in.tif", 10**6, (0,)).crops)
+
     def test_a_fit_is_validated_against_the_other_views(self, tmp_path):
         """A perfect network differs from the mean of three others by its noise alone."""
         coins = skimage.data.coins()[:160, :192] / 4.0

@@ -21,6 +21,7 @@ from amsnet_cli.cli.denoise_checks import (
     check_watch,
     naming_of,
 )
+from amsnet_cli.cli.gpus import several_gpus
 from amsnet_cli.cli.pipes import open_pipes
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def denoise(
     tile: options.Tile = None,
     max_memory: options.MaxMemory = None,
     jobs: options.Jobs = None,
-    device: options.Device = "auto",
+    device: options.Devices = "auto",
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -234,7 +235,13 @@ def denoise(
             shard=shard or Shard(0, 1), may_be_empty=watch,
         )  # fmt: skip
         plan = Plan(jobs=[], excluded=[], passed_over=[]) if watch else planning()
-        if dask is not None and not dry_run:
+        many = watch or sum(not job.skip for job in plan.jobs) > 1
+        gpus = (
+            []
+            if dry_run or dask is not None
+            else several_gpus(device, [*inputs, output], many=many)
+        )
+        if gpus or (dask is not None and not dry_run):
             plan = replace(plan, jobs=divide_stacks(plan.jobs))
         printer = OutcomePrinter(plan.jobs, pipes, as_json=as_json, quiet=quiet, text=remote.text)
         printer.excluded(plan.excluded)
@@ -280,12 +287,12 @@ def denoise(
             measure_noise=as_json or verbose, verbose=verbose,
         )  # fmt: skip
         threads = 0 if jobs is None and max_memory else jobs
-        many = watch or sum(not job.skip for job in plan.jobs) > 1
         entries: list[ReportEntry] = []
         with (
             choose_engine(
                 settings,
                 dask,
+                gpus,
                 threads=threads,
                 label=printer.label,
                 quiet=quiet,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from amsnet_cli.weights.store import AUTO, MOSAIC_WEIGHTS, find_weights, fitted_
 def choose_engine(
     settings: PhotoSettings,
     dask: str | None,
+    gpus: Sequence[str],
     *,
     threads: int | None,
     label: Callable[[Job], str],
@@ -36,11 +37,12 @@ def choose_engine(
     many: bool,
     remote: RemoteFiles = RemoteFiles(None),
 ) -> Engine[PhotoInfo]:
-    """Return this process, or a Dask cluster.
+    """Return this process, a process for each of several GPUs, or a Dask cluster.
 
     Args:
         settings: of all photos.
-        dask: the cluster's address, see `DaskEngine`; None for this process.
+        dask: the cluster's address, see `DaskEngine`; None for this machine.
+        gpus: devices that have a process each, see `several_gpus`; empty for this process.
         threads: photos that are read ahead, and photos being written; None to choose.
         label: names a photo in the progress bar.
         quiet: no progress bar.
@@ -53,15 +55,14 @@ def choose_engine(
         DeviceError: there is no such device.
         WeightsError: the weights are missing or damaged.
     """
-    if dask is None:
+    if dask is None and not gpus:
         apart = many and not debugging()  # Debuggers would have to look for the crash elsewhere.
         steps = PhotoSteps(
             settings, lambda job: progress_bar(label(job), quiet=quiet),
             decoder_processes().decode if apart else decode_told,
         )  # fmt: skip
         if threads is None:
-            free = free_memory(torch.device("cpu"))
-            threads = photos_ahead(steps.device.type, cores=os.cpu_count() or 1, free=free)
+            threads = _photos_ahead(steps.device.type)
         return LocalEngine(remote.steps(steps), threads)
     from amsnet_cli.batch.dask_cluster import ClusterOptions
     from amsnet_cli.batch.dask_engine import DaskEngine
@@ -73,12 +74,28 @@ def choose_engine(
         settings, weights=weights, planned=True,
         destination=replace(settings.destination, path=folder and folder.absolute()),
     )  # fmt: skip
+    if threads is None:
+        threads = _photos_ahead("cuda", processes=len(gpus)) if gpus else 1
     return DaskEngine(
-        dask, partial(PhotoSteps, settings), partial(describe_machine, weights),
-        use_gpu=settings.device != "cpu",
-        progress=lambda: progress_bar(dask, quiet=quiet),
-        options=ClusterOptions(ahead=1 if threads is None else threads),
+        dask or f"local:{len(gpus)}",
+        partial(_steps_on_gpu, settings, tuple(gpus)) if gpus else partial(PhotoSteps, settings),
+        partial(describe_machine, weights),
+        use_gpu=dask is not None and settings.device != "cpu",
+        progress=lambda: progress_bar(dask or f"{len(gpus)} GPUs", quiet=quiet),
+        options=ClusterOptions(ahead=threads),
     )  # fmt: skip
+
+
+def _photos_ahead(device: str, *, processes: int = 1) -> int:
+    cores, free = os.cpu_count() or 1, free_memory(torch.device("cpu"))
+    return photos_ahead(device, cores=cores // processes, free=free // processes)
+
+
+def _steps_on_gpu(settings: PhotoSettings, gpus: Sequence[str]) -> PhotoSteps:
+    """Make the steps in a process of a local cluster, which names its processes by number."""
+    from distributed import get_worker
+
+    return PhotoSteps(replace(settings, device=gpus[int(get_worker().name)]))
 
 
 def describe_machine(weights: str | None) -> dict[str, str]:

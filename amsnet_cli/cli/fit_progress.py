@@ -24,7 +24,10 @@ from amsnet_cli.fitting.fit import FitResult
 from amsnet_cli.fitting.outlook import Outlook
 from amsnet_cli.report.curve import CurvePoint
 
-_STAGES = {"read": "reading photos", "measure": "measuring noise", "compare": "validating"}
+_STAGES = {
+    "read": "reading photos", "measure": "measuring noise", "compare": "validating",
+    "distil": "distilling into a single pass",
+}  # fmt: skip
 _BARS = "▁▂▃▄▅▆▇█"
 LINE_SECONDS = 15.0
 """Time between lines where there is no terminal."""
@@ -63,7 +66,7 @@ class FitDisplay:
         if self.as_json:
             print_event(event)
         if isinstance(event, StageProgress):
-            if self.stopped():
+            if self.stopped() and event.stage != "distil":  # That one ends by itself.
                 raise KeyboardInterrupt
             line = f"{_STAGES[event.stage]} {event.done}/{event.total}"
             self.bars.update(self.task, completed=event.done / event.total, description=line)

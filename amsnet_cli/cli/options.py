@@ -108,6 +108,13 @@ Device = Annotated[
     str,
     typer.Option(envvar="AMSNET_DEVICE", help="auto, cpu, cuda, cuda:N or mps."),
 ]
+Devices = Annotated[
+    str,
+    typer.Option(
+        envvar="AMSNET_DEVICE",
+        help="auto, cpu, mps, cuda, cuda:N, or several as cuda:0,2; auto and cuda use all GPUs.",
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")]
 Force = Annotated[bool, typer.Option("-f", "--force", help="Overwrite existing files.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print only errors.")]

@@ -146,8 +146,9 @@ class PhotoSteps:
         model, reason = self._models.choose(*self._cameras.pop(job))
         with self._progress(job) as progress:
             denoised = denoise(
-                photo, model, self._settings.options, device=self.device, progress=progress
-            )
+                photo, model, self._settings.options, device=self.device, progress=progress,
+                in_place=True,
+            )  # fmt: skip
         noise = None
         if self._settings.measure_noise or self._settings.report:
             noise = denoised.noise_before, denoised.noise_after

@@ -16,12 +16,13 @@ class StageProgress:
 
     Attributes:
         stage: "read" loads the images, "measure" profiles their noise, "compare" evaluates the
-            start and the fitted model on the final validation patches.
+            start and the fitted model on the final validation patches, "distil" trains the single
+            pass.
         done: items done.
         total: items in all, about.
     """
 
-    stage: Literal["read", "measure", "compare"]
+    stage: Literal["read", "measure", "compare", "distil"]
     done: int
     total: int
 

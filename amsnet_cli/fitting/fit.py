@@ -62,7 +62,8 @@ class FitResult:
         skipped: for each photo that could not be read, why.
         seconds: of training and validation.
         curve: validation losses from the start to the end; empty without training.
-        network: of the weights kept, whether a model was written or not; None without training.
+        network: of the weights kept, whether a model was written or not, or what was distilled of
+            it; None without training.
         best: the point of the weights kept; after a fit from a model, its improvement is that of
             the final comparison, on more patches.
         outlook: what as many steps again would bring; None where that is not known.
@@ -166,18 +167,23 @@ def fit(
         if task.start and compared:
             reason = run.fault_against(task.start.network, task.started_from, on_event)
             doubt = "" if reason else run.doubt_against(task.start.network)
+        network, student = run.validator.best_network, None
+        if task.distil and distributed.is_main and not (reason or interrupted):
+            student = task.distil(network, stopped)
+            interrupted = student is None and stopped()
 
     # A model that grows stays as it is until the end, as a fit that resumes starts from it.
     written = not reason and not (interrupted and options.grow)
     if distributed.is_main:
         if written:
-            task.save(output, run.validator.best_network, _training(task, run, photos))
+            training = _training(task, run, photos, distilled=student is not None)
+            task.save(output, student or network, training)
         if not interrupted:
             checkpoint_path(output).unlink(missing_ok=True)
     return FitResult(
         model=output if written else None, reason=reason, doubt=doubt, steps=run.trainer.steps,
         photos=len(task.paths), skipped=task.skipped, seconds=run.seconds(),
-        curve=tuple(run.validator.curve), network=run.validator.best_network,
+        curve=tuple(run.validator.curve), network=student or network,
         best=run.validator.best, outlook=run.outlook(),
         start=task.start, started_from=task.started_from, settings=settings,
         profile=task.profile, samples=() if reason or interrupted else task.samples(),
@@ -222,7 +228,7 @@ def _read_and_measure(
     return photo_task(load(read_developed), settings, start, rivals, **common)
 
 
-def _training(task: FitTask, run: FitRun, photos: Photos) -> dict[str, Any]:
+def _training(task: FitTask, run: FitRun, photos: Photos, *, distilled: bool) -> dict[str, Any]:
     """Return what a model file says of its training."""
     return {
         "preset": run.settings.preset,
@@ -230,6 +236,7 @@ def _training(task: FitTask, run: FitRun, photos: Photos) -> dict[str, Any]:
         "photos": len(task.paths),
         "started_from": task.started_from,
         "steps": run.trainer.steps,
+        "distilled": distilled,
         "seed": run.settings.seed,
         "validation_loss": round(run.validator.best.loss, 6),
     }

@@ -54,6 +54,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
         x = x.bfloat16()
     for _ in range(_ITERATIONS):
         gram = x @ x.T
-        x = first * x + (third * gram + fifth * gram @ gram) @ x
+        even = torch.addmm(gram, gram, gram, beta=third, alpha=fifth)
+        x = torch.addmm(x, even, x, beta=first)
     direction: Tensor = x.to(matrix.dtype)
     return direction if matrix.shape[0] <= matrix.shape[1] else direction.T

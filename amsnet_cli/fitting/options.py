@@ -89,6 +89,8 @@ class Preset:
         grad_clip: maximum norm of the gradient.
         ema_decay: of the moving average of the weights; 0 for the weights themselves.
         fall_from: fraction of the training after which the learning rate falls.
+        distilled_share: last part of the minutes, or steps that are added to those given, in which
+            what the network says of hidden pixels is distilled into its single pass; 0 for none.
         keep: weights of the lowest validation loss ("best"), or the last; of a fit that is
             interrupted, always the former.
     """
@@ -105,6 +107,7 @@ class Preset:
     grad_clip: float = 1.0
     ema_decay: float = 0.998
     fall_from: float = 0.0
+    distilled_share: float = 0.0
     keep: Literal["best", "last"] = "best"
 
 
@@ -113,7 +116,7 @@ PRESETS: dict[PresetName, Preset] = {
         max_pixels=96 * CROP_SIZE**2, optimizer="muon", warmup_steps=20, beta2=0.99, grad_clip=0.2,
         ema_decay=0.98, fall_from=0.25, keep="last",
     ),
-    "masked": Preset(),
+    "masked": Preset(optimizer="muon", distilled_share=0.1),
     "paper": Preset(
         max_images=300_000_000 // CROP_SIZE**2, max_file_bytes=math.inf, fill="zeros",
         mask_channel=False, quarter_turns=False, warmup_steps=1, grad_clip=math.inf, ema_decay=0.0,

@@ -12,6 +12,7 @@ import torch
 
 from amsnet_cli.core.networks import LIGHT, MaskedNetwork
 from amsnet_cli.core.photo_noise import PhotoNoise
+from amsnet_cli.fitting.distillation import distil
 from amsnet_cli.fitting.distributed import DistributedContext
 from amsnet_cli.fitting.events import FitEvent, StageProgress, StartChosen
 from amsnet_cli.fitting.images import ImageCrop, ImageFolder, merge_cameras
@@ -83,11 +84,22 @@ def photo_task(
     known = start.known if start and grows else ()
     config = start.config if start else _fresh_config(settings)
 
+    distils = isinstance(settings, MaskedSettings) and settings.distilled_share > 0
+
     def save(path: Path, network: FitNetwork, training: dict[str, Any]) -> None:
         assert isinstance(network, MaskedNetwork)
         header = _describe(config, settings, profile, training, grows=grows)
         new = _known_noise(crops) if settings.preset == "adapt" else ()
         save_model(path, network, header, known=(*known, *new)[-MAX_KNOWN:])
+
+    def single_pass_of(network: FitNetwork, stopped: Callable[[], bool]) -> FitNetwork | None:
+        assert isinstance(network, MaskedNetwork) and isinstance(settings, MaskedSettings)
+        return distil(
+            network, images, settings, device=device, stopped=stopped,
+            on_progress=lambda share: on_event(
+                StageProgress(stage="distil", done=round(100 * share), total=100)
+            ),
+        )  # fmt: skip
 
     return FitTask(
         paths=images.paths, skipped=images.skipped, fingerprint=images.fingerprint(),
@@ -99,6 +111,7 @@ def photo_task(
             images, crops, settings, distributed, device, known
         ),
         save=save, samples=lambda: _samples(images),
+        distil=single_pass_of if distils else None,
     )  # fmt: skip
 
 
@@ -191,7 +204,8 @@ def _describe(
     inference, scheme = config.inference, {}
     if isinstance(settings, MaskedSettings):
         inference = Inference(
-            passes="multi", n_masks=settings.n_masks, stride=settings.pd_stride_test,
+            passes="single" if training["distilled"] else "multi",
+            n_masks=settings.n_masks, stride=settings.pd_stride_test,
             repeats=settings.mask_repeats, refine=settings.refine,
         )  # fmt: skip
         scheme = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from amsnet_cli.fitting.distributed import DistributedContext
 from amsnet_cli.fitting.events import FitEvent, StageProgress, StepDone, Validated
 from amsnet_cli.fitting.options import PRESETS
 from amsnet_cli.fitting.outlook import Outlook, levelled_off, outlook
-from amsnet_cli.fitting.settings import FitSettings
+from amsnet_cli.fitting.settings import FitSettings, MaskedSettings
 from amsnet_cli.fitting.task import FitNetwork, FitTask
 from amsnet_cli.fitting.trainer import Trainer, TrainerConfig
 from amsnet_cli.fitting.validation import (
@@ -76,7 +77,9 @@ class FitRun:
         torch.manual_seed(settings.seed)
         network = task.make_network()
         bfloat16 = network.runs_in_bfloat16 and settings.precision == "auto"
-        self.budget = Budget(settings, preset.fall_from)
+        distilled = settings.distilled_share if isinstance(settings, MaskedSettings) else 0.0
+        own = dataclasses.replace(settings, minutes=settings.minutes * (1 - distilled))
+        self.budget = Budget(own, preset.fall_from)
         self.trainer: Trainer[FitNetwork] = Trainer(
             network,
             TrainerConfig(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from amsnet_cli.core.network_names import NetworkName
 from amsnet_cli.errors import UsageError
-from amsnet_cli.fitting.options import FitOptions, PresetName
+from amsnet_cli.fitting.options import PRESETS, FitOptions, PresetName
 from amsnet_cli.model import Model
 from amsnet_cli.mosaic_model import MosaicModel
 
@@ -64,6 +64,7 @@ class MaskedSettings(FitSettings):
     Attributes:
         n_masks: how many complementary masks of about `mask_ratio` each cover all pixels.
         mask_repeats: independent sets of masks averaged at inference.
+        distilled_share: see `Preset`.
     """
 
     smooth: bool
@@ -73,6 +74,7 @@ class MaskedSettings(FitSettings):
     n_masks: int
     mask_repeats: int
     refine: float
+    distilled_share: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,7 +261,7 @@ def _resolve_masked(options: FitOptions, preset: PresetName, start: Model | None
         minutes=options.minutes or (10.0 if unlimited and not paper else math.inf),
         patch_size=patch_size,
         batch=_at_least_1("batch", options.batch, 2 if paper and network == "restormer" else 4),
-        learning_rate=options.learning_rate or (1e-4 if paper else 2e-4 if start else 1e-3),
+        learning_rate=options.learning_rate or (1e-4 if paper else 2e-4 if start else 3e-3),
         precision=options.precision,
         seed=options.seed,
         smooth=options.smooth,
@@ -274,6 +276,10 @@ def _resolve_masked(options: FitOptions, preset: PresetName, start: Model | None
         n_masks=max(2, round(1 / mask_ratio)),
         mask_repeats=1 if paper else 4,
         refine=options.refine,
+        # Refinement and the total-variation prior belong to the multi-mask pass.
+        distilled_share=(
+            0.0 if options.refine or options.smooth else PRESETS[preset].distilled_share
+        ),
     )  # fmt: skip
 
 

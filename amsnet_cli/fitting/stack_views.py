@@ -24,6 +24,9 @@ class StillConfig:
         block: side in pixels of the blocks that are compared.
         variance: standard errors above the median by which the variance of a block's difference
             between two frames tells movement.
+        tails: quantile of the blocks' kurtosis that the standard error is computed with. Few
+            counts have heavier tails than normal noise, and movement in a tenth of the blocks has
+            no say.
         mean: standard errors by which its mean tells movement, or light that changes.
         share: of the blocks that may do so.
         coarse: side in pixels of the small blocks whose means are noise alone where nothing moves.
@@ -34,6 +37,7 @@ class StillConfig:
 
     block: int = 16
     variance: float = 6.0
+    tails: float = 0.9
     mean: float = 6.0
     share: float = 0.002
     coarse: int = 4
@@ -67,15 +71,18 @@ def is_still(
     for frame in frames[1:]:
         difference = frame - frames[0]
         mean = F.avg_pool2d(difference, config.block)
-        variance = F.avg_pool2d(difference.square(), config.block) - mean.square()
+        power = F.avg_pool2d(difference.square(), config.block)
+        variance = power - mean.square()
         if not (variance.numel() and variance.isfinite().all()):
             return False
         usual = float(variance.median())
-        strange = variance > usual * (1 + config.variance * (2 / count) ** 0.5)
+        kurtosis = F.avg_pool2d(difference**4, config.block) / power.square().clamp_min(1e-12)
+        tails = float(kurtosis.quantile(config.tails)) - 1
+        strange = variance > usual * (1 + config.variance * (tails / count) ** 0.5)
         strange |= mean.abs() > config.mean * (usual / count) ** 0.5
         small = F.avg_pool2d(difference, config.coarse)
-        power = float(small.square().mean()) * config.coarse**2 / usual
+        coarse_power = float(small.square().mean()) * config.coarse**2 / usual
         allowed = max(config.excess, config.mean * (2 / small.numel()) ** 0.5)
-        if float(strange.double().mean()) > config.share or power > 1 + allowed:
+        if float(strange.double().mean()) > config.share or coarse_power > 1 + allowed:
             return False
     return True

@@ -37,6 +37,8 @@ class FitTask:
         make_objective: makes what it is trained to do.
         save: writes a model file of a network and of what is known of its training.
         samples: reads some of the photos, or crops of them.
+        distil: returns a network whose single pass replaces the masks of the trained one, or None
+            if that has failed or was stopped; None where there are none to replace.
     """
 
     paths: list[Path]
@@ -50,3 +52,4 @@ class FitTask:
     make_objective: Callable[[], Objective]
     save: Callable[[Path, FitNetwork, dict[str, Any]], None]
     samples: Callable[[], tuple[tuple[Path, Photo], ...]]
+    distil: Callable[[FitNetwork, Callable[[], bool]], FitNetwork | None] | None = None

@@ -12,7 +12,7 @@ import torch
 from amsnet_cli.core.networks import MaskedNetwork
 from amsnet_cli.core.photo_noise import PhotoNoise
 from amsnet_cli.errors import UsageError
-from amsnet_cli.inference.hot_pixels import mend_hot_pixels
+from amsnet_cli.inference.hot_pixels import HotPixels, find_hot_pixels_of
 from amsnet_cli.inference.memory import memory_errors
 from amsnet_cli.inference.noise_estimate import estimate_told_noise, photo_noise_level
 from amsnet_cli.inference.photo_rows import postprocess_photo, run_photo
@@ -143,6 +143,7 @@ def denoise(
     *,
     device: torch.device = torch.device("cpu"),
     progress: Callable[[float], None] = lambda share: None,
+    in_place: bool = False,
 ) -> Denoised:
     """Denoise a photo.
 
@@ -155,6 +156,7 @@ def denoise(
         options: see `DenoiseOptions`.
         device: where to compute.
         progress: called with the share done, in (0, 1].
+        in_place: replace hot pixels in the photo itself until it is denoised, and not in a copy.
 
     Raises:
         UsageError: the options do not fit the model.
@@ -162,29 +164,27 @@ def denoise(
         WeightsError: the network gives NaN.
         DeviceError: out of memory, even with small tiles.
     """
-    original, hot_pixels = photo, 0
+    found = HotPixels()
     strengths = {options.strength if s is None else s for s in (options.luma, options.chroma)}
     if not options.keep_hot_pixels and strengths != {0}:
-        photo, hot_pixels = mend_hot_pixels(photo, options.hot_pixels, device=device)
-    with memory_errors(device):
-        resolved = resolve_options(photo, model, options, device=device)
-    box = resolved.box
-    edges = box.top, box.bottom, box.left, box.right
-    noisy = cropped(photo, edges) if options.crop else photo
-    with memory_errors(device):
+        found = find_hot_pixels_of(photo, options.hot_pixels, device=device)
+    with memory_errors(device), found.mended(photo, in_place=in_place) as mended:
+        resolved = resolve_options(mended, model, options, device=device)
+        box = resolved.box
+        edges = box.top, box.bottom, box.left, box.right
+        noisy = cropped(mended, edges) if options.crop else mended
         output = run_photo(
-            photo, box, resolved.codec, model, resolved.inference,
+            mended, box, resolved.codec, model, resolved.inference,
             noise=resolved.noise, tile=options.tile, max_memory=options.max_memory, device=device,
             seed=options.seed, progress=progress,
         )  # fmt: skip
         clean = postprocess_photo(
             noisy, output, resolved.codec, resolved.blend, options.postprocess, device=device
         )
-    if hot_pixels:
-        noisy = cropped(original, edges) if options.crop else original
     return Denoised(
-        photo=clean, model=model, noisy=noisy, hot_pixels=hot_pixels, noise=resolved.noise
-    )
+        photo=clean, model=model, noisy=cropped(photo, edges) if options.crop else photo,
+        hot_pixels=len(found.medians), noise=resolved.noise,
+    )  # fmt: skip
 
 
 def resolve_options(

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from amsnet_cli.core.networks.asinh import asinh
 from amsnet_cli.core.networks.compact import CompactUNet, CompactUNetConfig
 from amsnet_cli.core.networks.noise_estimator import NoiseEstimator, NoiseEstimatorConfig
 from amsnet_cli.core.photo_noise import CHANNELS, SPECTRUM, PhotoNoise
@@ -131,19 +132,6 @@ def _stacked(parts: list[Tensor]) -> Tensor:
     for place, part in zip(torch.split(stacked, channels, 1), parts, strict=True):
         place.copy_(part)
     return stacked
-
-
-def asinh(x: Tensor) -> Tensor:
-    """Inverse hyperbolic sine, to within rounding.
-
-    PyTorch's own computes one element at a time on CPUs. Without gradients, this is
-    sign(x) * log1p(|x| + x^2 / (1 + sqrt(1 + x^2))).
-    """
-    if torch.is_grad_enabled() or x.device.type != "cpu":
-        return torch.asinh(x)
-    square = x.square()
-    ratio = square.div_((square + 1).sqrt_().add_(1))
-    return ratio.add_(x.abs()).log1p_().copysign_(x)
 
 
 def local_mean(x: Tensor, channels: int = CHANNELS) -> Tensor:

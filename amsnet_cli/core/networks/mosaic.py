@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from amsnet_cli.core.networks.asinh import asinh
 from amsnet_cli.core.networks.compact import CompactUNet, CompactUNetConfig
 from amsnet_cli.core.pixel_shuffle import Padding
 
@@ -96,7 +97,7 @@ class MosaicNetwork(nn.Module):
         mean, variance = self._neighbours(mosaic, colours, visible)
         filled = torch.where(hidden, mean, mosaic)
         sigma = torch.where(hidden, (sigma.square() + variance).sqrt(), sigma)
-        detail = torch.asinh((filled - mean) / sigma)
+        detail = asinh((filled - mean) / sigma)
         level = (sigma.log2() + 6) / 4
         inputs = torch.cat([filled, detail, level, colours, visible], 1)
         correction = self.unet(inputs.contiguous(memory_format=torch.channels_last)) - filled
