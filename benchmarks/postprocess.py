@@ -13,7 +13,7 @@ network's output (`--strength 1`), and the gain of each stage: that of `auto` mi
 without the stage. Each cell has the mean and, after the slash, the least of all pictures.
 
 --sweep changes each number by a fifth up and down, one at a time, and prints the larger change of
-each set's mean. The ends of a range never cross; odd integers stay odd.
+each set's mean. Odd integers stay odd.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from torch import Tensor
 
 from amsnet_cli import DenoiseOptions, Model, Photo, __version__, find_weights, load_model
 from amsnet_cli.inference.denoise import ResolvedOptions, resolve_options
-from amsnet_cli.inference.noise_estimate import mean_sigma
 from amsnet_cli.inference.photo_rows import (
     correct_photo,
     photo_statistics,
@@ -41,7 +40,7 @@ from amsnet_cli.inference.photo_rows import (
 from amsnet_cli.photos.find import find_photos
 from amsnet_cli.photos.read import read_photo
 from amsnet_cli.postprocess.config import PostprocessConfig
-from amsnet_cli.postprocess.pipeline import Corrector, ImageStatistics
+from amsnet_cli.postprocess.pipeline import Corrector
 from amsnet_cli.research.datasets import pair_photos
 from amsnet_cli.research.evaluation import PROTOCOL, psnr
 from amsnet_cli.weights.manifest import sha256_of
@@ -56,7 +55,7 @@ NO_EFFECT = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A picture with the network's output and its statistics for the default post-processing.
+    """A picture with the network's output.
 
     Attributes:
         noisy: 8 bits.
@@ -64,8 +63,6 @@ class Case:
         before: PSNR of the noisy picture, in dB.
         resolved: options of its denoising.
         output: of the network, as from `run_photo`.
-        statistics: with the default configuration.
-        sigma: of the noise that the network was told; None if it was not.
     """
 
     noisy: Photo
@@ -73,32 +70,27 @@ class Case:
     before: float
     resolved: ResolvedOptions
     output: Tensor
-    statistics: ImageStatistics
-    sigma: float | None
 
     @classmethod
     def of(cls, noisy: Photo, clean: NDArray[np.uint8], model: Model) -> Case:
         """Run the network over a picture."""
         resolved = resolve_options(noisy, model, DenoiseOptions())
-        told, codec = resolved.noise, resolved.codec
-        output = run_photo(noisy, resolved.box, codec, model, resolved.inference, noise=told)
-        statistics = photo_statistics(noisy, output, resolved.codec)
+        output = run_photo(
+            noisy, resolved.box, resolved.codec, model, resolved.inference, noise=resolved.noise
+        )
         return cls(
-            noisy=noisy, clean=clean, before=psnr(noisy.pixels, clean), resolved=resolved,
-            output=output, statistics=statistics,
-            sigma=None if told is None else mean_sigma(noisy, codec, told),
-        )  # fmt: skip
+            noisy=noisy,
+            clean=clean,
+            before=psnr(noisy.pixels, clean),
+            resolved=resolved,
+            output=output,
+        )
 
     def gain(self, config: PostprocessConfig) -> float:
         """Gain in dB over the noisy picture."""
-        default, statistics = PostprocessConfig(), self.statistics
-        if self.sigma is not None:
-            config = config.for_noise(self.sigma)
-        codec, white = self.resolved.codec, self.resolved.white_noise
-        if (config.block_stats, config.brightness) != (default.block_stats, default.brightness):
-            statistics = photo_statistics(self.noisy, self.output, codec, config)
-        corrector = Corrector(statistics, self.resolved.blend, white_noise=white, config=config)
-        result = correct_photo(self.noisy, self.output.clone(), codec, corrector)
+        statistics = photo_statistics(self.noisy, self.output, self.resolved.codec, config)
+        corrector = Corrector(statistics, self.resolved.blend, config)
+        result = correct_photo(self.noisy, self.output.clone(), self.resolved.codec, corrector)
         return psnr(result.pixels, self.clean) - self.before
 
 
@@ -111,8 +103,7 @@ def numbers_of(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Callab
     """All numbers of a configuration.
 
     Yields:
-        The name, the value and a function that returns the configuration with another value. The
-        two ends of a range are separate numbers.
+        The name, the value and a function that returns the configuration with another value.
     """
     for field in fields(config):
         value, name = getattr(config, field.name), f"{prefix}{field.name}"
@@ -122,15 +113,6 @@ def numbers_of(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Callab
         if is_dataclass(value):
             for inner, number, put_inner in numbers_of(value, f"{name}."):
                 yield inner, number, lambda x, put=put, inner=put_inner: put(inner(x))
-        elif isinstance(value, tuple):
-            for i, number in enumerate(value):
-                yield (
-                    f"{name}[{i}]",
-                    number,
-                    lambda x, put=put, value=value, i=i: put(
-                        (*value[:i], _between(x, value, i), *value[i + 1 :])
-                    ),
-                )
         else:
             yield name, value, put
 
@@ -146,13 +128,6 @@ def moved(value: Any, factor: float) -> Any:
 
 def _replaced(config: Any, name: str, value: Any) -> Any:
     return replace(config, **{name: value})
-
-
-def _between(x: float, ends: tuple[float, ...], i: int) -> float:
-    """Limit a new end of a range so that it does not cross the other; integers are no range."""
-    if len(ends) != 2 or isinstance(x, int):
-        return x
-    return min(x, 0.99 * ends[1]) if i == 0 else max(x, 1.01 * ends[0])
 
 
 def load_set(folder: Path, every: int, model: Model) -> list[Case]:

@@ -78,16 +78,14 @@ def stages(path: Path, result: Path, weights: str) -> Times:
         photo, _ = mend_hot_pixels(photo, options.hot_pixels)
     with timed(times, "noise"):
         resolved = resolve_options(photo, model, options)
-    codec, config = resolved.codec, resolved.postprocess
+    codec, config = resolved.codec, options.postprocess
     with timed(times, "network"):
         output = photo_rows.run_photo(
             photo, resolved.box, codec, model, resolved.inference, noise=resolved.noise
         )
     with timed(times, "statistics"):
         statistics = photo_rows.photo_statistics(photo, output, codec, config)
-        corrector = Corrector(
-            statistics, resolved.blend, white_noise=resolved.white_noise, config=config
-        )
+        corrector = Corrector(statistics, resolved.blend, config)
     with timed(times, "correction"):
         clean = photo_rows.correct_photo(photo, output, codec, corrector)
     with timed(times, "write"):

@@ -106,7 +106,7 @@ def test_an_option_has_a_column_for_each_value(one_picture_set, capsys, monkeypa
     assert row[2] == "+0.000 / +0.00" and float(row[3].split("/")[0]) > 5
 
 
-def test_a_sweep_moves_every_number_and_keeps_ranges_in_order(one_picture_set, capsys, monkeypatch):
+def test_a_sweep_moves_every_number(one_picture_set, capsys, monkeypatch):
     from amsnet_cli.postprocess.config import PostprocessConfig
     from benchmarks.postprocess import FACTORS, moved, numbers_of
 
@@ -114,20 +114,12 @@ def test_a_sweep_moves_every_number_and_keeps_ranges_in_order(one_picture_set, c
         for factor in FACTORS:
             config = put(moved(value, factor))
             assert config != PostprocessConfig(), name
-            numbers = {n: v for n, v, _ in numbers_of(config)}
-            if name.endswith(("[0]", "[1]")) and isinstance(value, float):
-                assert numbers[f"{name[:-3]}[0]"] < numbers[f"{name[:-3]}[1]"], name
     titles, *rows = lines_of(
         capsys, monkeypatch, one_picture_set,
-        "--sets", "set", "--sweep", "--numbers", "residual_noise",
+        "--sets", "set", "--sweep", "--numbers", "smooth",
     )  # fmt: skip
     assert titles == ["number", "default", "largest", "set"]
-    assert [row[0].split(".")[1] for row in rows] == [
-        "luma_sigma",
-        "chroma_sigma",
-        "share",
-        "radius",
-    ]
+    assert [row[0] for row in rows] == ["smoothed_share", "smoothing_radius"]
 
 
 @pytest.fixture(scope="module")

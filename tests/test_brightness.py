@@ -7,7 +7,7 @@ import torch
 from amsnet_cli import Photo, find_weights, load_model
 from amsnet_cli.inference.denoise import denoise
 from amsnet_cli.postprocess.brightness import ResidualHistogram, correct_brightness
-from amsnet_cli.postprocess.config import BrightnessConfig
+from amsnet_cli.postprocess.config import PostprocessConfig
 
 
 def scene(size: int = 400) -> torch.Tensor:
@@ -31,13 +31,10 @@ def corrected(noisy: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("sigma", [0.005, 0.03, 0.1])
-@pytest.mark.parametrize("wrong", [0.0, 0.01, -0.01])
-def test_under_even_noise_brightness_is_that_of_the_noisy_picture(sigma, wrong):
+def test_even_noise_shows_no_tone_curve(sigma):
     clean = scene()
     noisy = clean + sigma * noise_like(clean)
-    error = corrected(noisy, clean + wrong) - clean
-    assert error.mean().abs() < 0.01 * sigma
-    assert error.abs().max() < 0.06 * sigma + 0.05 * abs(wrong)
+    assert (corrected(noisy, clean) - clean).abs().max() < 0.01 * sigma
 
 
 def test_the_bias_of_a_tone_curve_is_corrected():
@@ -72,12 +69,6 @@ def test_shadows_clipped_at_black_keep_their_brightness():
         assert error[..., column].mean().abs() < 0.5 * before[..., column].mean().abs() + 0.004
 
 
-def test_even_noise_is_not_taken_for_bent_noise():
-    clean = scene()
-    noisy = clean + 0.1 * noise_like(clean)
-    assert (corrected(noisy, clean) - clean).abs().max() < 0.004
-
-
 @pytest.mark.parametrize("size", [(1, 1), (3, 7), (14, 14)])
 def test_too_few_pixels_tell_nothing(size):
     denoised = torch.full((1, *size), 0.5)
@@ -85,7 +76,7 @@ def test_too_few_pixels_tell_nothing(size):
 
 
 def test_intensities_are_corrected_apart_and_joined_linearly():
-    bins = BrightnessConfig().intensity_bins
+    bins = PostprocessConfig().intensity_bins
     bias = torch.zeros(1, bins)
     bias[0, 4] = 0.01
     ramp = torch.linspace(0, 1, 1601)[None, None]

@@ -96,7 +96,7 @@ class TestNoise:
             pixels = (clean + sigma * soft / soft.std()).round().clip(0, 255).astype(np.uint8)
             for photo in (Photo(pixels=pixels), Photo(pixels=pixels.astype(np.uint16) * 257)):
                 resolved = resolve_options(photo, default, DenoiseOptions())
-                assert resolved.white_noise == white, softness
+                assert resolved.noise.is_white == white, softness
 
     def test_the_result_says_how_much_noise_there_was(self, default, noisy_crop):
         result = denoise(Photo(pixels=noisy_crop), default)
@@ -185,11 +185,9 @@ class TestStages:
         return denoise(self.photo(), model, options).photo.pixels
 
     def photo(self) -> Photo:
-        """With a square that is too rough to be noise."""
-        pixels = noise_that_pixels_share(np.uint16).pixels
-        rough = np.random.default_rng(1).normal(0, 5000, (40, 40, 3))
-        pixels[48:88, 24:64] = (pixels[48:88, 24:64] + rough).clip(0, 65535)
-        return Photo(pixels=pixels)
+        """With noise that pixels share, under a tone curve."""
+        light = noise_that_pixels_share(np.uint16).pixels / 65535
+        return Photo(pixels=(65535 * light ** (1 / 2.2)).astype(np.uint16))
 
     def test_without_any_auto_is_the_output_of_the_network(self, untold):
         bare = denoise(self.photo(), untold, DenoiseOptions(strength=1)).photo.pixels
@@ -199,9 +197,8 @@ class TestStages:
         "stage",
         ["smooth_residual_noise", "limit_sharpness", "correct_brightness"],
     )
-    def test_without_one_the_result_is_another(self, default, untold, stage):
-        model = untold if stage == "correct_brightness" else default
-        assert not np.array_equal(self.after(model, **{stage: False}), self.after(model))
+    def test_without_one_the_result_is_another(self, default, stage):
+        assert not np.array_equal(self.after(default, **{stage: False}), self.after(default))
 
 
 @pytest.mark.parametrize("part", ["luma", "chroma"])

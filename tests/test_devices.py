@@ -28,7 +28,6 @@ from amsnet_cli.photos.colour import linear_rec2020_profile
 from amsnet_cli.photos.formats.raw import read_mosaic
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.pixel_codec import PixelCodec
-from amsnet_cli.postprocess.config import BrightnessConfig, PostprocessConfig
 from amsnet_cli.postprocess.mosaic_blend import MosaicBlend
 from tests.dng_files import RGGB, dng, exposed
 from tests.simulated_device import DEVICE, SimulatedDevice
@@ -152,11 +151,11 @@ def test_counts_are(told, place):
     assert np.abs(found.astype(int) - expected).max() <= 1
 
 
-def test_a_photo_crosses_once_and_its_result_comes_back_once(told):
+def test_a_photo_crosses_once_and_its_result_comes_back_once(told, monkeypatch):
     photo = PHOTOS["8 bits"]
-    sparse = PostprocessConfig(brightness=BrightnessConfig(dense_pixels=0))
+    monkeypatch.setattr("amsnet_cli.postprocess.brightness.SAMPLED_PIXELS", 64 * 64)
     with SimulatedDevice() as there:
-        denoise(photo, told, DenoiseOptions(postprocess=sparse), device=DEVICE)
+        denoise(photo, told, device=DEVICE)
     samples = photo.pixels[::3].size  # counted on the CPU, as this device has no float64
     assert [n for n in there.copied if n > 100] == [samples, samples, photo.pixels.size]
 

@@ -20,7 +20,7 @@ from amsnet_cli.inference.noise_estimate import photo_noise_level
 from amsnet_cli.photos.colour import srgb_profile
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.write import write_photo
-from amsnet_cli.postprocess.config import PostprocessConfig, TextureConfig
+from amsnet_cli.postprocess.config import PostprocessConfig
 from amsnet_cli.report.comparison import (
     CROP_SIDE,
     OVERVIEW_SIDE,
@@ -181,7 +181,7 @@ class TestPage:
 
 
 def test_a_page_keeps_every_setting_and_names_those_that_differ():
-    config = PostprocessConfig(limit_sharpness=False, texture=TextureConfig(tolerance=3.5))
+    config = PostprocessConfig(limit_sharpness=False, certainty=3.5)
     section = settings_section("a<b", DenoiseOptions(strength=0.5, seed=7, postprocess=config))
     table, whole = section.split("<details>")
     rows = re.findall("<tr><th[^>]*>(.*?)</th><td>(.*?)</td></tr>", table)
@@ -190,7 +190,7 @@ def test_a_page_keeps_every_setting_and_names_those_that_differ():
         ("strength", "0.5"),
         ("seed", "7"),
         ("postprocess.limit_sharpness", "false"),
-        ("postprocess.texture.tolerance", "3.5"),
+        ("postprocess.certainty", "3.5"),
     ]
     kept = json.loads(html.unescape(re.findall("<pre>(.*?)</pre>", whole, re.DOTALL)[0]))
     assert kept["postprocess"] == json.loads(json.dumps(asdict(config)))

@@ -8,19 +8,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amsnet_cli.postprocess.block_stats import block_stats, split_luma
+from amsnet_cli.postprocess.block_stats import BlockStats, block_stats, quiet_power, split_luma
 from amsnet_cli.postprocess.blocks import BLOCK_SIZE, upsample_blocks
-from amsnet_cli.postprocess.config import ResidualNoiseConfig
+from amsnet_cli.postprocess.config import PostprocessConfig
 from amsnet_cli.postprocess.residual_noise import smooth_residual_noise, smoothing_weights
 
+SIGMA = 12 / 255
+"""Of the noise that was removed."""
 
-def smooth(picture: Tensor) -> Tensor:
-    cells = smoothing_weights(block_stats(picture, picture))
+
+def stats_of(picture: Tensor, sigma: float = SIGMA) -> BlockStats:
+    return block_stats(picture + sigma * white(*picture.shape, seed=1), picture)
+
+
+def smooth(picture: Tensor, sigma: float = SIGMA) -> Tensor:
+    cells = smoothing_weights(stats_of(picture, sigma))
     return smooth_residual_noise(picture, upsample_blocks(cells, 0, *picture.shape[1:]))
 
 
-def white(*size: int) -> Tensor:
-    return torch.randn(size, generator=torch.Generator().manual_seed(0))
+def white(*size: int, seed: int = 0) -> Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed))
+
+
+def share_of_noise() -> list[float]:
+    """What is half smoothed away, in luma and chroma."""
+    share = PostprocessConfig().smoothed_share
+    return [share * power**0.5 for power in quiet_power(stats_of(shading()))]
 
 
 def shading() -> Tensor:
@@ -36,7 +49,7 @@ def test_shading_stays_to_the_edges():
 
 def test_faint_noise_goes_from_shading():
     clean = shading()
-    left = white(*clean.shape) * 0.5 * ResidualNoiseConfig().luma_sigma
+    left = white(*clean.shape) * 0.5 * share_of_noise()[0]
     assert (smooth(clean + left) - clean).square().mean() < 0.3 * left.square().mean()
 
 
@@ -44,9 +57,14 @@ def test_coarse_colour_noise_goes():
     clean = shading()
     blotches = F.avg_pool2d(white(1, 3, 192, 192), 9, stride=1, padding=4)[0]
     colour = split_luma(blotches)[1]
-    colour = colour / colour.std() * 0.5 * ResidualNoiseConfig().chroma_sigma
+    colour = colour / colour.std() * 0.5 * share_of_noise()[1]
     kept = split_luma(smooth(clean + colour) - clean)[1]
     assert kept.square().mean() < 0.35 * colour.square().mean()
+
+
+def test_where_no_noise_was_nothing_changes():
+    picture = shading() + 0.002 * white(3, 192, 192)
+    assert torch.allclose(smooth(picture, sigma=0), picture, atol=1e-5)
 
 
 @pytest.mark.parametrize("step", [8, 20, 100])
@@ -78,7 +96,7 @@ def test_any_size(size, channels):
 @pytest.mark.parametrize("rows", [BLOCK_SIZE, 5 * BLOCK_SIZE])
 def test_some_rows_at_a_time_give_the_same(rows):
     picture = shading() + 0.002 * white(3, 192, 192)
-    whole, cells = smooth(picture), smoothing_weights(block_stats(picture, picture))
+    whole, cells = smooth(picture), smoothing_weights(stats_of(picture))
     for top in range(0, 192, rows):
         part = picture[:, top : top + rows]
         mine = smooth_residual_noise(part, upsample_blocks(cells, top, *part.shape[1:]))

@@ -7,9 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amsnet_cli.postprocess.block_stats import block_stats, split_luma
+from amsnet_cli.postprocess.block_stats import block_stats, quiet_correlation, split_luma
 from amsnet_cli.postprocess.blocks import BLOCK_SIZE, upsample_blocks
-from amsnet_cli.postprocess.config import SharpnessConfig
 from amsnet_cli.postprocess.sharpness import clip_radius, limit_sharpness
 
 SIGMA = 8 / 255
@@ -39,10 +38,11 @@ def sharpness_limited(clean: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
 
 def test_behind_white_noise_nothing_changes():
     clean = stripes()
-    assert torch.equal(sharpness_limited(clean, SIGMA * white(*clean.shape))[0], clean)
+    result = sharpness_limited(clean, SIGMA * white(*clean.shape))[0]
+    assert (result - clean).abs().max() < 0.02 * SIGMA
 
 
-def test_behind_interpolated_noise_fine_structure_moves_by_half_of_neighbours_difference():
+def test_behind_interpolated_noise_fine_structure_moves_by_a_share_of_its_difference():
     clean = stripes()
     noise = SIGMA * interpolated(*clean.shape)
     result, limit = sharpness_limited(clean, noise)
@@ -50,9 +50,9 @@ def test_behind_interpolated_noise_fine_structure_moves_by_half_of_neighbours_di
     assert (change <= limit + 1e-6).all()
     luma = split_luma(noise)[0]
     difference = (luma[..., 1:] - luma[..., :-1]).square().mean().sqrt()
-    assert change.mean() == pytest.approx(
-        SharpnessConfig().clip * float(difference) / 2**0.5, rel=0.1
-    )
+    correlation = quiet_correlation(block_stats(clean + noise, clean))
+    assert correlation == pytest.approx(2 / 3, abs=0.15)  # of means of three
+    assert change.mean() == pytest.approx(correlation * float(difference) / 2**0.5, rel=0.1)
 
 
 @pytest.mark.parametrize("size", [3, 9])
@@ -64,7 +64,7 @@ def test_coarse_noise_moves_fine_structure_less(size):
         .mean()
         for n in (size, size + 4)
     ]
-    assert changes[1] < 0.85 * changes[0]
+    assert changes[1] < 0.9 * changes[0]
 
 
 def test_what_pixels_around_share_stays():

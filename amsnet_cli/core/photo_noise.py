@@ -15,6 +15,7 @@ SPECTRUM = 5
 """Numbers that describe the spectrum, see `spectrum_of`."""
 CHANNELS = 3
 _LEAST = 1e-6
+_WHITE = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +99,11 @@ class PhotoNoise:
         noise: 0 for white noise, about 0.3 to 0.7 for that of cameras.
         """
         return float(self.spectrum[0, 0]) - math.log(0.5)
+
+    @property
+    def is_white(self) -> bool:
+        """Whether neighbours share hardly any of the first photo's noise, unlike a camera's."""
+        return self.shared < _WHITE
 
     def at(self, brightness: float) -> float:
         """Standard deviation of the first photo, mean over its channels, on a scale of 255."""

@@ -29,7 +29,10 @@ from amsnet_cli.postprocess.block_stats import (
     quiet_correlation,
     quiet_power,
 )
-from amsnet_cli.postprocess.config import BlockStatsConfig, Range, half_ramp, ramp
+from amsnet_cli.postprocess.config import BlockStatsConfig
+
+Range = tuple[float, float]
+"""Ends of a linear ramp: no effect up to the first, full effect from the second on."""
 
 ROUNDING = 1 / 255 / 12**0.5
 """Standard deviation of the error of rounding to 8 bits, in [0, 1] units."""
@@ -47,6 +50,8 @@ class ConfidenceConfig:
     """Lowest confidence, when all evidence is for texture."""
     correlation: float = 0.25
     """Lag-1 correlation from which a residual is camera noise."""
+    white_correlation: float = 0.05
+    """Lag-1 correlation up to which a residual is white, as white noise and fine texture are."""
     even_correlation: float = 0.12
     """The same where the noise floor is even."""
     lossy_correlation: Range = (0.35, 0.5)
@@ -84,7 +89,7 @@ def noise_confidence(
     """
     quantisation_step, weak = photo.quantisation_step, config.strong_noise[1] ** 2
     integers = photo.pixels.dtype != np.float32
-    if quantisation_step is None and integers and quiet_power(stats, config.block_stats) < weak:
+    if quantisation_step is None and integers and quiet_power(stats, config.block_stats)[0] < weak:
         quantisation_step = estimate_quantisation_step(photo.pixels, config.jpeg_history)
     return confidence_of(stats, noisy, quantisation_step, config)
 
@@ -108,7 +113,7 @@ def confidence_of(
     numbers = config
     if not stats.unclipped.any():
         return 1.0
-    level = quiet_power(stats, config.block_stats) ** 0.5
+    level = quiet_power(stats, config.block_stats)[0] ** 0.5
     correlation = quiet_correlation(stats, config.block_stats)
     sigma = noise_variance(noisy)[stats.unclipped & ~stats.uniform].sqrt()
     floor, quiet = (
@@ -116,7 +121,7 @@ def confidence_of(
         for share in (numbers.floor_quantile, config.block_stats.quietest)
     )
     lossless = quantisation_step is None
-    white = config.block_stats.white_correlation
+    white = config.white_correlation
     wanted = (white, numbers.correlation) if lossless else numbers.lossy_correlation
     strong = numbers.strong_noise if lossless else numbers.lossy_strong_noise
 
@@ -130,3 +135,13 @@ def confidence_of(
     doubt *= 1 - ramp(level, strong)
     doubt *= 1 - ramp(quantisation_step or 0.0, numbers.coarse_step)
     return 1 - (1 - numbers.least) * doubt
+
+
+def ramp(value: float, ends: Range) -> float:
+    """Position of a value between two ends, clipped to [0, 1]."""
+    return min(1.0, max(0.0, (value - ends[0]) / (ends[1] - ends[0])))
+
+
+def half_ramp(value: float, end: float) -> float:
+    """The same from half of an end on."""
+    return ramp(value, (end / 2, end))

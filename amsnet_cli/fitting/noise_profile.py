@@ -194,7 +194,7 @@ def _profile_crop(
             noise = None
     residual = block_stats(before, after)
     clean = noise_confidence(residual, before, photo) < config.min_confidence or (
-        noise is not None and min(noise.sigma(), quiet_power(residual) ** 0.5) < config.min_sigma
+        noise is not None and min(noise.sigma(), quiet_power(residual)[0] ** 0.5) < config.min_sigma
     )
     return CropProfile(
         crop=index, denoised=denoised.photo.pixels, noise=None if clean else noise, clean=clean,

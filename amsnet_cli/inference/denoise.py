@@ -14,11 +14,7 @@ from amsnet_cli.core.photo_noise import PhotoNoise
 from amsnet_cli.errors import UsageError
 from amsnet_cli.inference.hot_pixels import HotPixels, find_hot_pixels_of
 from amsnet_cli.inference.memory import memory_errors
-from amsnet_cli.inference.noise_estimate import (
-    estimate_told_noise,
-    mean_sigma,
-    photo_noise_level,
-)
+from amsnet_cli.inference.noise_estimate import estimate_told_noise, photo_noise_level
 from amsnet_cli.inference.photo_rows import postprocess_photo, run_photo
 from amsnet_cli.inference.tiles import Tile
 from amsnet_cli.model import Inference, Model
@@ -126,22 +122,18 @@ class ResolvedOptions:
     """Options of one photo, with nothing left open.
 
     Attributes:
-        white_noise: whether the network was told that the noise is white.
         inference: how the model is run.
         blend: how much of the residual is removed.
         box: the region to denoise, in stored pixels.
         codec: converts stored values to [0, 1]; of the whole photo.
         noise: that the network is told; None if it is not.
-        postprocess: stages and numbers of the post-processing.
     """
 
-    white_noise: bool
     inference: Inference
     blend: BlendSettings
     box: Tile
     codec: PixelCodec
     noise: PhotoNoise | None
-    postprocess: PostprocessConfig
 
 
 def denoise(
@@ -187,9 +179,8 @@ def denoise(
             seed=options.seed, progress=progress,
         )  # fmt: skip
         clean = postprocess_photo(
-            noisy, output, resolved.codec, resolved.blend,
-            white_noise=resolved.white_noise, config=resolved.postprocess, device=device,
-        )  # fmt: skip
+            noisy, output, resolved.codec, resolved.blend, options.postprocess, device=device
+        )
     return Denoised(
         photo=clean, model=model, noisy=cropped(photo, edges) if options.crop else photo,
         hot_pixels=len(found.medians), noise=resolved.noise,
@@ -212,12 +203,8 @@ def resolve_options(
     luma, chroma = (both if own is None else own for own in (options.luma, options.chroma))
     height, width = photo.pixels.shape[:2]
     box = stored_box(photo, options.crop) if options.crop else (0, height, 0, width)
-    codec, postprocess, noise = PixelCodec.of(photo), options.postprocess, None
-    if told:
-        noise = _told_noise(photo, codec, model.network.to(device), options)
-        postprocess = postprocess.for_noise(mean_sigma(photo, codec, noise))
+    codec = PixelCodec.of(photo)
     return ResolvedOptions(
-        white_noise=noise is not None and noise.shared < postprocess.brightness.white_noise,
         inference=_resolve_inference(model, options),
         blend=BlendSettings(
             luma="auto" if luma is None else luma,
@@ -227,8 +214,7 @@ def resolve_options(
         ),
         box=Tile(top=box[0], bottom=box[1], left=box[2], right=box[3]),
         codec=codec,
-        noise=noise,
-        postprocess=postprocess,
+        noise=_told_noise(photo, codec, model.network.to(device), options) if told else None,
     )
 
 

@@ -23,7 +23,6 @@ from amsnet_cli.model import Model
 from amsnet_cli.noise.counts import CountsNoise
 from amsnet_cli.photos.photo import Photo
 from amsnet_cli.photos.pixel_codec import PixelCodec
-from amsnet_cli.postprocess.config import PostprocessConfig
 from amsnet_cli.postprocess.pipeline import BlendSettings
 from amsnet_cli.postprocess.significant import (
     SignificanceConfig,
@@ -110,14 +109,14 @@ def denoise_counts(
             "use --strength 1, or -w photo",
         )
     strength: Any = "auto" if options.strength is None else options.strength
-    told, postprocess, sigma = None, PostprocessConfig(), seen.scale.sigma
+    told, sigma = None, seen.scale.sigma
     with memory_errors(device):
         if model.network.is_told:  # The strength of the noise is known, not its spectrum.
             factor = 1.0 if options.strength is None else options.strength
             measured = estimate_told_noise(photo, codec, model.network.to(device))
             level = torch.full_like(measured.log_sigma, math.log(255 * sigma))
             told = PhotoNoise(log_sigma=level, spectrum=measured.spectrum).scaled(factor)
-            postprocess, strength = postprocess.for_noise(factor * sigma), "auto"
+            strength = "auto"
         output = run_photo(
             photo, Tile(top=0, bottom=height, left=0, right=width), codec, model, inference,
             noise=told, tile=options.tile, max_memory=options.max_memory, device=device,
@@ -128,7 +127,7 @@ def denoise_counts(
             BlendSettings(
                 luma=strength, chroma=strength, corrections=strength == "auto"
             ),
-            white_noise=True, config=postprocess, device=device,
+            device=device,
         )  # fmt: skip
         denoised = seen.scale.from_unit(torch.from_numpy(clean.pixels[..., 0]).double())
         if options.strength is None or options.keep_flux:

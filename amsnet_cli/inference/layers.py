@@ -70,17 +70,17 @@ def denoised_layers(
         DeviceError: out of memory, even with small tiles.
     """
     with memory_errors(device):
-        resolved = resolve_options(photo, model, DenoiseOptions(), device=device)
-        codec, config = resolved.codec, resolved.postprocess
+        options = DenoiseOptions()
+        resolved = resolve_options(photo, model, options, device=device)
+        codec, config = resolved.codec, options.postprocess
         output = run_photo(
             photo, resolved.box, codec, model, resolved.inference,
             noise=resolved.noise, device=device, progress=progress,
         )  # fmt: skip
     statistics = photo_statistics(photo, output, codec, config, device=device)
-    white = resolved.white_noise
 
     def corrected(settings: BlendSettings) -> Photo:
-        corrector = Corrector(statistics, settings, white_noise=white, config=config)
+        corrector = Corrector(statistics, settings, config)
         return correct_photo(photo, output.clone(), codec, corrector, device=device)
 
     auto = blend_weights(statistics.blocks, None, None, 0.0, config)

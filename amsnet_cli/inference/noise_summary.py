@@ -195,7 +195,7 @@ def _of_developed(photo: Photo) -> DevelopedNoise:
     assert resolved.noise is not None
     estimate = estimate_told_noise(photo, resolved.codec, model.network)
     return DevelopedNoise(
-        camera=camera, iso=iso, weights=model.name, white=resolved.white_noise,
+        camera=camera, iso=iso, weights=model.name, white=resolved.noise.is_white,
         estimate=estimate, told=resolved.noise,
         level=255 * mean_sigma(photo, resolved.codec, estimate),
         levels=common_levels(photo, resolved.codec), grey=photo.pixels.shape[2] == 1,

@@ -108,9 +108,8 @@ def postprocess_photo(
     output: Tensor,
     codec: PixelCodec,
     blend: BlendSettings,
-    *,
-    white_noise: bool,
     config: PostprocessConfig = PostprocessConfig(),
+    *,
     device: torch.device = torch.device("cpu"),
 ) -> Photo:
     """Blend the network's output with the noisy photo and correct it; see `postprocess.pipeline`.
@@ -120,7 +119,6 @@ def postprocess_photo(
         output: from `run_photo`; overwritten.
         codec: of the whole photo.
         blend: how much of the residual is removed.
-        white_noise: whether the noise is white.
         config: stages and numbers.
         device: where to compute.
 
@@ -128,7 +126,7 @@ def postprocess_photo(
         The photo with denoised pixels.
     """
     statistics = photo_statistics(noisy, output, codec, config, device=device)
-    corrector = Corrector(statistics, blend, white_noise=white_noise, config=config)
+    corrector = Corrector(statistics, blend, config)
     _release_heap(output)
     return correct_photo(noisy, output, codec, corrector, device=device)
 

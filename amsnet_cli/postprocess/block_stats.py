@@ -86,17 +86,20 @@ def block_stats(
     )
 
 
-def quiet_power(stats: BlockStats, config: BlockStatsConfig = BlockStatsConfig()) -> float:
-    """Residual power of luma in the quiet blocks, as a mean square; 0 if all are clipped."""
-    power = stats.residual_power[0][stats.unclipped]
-    return float(quantile(power, config.quietest)) if len(power) else 0.0
+def quiet_power(
+    stats: BlockStats, config: BlockStatsConfig = BlockStatsConfig()
+) -> tuple[float, float]:
+    """Residual power of luma and chroma in the quiet blocks, mean squares; 0 if all are clipped."""
+    power = stats.residual_power[:, stats.unclipped]
+    luma, chroma = quantile(power, config.quietest).tolist() if power.numel() else (0.0, 0.0)
+    return luma, chroma
 
 
 def quiet_correlation(stats: BlockStats, config: BlockStatsConfig = BlockStatsConfig()) -> float:
     """Lag-1 correlation of the residual in the quiet blocks, in [-1, 1]; 0 if all are clipped."""
     power = stats.residual_power[0][stats.unclipped]
     covariance = stats.residual_autocovariance[stats.unclipped]
-    quiet = power <= quiet_power(stats, config)
+    quiet = power <= quiet_power(stats, config)[0]
     return float(covariance[quiet].sum() / power[quiet].sum().clamp_min(1e-12))
 
 

@@ -82,7 +82,7 @@ class Statistics:
         self._config = config
         self._blocks: BlockStack[BlockStats] = BlockStack(height)
         self._residuals = ResidualHistogram(channels, config)
-        self._row_step, self._column_step = sampling(height, width, config.brightness)
+        self._row_step, self._column_step = sampling(height, width)
         self._top = 0
 
     def add(self, noisy: Tensor, denoised: Tensor) -> None:
@@ -110,7 +110,6 @@ class Corrector:
     Args:
         statistics: of the whole image.
         settings: how much of the residual is removed.
-        white_noise: whether the noise is white: then only a tone curve can bias its brightness.
         config: see `PostprocessConfig`.
     """
 
@@ -118,18 +117,15 @@ class Corrector:
         self,
         statistics: ImageStatistics,
         settings: BlendSettings,
-        *,
-        white_noise: bool,
         config: PostprocessConfig = PostprocessConfig(),
     ) -> None:
-        blocks, self._config = statistics.blocks, config
+        blocks = statistics.blocks
         corrections = settings.corrections
         self._smooth = corrections and config.smooth_residual_noise
         self._limit = corrections and config.limit_sharpness
         self._bias = None
         if corrections and config.correct_brightness:
-            bias = statistics.residuals.bias(only_tone_curve=white_noise)
-            self._bias = bias.to(blocks.luma.device)
+            self._bias = statistics.residuals.bias().to(blocks.luma.device)
         luma, chroma = (
             None if share == "auto" else share for share in (settings.luma, settings.chroma)
         )
@@ -168,7 +164,7 @@ class Corrector:
         above = 0 if self._row_above is None else 1
         rows = denoised if self._row_above is None else torch.cat([self._row_above, denoised], 1)
         self._row_above = denoised[:, height - 1 : height].clone()
-        return limit_sharpness(rows, radius, above=above, below=below, config=self._config)
+        return limit_sharpness(rows, radius, above=above, below=below)
 
 
 def row_parts(height: int, width: int, device: torch.device) -> list[tuple[int, int]]:

@@ -1,10 +1,9 @@
 """Smooth the residual noise that the network leaves in flat areas (self-guided filter).
 
-The network does not know the noise level, so it removes only a part of faint noise. It removes
-hardly any coarse colour noise, which looks like shading. Where the denoised image varies less than
-noise does, a guided filter with the image as its own guide removes the rest (He, Sun and Tang,
-"Guided image filtering", ECCV 2010). It is computed from block means (He and Sun, "Fast guided
-filter", 2015).
+The network leaves hardly any noise but coarse colour noise, which looks like shading. Where the
+denoised image varies less than a small share of the noise, a guided filter with the image as its
+own guide removes the rest (He, Sun and Tang, "Guided image filtering", ECCV 2010). It is computed
+from block means (He and Sun, "Fast guided filter", 2015).
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amsnet_cli.postprocess.block_stats import BlockStats, luma_of
+from amsnet_cli.postprocess.block_stats import BlockStats, luma_of, quiet_power
 from amsnet_cli.postprocess.config import PostprocessConfig
 
 
@@ -22,14 +21,14 @@ def smoothing_weights(stats: BlockStats, config: PostprocessConfig = Postprocess
 
     Args:
         stats: of the whole image.
-        config: only its `residual_noise` is used.
+        config: see `PostprocessConfig`.
 
     Returns:
         (3 + C, h, w): the share that is kept of luma and chroma, and the offset that replaces the
         rest, for luma and each channel's chroma.
     """
-    radius = config.residual_noise.radius
-    sigmas = (config.residual_noise.luma_sigma, config.residual_noise.chroma_sigma)
+    radius = config.smoothing_radius
+    noise = quiet_power(stats, config.block_stats)
 
     def average(blocks: Tensor) -> Tensor:
         return _window_mean(_repeat_edges(blocks, radius), radius)
@@ -38,9 +37,10 @@ def smoothing_weights(stats: BlockStats, config: PostprocessConfig = Postprocess
     powers = [average(plane).square() for plane in planes]
     powers = [powers[0], torch.stack(powers[1:]).mean(0)]
     kept = []
-    for mean_square, power, sigma in zip(stats.mean_square, powers, sigmas, strict=True):
-        variance = (average(mean_square[None]) - power).clamp_min(0)
-        kept.append(variance / (variance + sigma**2))
+    for mean_square, mean_power, noise_power in zip(stats.mean_square, powers, noise, strict=True):
+        variance = (average(mean_square[None]) - mean_power).clamp_min(0)
+        least = max(config.smoothed_share**2 * noise_power, 1e-12)
+        kept.append(variance / (variance + least))
     replaced = [1 - kept[0], *[1 - kept[1]] * len(stats.chroma)]
     offsets = []
     for share, plane in zip(replaced, planes, strict=True):

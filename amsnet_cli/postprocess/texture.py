@@ -12,10 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from amsnet_cli.core.photo_noise import LEVELS
 from amsnet_cli.noise.curve import interpolate
 from amsnet_cli.postprocess.block_stats import BlockStats, luma_of, quantile
+from amsnet_cli.postprocess.blocks import BLOCK_SIZE
 from amsnet_cli.postprocess.config import PostprocessConfig
 from amsnet_cli.postprocess.graphics import graphics
+
+_BINOMIAL_ERROR = 3 / 8
+"""Standard error of binomial means of 3 x 3, over that of a single one."""
 
 
 def blend_weights(
@@ -56,18 +61,20 @@ def noise_share(stats: BlockStats, config: PostprocessConfig = PostprocessConfig
 
     Args:
         stats: of the whole image.
-        config: its `texture` and `block_stats` are used.
+        config: see `PostprocessConfig`.
 
     Returns:
-        (h, w) float32 in [0, 1]: 1 up to `TextureConfig.tolerance`, above it the share of noise in
-        the sum of noise and structure.
+        (h, w) float32 in [0, 1]: 1 up to as much power as noise has by chance, above it the share
+        of noise in the sum of noise and structure.
     """
     powers = torch.stack([stats.residual_power[0], stats.residual_power_2x2])
     if not stats.unclipped.any():
         return torch.ones_like(stats.luma)
-    limit = config.texture.tolerance * _noise_power(powers, stats, config)
+    samples = torch.tensor([BLOCK_SIZE**2, BLOCK_SIZE**2 // 4], device=powers.device)
+    by_chance = 1 + config.certainty * _BINOMIAL_ERROR * (2 / samples[:, None, None]).sqrt()
+    limit = by_chance * _noise_power(powers, stats, config)
     structure = _binomial((stats.mean_square[0] - stats.luma.square()).clamp_min(0))
-    limit += config.texture.edge_noise * structure
+    limit += config.edge_noise * structure
     found = torch.stack([_binomial(power) for power in powers])
     return torch.where(found > limit, limit / found, 1.0).amin(0)
 
@@ -98,26 +105,22 @@ def _noise_power(powers: Tensor, stats: BlockStats, config: PostprocessConfig) -
     Args:
         powers: (N, h, w) of the residual.
         stats: of the whole image.
-        config: its `texture` and `block_stats` are used.
+        config: see `PostprocessConfig`.
 
     Returns:
         (N, h, w).
     """
-    levels, quietest = config.texture.brightness_levels, config.block_stats.quietest
-    root = stats.luma.clamp_min(0).sqrt()
+    root = stats.luma.clamp(0, 1).sqrt()
     sorted_root, order = root[stats.unclipped].sort()
     sorted_powers = powers[:, stats.unclipped][:, order]
-    curves = root.new_full((len(powers), levels), torch.nan)
-    places = torch.arange(-1, levels + 1, device=root.device) / (levels - 1)
+    curves = root.new_full((len(powers), LEVELS), torch.nan)
+    places = torch.arange(-1, LEVELS + 1, device=root.device) / (LEVELS - 1)
     ends = torch.searchsorted(sorted_root, places).cpu().tolist()
-    for i in range(levels):
+    for i in range(LEVELS):
         near = sorted_powers[:, ends[i] : ends[i + 2]]
-        if near.shape[1] >= config.texture.min_blocks:
-            curves[:, i] = quantile(near, quietest)
-    if not curves.isfinite().any():
-        curves[:] = quantile(sorted_powers, quietest)[:, None]
-    position = root * (levels - 1)
-    return torch.stack([interpolate(curve, position) for curve in curves])
+        if near.shape[1]:
+            curves[:, i] = quantile(near, config.block_stats.quietest)
+    return torch.stack([interpolate(curve, root * (LEVELS - 1)) for curve in curves])
 
 
 def _binomial(blocks: Tensor) -> Tensor:
