@@ -75,6 +75,15 @@ def test_too_few_pixels_tell_nothing(size):
     assert torch.equal(corrected(denoised + 0.1, denoised), denoised)
 
 
+def test_a_channel_that_is_black_stays_black():
+    """As under one coloured light: it has no unclipped intensity to measure a bias at."""
+    clean = scene()
+    noisy = with_tone_curve(clean)
+    noisy[0], clean[0] = 0, 0
+    result = corrected(noisy, clean)
+    assert (result[0] == 0).all() and (result[1:] != clean[1:]).any()
+
+
 def test_intensities_are_corrected_apart_and_joined_linearly():
     bins = PostprocessConfig().intensity_bins
     bias = torch.zeros(1, bins)

@@ -153,7 +153,7 @@ def test_counts_are(told, place):
 
 def test_a_photo_crosses_once_and_its_result_comes_back_once(told, monkeypatch):
     photo = PHOTOS["8 bits"]
-    monkeypatch.setattr("amsnet_cli.postprocess.brightness.SAMPLED_PIXELS", 64 * 64)
+    monkeypatch.setattr("amsnet_cli.postprocess.brightness.SAMPLED_PIXELS", 50 * 50)
     with SimulatedDevice() as there:
         denoise(photo, told, device=DEVICE)
     samples = photo.pixels[::3].size  # counted on the CPU, as this device has no float64

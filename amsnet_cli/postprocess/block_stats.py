@@ -91,7 +91,7 @@ def quiet_power(
 ) -> tuple[float, float]:
     """Residual power of luma and chroma in the quiet blocks, mean squares; 0 if all are clipped."""
     power = stats.residual_power[:, stats.unclipped]
-    luma, chroma = quantile(power, config.quietest).tolist() if power.numel() else (0.0, 0.0)
+    luma, chroma = quantile(power, config.quietest).cpu().tolist() if power.numel() else (0.0, 0.0)
     return luma, chroma
 
 

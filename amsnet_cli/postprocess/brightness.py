@@ -157,7 +157,9 @@ def _linear(coded: Tensor) -> Tensor:
 
 
 def _fill_unknown(bias: Tensor, known: Tensor) -> Tensor:
-    """Give intensities whose bias is unknown that of the nearest known one, (I,)."""
+    """Give intensities whose bias is unknown that of the nearest known one, (I,); 0 without any."""
     places = torch.nonzero(known).flatten()
+    if not len(places):
+        return torch.zeros(len(bias))
     nearest = (torch.arange(len(bias))[:, None] - places).abs().argmin(1)
     return bias[places[nearest]].float()
