@@ -77,7 +77,7 @@ def choose_engine(
     if threads is None:
         threads = _photos_ahead("cuda", processes=len(gpus)) if gpus else 1
     return DaskEngine(
-        dask or f"local:{len(gpus)}",
+        f"local:{len(gpus)}" if dask is None else dask,
         partial(_steps_on_gpu, settings, tuple(gpus)) if gpus else partial(PhotoSteps, settings),
         partial(describe_machine, weights),
         use_gpu=dask is not None and settings.device != "cpu",
