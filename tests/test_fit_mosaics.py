@@ -171,7 +171,7 @@ def test_patches_begin_with_red_however_they_are_turned(tmp_path, pattern):
 def test_learns_from_scratch_from_noise_alone(tmp_path, shots):
     """Fresh weights, few steps: the risk falls where nothing was trained."""
     output = tmp_path / "m.safetensors"
-    options = FitOptions(steps=24, batch=4, patch_size=32, learning_rate=3e-3)
+    options = FitOptions(steps=40, batch=4, patch_size=32)
     events: list[FitEvent] = []
     result = fit(shots, output, options, on_event=events.append)
     assert result.settings.terms == ("mask", "recorrupt")

@@ -81,9 +81,11 @@ def test_each_gpu_has_a_process_and_the_bytes_are_those_of_one(
         "--repeats", "40",
     )  # fmt: skip
     deadline = time.monotonic() + 200
-    while not results(tmp_path / "out") and run.poll() is None and time.monotonic() < deadline:
+    while run.poll() is None and time.monotonic() < deadline:
+        first = seen(tmp_path)
+        if len(first) == 2 and results(tmp_path / "out"):
+            break
         time.sleep(0.05)
-    first = seen(tmp_path)
     if device == "cuda":  # One dies; another takes its place, and no photo is lost.
         psutil.Process(first["1"][0]).send_signal(signal.SIGKILL)
     _, said = run.communicate(timeout=300)

@@ -44,7 +44,7 @@ class FitOptions:
             "adapt" and for mosaics; None for about 160, or 96 for "adapt", or 128 for mosaics.
         batch: patches per step, over all processes; None for 4, or 8 for "adapt" and for mosaics,
             or 2 for Restormer with the paper's preset.
-        learning_rate: peak; None for 1e-4 with "paper", 4e-4 with "adapt", else 1e-3 from scratch
+        learning_rate: peak; None for 1e-4 with "paper", 3e-4 with "adapt", 3e-3 from scratch
             and 2e-4 from a model.
         grow: keep what the start was fitted to: its noise is learned again beside that of these
             photos, and its cameras stay. Only "adapt" on developed photos can.

@@ -190,7 +190,7 @@ def _resolve_mosaics(options: FitOptions, *, fresh: bool) -> MosaicSettings:
         until_level=unlimited and not masked,
         patch_size=patch_size,
         batch=_at_least_1("batch", options.batch, 8),
-        learning_rate=options.learning_rate or (1e-3 if fresh else 4e-4),
+        learning_rate=options.learning_rate or (3e-3 if fresh else 4e-4),
         precision=options.precision,
         seed=options.seed,
         terms=("mask", "recorrupt") if masked else ("renoise",),
