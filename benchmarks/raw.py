@@ -275,8 +275,9 @@ def main() -> None:
             rows.append(row_after_development(name, load_model(name)))
     for name in (args.weights, *([args.model] if args.model else [])):
         path = find_weights(str(name))
-        digests[path.stem] = sha256_of(path)
-        rows += rows_of_model(f"`{path.stem}`", load_mosaic_model(path))
+        title = f"fitted {path.stem}" if path.stem in digests else path.stem
+        digests[title] = sha256_of(path)
+        rows += rows_of_model(f"`{title}`", load_mosaic_model(path))
     if args.rows:
         rows = [rows[0], *(r for r in rows[1:] if any(words in r.title for words in args.rows))]
     weights = ", ".join(f"`{name}` {digest[:8]}" for name, digest in digests.items())

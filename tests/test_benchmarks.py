@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
+from amsnet_cli import find_weights
 from amsnet_cli.photos.read import read_mosaic_photo
 from benchmarks import make_raw, raw
 
@@ -167,9 +169,11 @@ def test_rows_share_noise_at_the_highest_iso_only(raw_set):
 
 
 @pytest.mark.slow
-def test_raw_benchmark_prints_a_row_for_each_way(raw_set, capsys, monkeypatch):
+def test_raw_benchmark_prints_a_row_for_each_way(raw_set, tmp_path, capsys, monkeypatch):
     folder = raw_set("--pattern", "gbrg", "--law", "25600=2.6e-3,6.1e-6")
-    monkeypatch.setattr(sys, "argv", ["raw", str(folder), "--metrics", "m", "a"])
+    namesake = str(shutil.copy(find_weights("raw"), tmp_path))
+    options = ["--metrics", "m", "a", "--model", namesake]
+    monkeypatch.setattr(sys, "argv", ["raw", str(folder), *options])
     raw.main()
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
@@ -184,6 +188,8 @@ def test_raw_benchmark_prints_a_row_for_each_way(raw_set, capsys, monkeypatch):
             table[title] = float(value.split()[0])
     assert set(psnr["M"]) == {
         "noisy", "`raw`, true noise", "`raw`, estimated noise", "`raw`, estimated without ISO",
+        "`fitted raw`, true noise", "`fitted raw`, estimated noise",
+        "`fitted raw`, estimated without ISO",
     }  # fmt: skip
     assert {"`photo` after development", "`fine` after development"} <= set(psnr["A"])
     for table in psnr.values():
