@@ -6,7 +6,7 @@ import torch
 
 from amsnet_cli import Photo, find_weights, load_model
 from amsnet_cli.inference.denoise import denoise
-from amsnet_cli.postprocess.brightness import ResidualHistogram, correct_brightness
+from amsnet_cli.postprocess.brightness import ResidualHistogram, bias_by_tone, correct_brightness
 from amsnet_cli.postprocess.config import PostprocessConfig
 
 
@@ -27,7 +27,7 @@ def corrected(noisy: torch.Tensor, denoised: torch.Tensor) -> torch.Tensor:
     residuals = ResidualHistogram(len(noisy))
     for top in range(0, noisy.shape[1], 64):
         residuals.add(noisy[:, top : top + 64], denoised[:, top : top + 64])
-    return correct_brightness(denoised, residuals.bias())
+    return correct_brightness(denoised, bias_by_tone(residuals.bias()))
 
 
 @pytest.mark.parametrize("sigma", [0.005, 0.03, 0.1])
@@ -89,7 +89,7 @@ def test_intensities_are_corrected_apart_and_joined_linearly():
     bias = torch.zeros(1, bins)
     bias[0, 4] = 0.01
     ramp = torch.linspace(0, 1, 1601)[None, None]
-    change = (correct_brightness(ramp, bias) - ramp)[0, 0]
+    change = (correct_brightness(ramp, bias_by_tone(bias)) - ramp)[0, 0]
     assert change.max() == pytest.approx(0.01, abs=1e-5)
     assert ramp[0, 0, change.argmax()] == pytest.approx(4.5 / bins, abs=1e-3)
     assert (change.diff().abs() < 2e-4).all()

@@ -64,12 +64,9 @@ def block_stats(
     )
     across = _mean_within(luma[:, :, 1:] * luma[:, :, :-1], 0, 1)
     down = _mean_within(luma[:, 1:] * luma[:, :-1], 1, 0)
-    # Includes the pixels around each block, as the last block may be a single pixel.
-    highest, lowest = F.max_pool2d(
-        torch.stack([noisy, -noisy]), BLOCK_SIZE + 2, BLOCK_SIZE, 1, ceil_mode=True
-    )
-    uniform = (highest == -lowest).all(0)
-    clipped = ((noisy <= 0) | (noisy >= 1)).all(0, keepdim=True).float()
+    uniform = _uniform_blocks(noisy)
+    # x (1 - x) is 0 for black and for white.
+    clipped = torch.addcmul(noisy, noisy, noisy, value=-1).amax(0, keepdim=True).le_(0)
     return BlockStats(
         residual_power=torch.where(uniform, 0.0, residual_power),
         residual_power_2x2=F.avg_pool2d(
@@ -135,6 +132,26 @@ def luma_of(image: Tensor) -> Tensor:
 def quantile(values: Tensor, share: float) -> Tensor:
     """Lower quantile of the last dimension; unlike torch's, without a limit of its size."""
     return values.kthvalue(1 + int(share * (values.shape[-1] - 1))).values
+
+
+def _uniform_blocks(image: Tensor) -> Tensor:
+    """Whether all pixels of a block are the same; of (C, H, W), (h, w) bool.
+
+    Includes the pixels around each block, as the last block may be a single pixel. Only blocks
+    whose corners are the same are looked at whole, as most photos have few of them.
+    """
+    height, width = image.shape[1:]
+    padding = (1, 1 + -width % BLOCK_SIZE, 1, 1 + -height % BLOCK_SIZE)
+    padded = F.pad(image[None], padding, mode="replicate")[0]
+    side = BLOCK_SIZE + 2
+    windows = padded.unfold(1, side, BLOCK_SIZE).unfold(2, side, BLOCK_SIZE)  # (C, h, w, 10, 10)
+    corners = windows[..., :: side - 1, :: side - 1]
+    uniform = (corners == corners[..., :1, :1]).flatten(3).all(3).all(0)
+    rows, columns = uniform.nonzero(as_tuple=True)
+    if len(rows):
+        likely = windows[:, rows, columns].flatten(2)  # (C, N, 100)
+        uniform[rows, columns] = (likely == likely[..., :1]).all(2).all(0)
+    return uniform
 
 
 def _mean_within(values: Tensor, rows: int, columns: int) -> Tensor:

@@ -24,6 +24,8 @@ from amsnet_cli.postprocess.config import PostprocessConfig
 
 RESIDUAL_BINS = 2041
 """Bins of the residual from -1 to 1: four to a step of 8-bit images."""
+TONES = 4096
+"""Steps of the table of biases: the nearest is within a hundredth of 1/255."""
 SAMPLED_PIXELS = 1 << 17
 """About how many pixels of an image are counted."""
 
@@ -101,19 +103,33 @@ class ResidualHistogram:
         return torch.stack([_fill_unknown(*line) for line in zip(bias, known, strict=True)])
 
 
+def bias_by_tone(bias: Tensor) -> Tensor:
+    """Interpolate the bias linearly between the bins' centres.
+
+    Args:
+        bias: (C, intensity_bins), from `ResidualHistogram.bias`.
+
+    Returns:
+        (C, TONES + 1), at evenly spaced tones from 0 to 1.
+    """
+    position = torch.linspace(-0.5, bias.shape[1] - 0.5, TONES + 1, device=bias.device)
+    return torch.stack([interpolate(curve, position) for curve in bias])
+
+
 def correct_brightness(denoised: Tensor, bias: Tensor) -> Tensor:
-    """Add the bias of each intensity, interpolated linearly between the bins' centres.
+    """Add the bias of the nearest tone.
 
     Args:
         denoised: (C, h, w) float32.
-        bias: (C, intensity_bins), from `ResidualHistogram.bias`.
+        bias: (C, TONES + 1), from `bias_by_tone`.
 
     Returns:
         (C, h, w).
     """
-    position = denoised * bias.shape[1] - 0.5
-    pairs = zip(bias, position, strict=True)
-    return denoised + torch.stack([interpolate(curve, place) for curve, place in pairs])
+    tone = (denoised * TONES + 0.5).clamp_(0, TONES).int()
+    # `index_select` is several times as fast as indexing.
+    added = [of.index_select(0, t.flatten()) for of, t in zip(bias, tone, strict=True)]
+    return torch.stack(added).view_as(denoised).add_(denoised)
 
 
 def sampling(height: int, width: int) -> tuple[int, int]:

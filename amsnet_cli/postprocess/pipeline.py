@@ -19,7 +19,12 @@ from torch import Tensor
 
 from amsnet_cli.postprocess.block_stats import BlockStats, block_stats
 from amsnet_cli.postprocess.blocks import BLOCK_SIZE, BlockStack, upsample_blocks
-from amsnet_cli.postprocess.brightness import ResidualHistogram, correct_brightness, sampling
+from amsnet_cli.postprocess.brightness import (
+    ResidualHistogram,
+    bias_by_tone,
+    correct_brightness,
+    sampling,
+)
 from amsnet_cli.postprocess.config import PostprocessConfig
 from amsnet_cli.postprocess.residual_noise import smooth_residual_noise, smoothing_weights
 from amsnet_cli.postprocess.sharpness import clip_radius, limit_sharpness
@@ -125,14 +130,18 @@ class Corrector:
         self._limit = corrections and config.limit_sharpness
         self._bias = None
         if corrections and config.correct_brightness:
-            self._bias = statistics.residuals.bias().to(blocks.luma.device)
+            bias = statistics.residuals.bias()
+            if bias.any():
+                self._bias = bias_by_tone(bias).to(blocks.luma.device)
         luma, chroma = (
             None if share == "auto" else share for share in (settings.luma, settings.chroma)
         )
-        maps = [blend_weights(blocks, luma, chroma, settings.detail, config)]
-        if corrections:
-            maps += [clip_radius(blocks, config), smoothing_weights(blocks, config)]
-        self._maps = torch.cat(maps)  # (2, h, w): luma, chroma; and 1 + 3 + C for the corrections
+        self._weights = blend_weights(blocks, luma, chroma, settings.detail, config)  # (2, h, w)
+        self._keeps_some = (self._weights != 1).any(2).any(0).cpu()  # of the residual, in a row
+        self._maps = None
+        if corrections:  # (1 + 3 + C, h, w)
+            maps = [clip_radius(blocks, config), smoothing_weights(blocks, config)]
+            self._maps = torch.cat(maps)
         self._top = 0
         self._row_above: Tensor | None = None
 
@@ -147,16 +156,22 @@ class Corrector:
             (C, H, W).
         """
         height, width = noisy.shape[1:]
-        fine = upsample_blocks(self._maps, self._top, denoised.shape[1], width)
-        within = np.s_[:, :height]
-        if self._smooth:
-            denoised = smooth_residual_noise(denoised, fine[3:])
+        top, self._top = self._top, self._top + height
+        fine = None
+        if self._maps is not None:
+            fine = upsample_blocks(self._maps, top, denoised.shape[1], width)
+        if self._smooth and fine is not None:
+            denoised = smooth_residual_noise(denoised, fine[1:])
         if self._bias is not None:
             denoised = correct_brightness(denoised, self._bias)
-        if self._limit:
-            denoised = self._limit_sharpness(denoised, fine[2:3][within], height)
-        self._top += height
-        return blend_residual(noisy, denoised[within], fine[:1][within], fine[1:2][within])
+        if self._limit and fine is not None:
+            denoised = self._limit_sharpness(denoised, fine[:1, :height], height)
+        denoised = denoised[:, :height]
+        around = slice(max(0, top // BLOCK_SIZE - 1), (top + height - 1) // BLOCK_SIZE + 2)
+        if not self._keeps_some[around].any():
+            return denoised
+        luma_share, chroma_share = upsample_blocks(self._weights, top, height, width)
+        return blend_residual(noisy, denoised, luma_share[None], chroma_share[None])
 
     def _limit_sharpness(self, denoised: Tensor, radius: Tensor, height: int) -> Tensor:
         """Limit the sharpness of `height` rows, with the row above as it was before."""
