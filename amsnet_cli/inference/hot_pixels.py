@@ -80,7 +80,8 @@ def find_hot_pixels_of(
     medians: list[NDArray[np.generic]] = []
     for top, end in row_parts(height, width, device):
         first = max(0, top - HOT_PIXEL_REACH)
-        planes = on_device(pixels[first : end + HOT_PIXEL_REACH], device).permute(2, 0, 1)
+        planes = on_device(pixels[first : end + HOT_PIXEL_REACH], device)
+        planes = planes.permute(2, 0, 1).contiguous()
         if planes.dtype != torch.uint8:
             planes = planes.float()
         places = find_hot_pixels(planes, config)

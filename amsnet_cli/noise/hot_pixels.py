@@ -120,11 +120,17 @@ def _stands_out(image: Tensor, config: HotPixelConfig) -> Tensor:
 
     def extreme(of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         beside = of(above, below)
-        left_right = of(of(beside, here)[..., :-2], of(beside, here)[..., 2:])
-        return of(left_right, beside[..., 1:-1])
+        column = of(beside, here)
+        return of(of(column[..., :-2], column[..., 2:]), beside[..., 1:-1])
 
-    extremes = extreme(torch.maximum), extreme(torch.minimum)  # of bytes, if those are stored
-    own, high, low = (x.float() for x in (here[..., 1:-1], *extremes))
-    stands_out = own - high > config.neighbour_range * (high - low)
-    found[:, edge:-edge, edge:-edge] = stands_out & (high > low)
+    own, high, low = here[..., 1:-1], extreme(torch.maximum), extreme(torch.minimum)
+    if image.dtype == torch.uint8 and config.neighbour_range.is_integer():
+        own, high, low = own.short(), high.short(), low.short()
+        times: float = int(config.neighbour_range)
+    else:
+        own, high, low = own.float(), high.float(), low.float()
+        times = config.neighbour_range
+    varied = high > low
+    limit = high.mul_(1 + times).sub_(low, alpha=times)
+    found[:, edge:-edge, edge:-edge] = (own > limit).logical_and_(varied)
     return found
