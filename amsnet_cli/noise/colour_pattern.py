@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_CORNER = 24
+"""Rows and columns that tell how colours repeat."""
+
 
 def pattern_period(colours: Tensor) -> int:
     """Return the side of the smallest tile of which the colours are made: 1, 2 or 6.
@@ -15,6 +18,7 @@ def pattern_period(colours: Tensor) -> int:
     Raises:
         ValueError: there is no such tile.
     """
+    colours = colours[:, :_CORNER, :_CORNER]
     for period in (1, 2, 6):
         same_down = torch.equal(colours[:, period:], colours[:, :-period])
         if same_down and torch.equal(colours[..., period:], colours[..., :-period]):

@@ -12,6 +12,8 @@ from amsnet_cli.core.networks.asinh import asinh
 from amsnet_cli.core.networks.compact import CompactUNet, CompactUNetConfig
 from amsnet_cli.core.pixel_shuffle import Padding
 
+_CORNER = 24
+"""Rows and columns that tell how colours repeat."""
 _NOTHING = 1e-7
 """Least sum of weights, rounding aside, that a neighbour in reach gives."""
 
@@ -220,6 +222,7 @@ def colour_period(colours: Tensor) -> int:
     Raises:
         ValueError: they repeat none of up to eight photosites.
     """
+    colours = colours[..., :_CORNER, :_CORNER]
     for period in (1, 2, 6, 4, 8):  # monochrome, Bayer, X-Trans, and rarities
         down = torch.equal(colours[:, :, period:], colours[:, :, :-period])
         if down and torch.equal(colours[..., period:], colours[..., :-period]):
