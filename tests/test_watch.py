@@ -101,6 +101,20 @@ def test_a_card_may_go_and_come_back(folder):
     assert watched.said == [f"{folder}: is gone; waiting for it"]
 
 
+def test_a_card_may_go_while_it_is_listed(folder):
+    """Whoever lists it then says that there is no such folder, which is not what happened."""
+    said = []
+
+    def plan(refuse):
+        folder.rmdir()
+        raise PhotoError(f"{folder}: no such folder", "check the path")
+
+    watch = Watch([folder], plan, said.append, QUICKLY)
+    rounds = iter([False, True])
+    assert list(watch.batches(lambda: next(rounds, True))) == []
+    assert [str(line) for line in said] == [f"{folder}: is gone; waiting for it"]
+
+
 def test_a_name_that_is_taken_stops_no_other(folder):
     for name in ("A.JPG", "a.jpg", "b.jpg"):
         (folder / name).write_bytes(b"1")

@@ -94,22 +94,27 @@ class Watch:
 
     def _jobs(self) -> list[Job]:
         """List all photos without a result. What cannot be listed or planned is reported."""
-        errors: list[AmsnetError] = [
-            PhotoError(f"{folder}: is gone", "waiting for it")
-            for folder in self._folders
-            if not is_folder(folder)
-        ]
+        errors = self._gone()
         jobs: list[Job] = []
         if not errors:
             try:
                 jobs = self._plan(lambda job, error: errors.append(error)).jobs
             except (PhotoError, UsageError) as error:
                 errors.append(error)
+            if errors:  # A card may go while it is listed.
+                errors = self._gone() or errors
         for said in errors:
             if str(said) not in self._reported:
                 self._report(said)
         self._reported = {str(said) for said in errors}
         return [job for job in jobs if not job.skip]
+
+    def _gone(self) -> list[AmsnetError]:
+        return [
+            PhotoError(f"{folder}: is gone", "waiting for it")
+            for folder in self._folders
+            if not is_folder(folder)
+        ]
 
     def _has_settled(self, photo: Path) -> bool:
         version, now = _version(photo), time.monotonic()
