@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import rawpy
 import tifffile
+from PIL import Image
 
 from amsnet_cli.errors import OutputError, PhotoError
 from amsnet_cli.photos import dng_tags, ifd
@@ -23,6 +24,7 @@ from amsnet_cli.photos.formats.dng_mosaic import CodedMosaic
 from amsnet_cli.photos.formats.raw import read, read_mosaic
 from amsnet_cli.photos.read import read_mosaic_photo
 from amsnet_cli.photos.write import write_photo
+from benchmarks import make_raw
 from tests.conftest import SHARED
 from tests.dng_files import (
     BLACK,
@@ -68,7 +70,7 @@ class TestDngToDng:
         assert np.array_equal(read_mosaic(X, made).frame, frame)
         assert np.array_equal(read(X, made).pixels, read(X, content).pixels)
         assert len(made) < len(content) + 2000
-        stored = CodedMosaic(frame, "<")
+        stored = CodedMosaic(frame, "<", period=2)
         assert len(stored.data) < (0.95 if compressed else 1.01) * frame.nbytes
 
     @pytest.mark.parametrize("raw_last", [False, True])
@@ -288,3 +290,18 @@ def test_long_chains_are_read_in_proportion_to_their_length():
     links = [struct.pack("<HI", 0, int(place)) for place in (*places[1:], 0)]
     content = struct.pack("<2sHI", b"II", 42, 8) + b"".join(links)
     assert ifd.chain(content) == places.tolist()
+
+
+def test_libraw_reads_a_wide_x_trans_mosaic_that_is_written(tmp_path, monkeypatch):
+    """LibRaw misreads tiles of lossless JPEG in some files of X-Trans: this one has no borders."""
+    (tmp_path / "clean").mkdir()
+    picture = np.random.default_rng(0).integers(20, 200, (300, 512, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "clean" / "a.png")
+    made = tmp_path / "made"
+    command = ["x", str(tmp_path / "clean"), str(made), "--pattern", "xtrans", "--side", "512"]
+    monkeypatch.setattr(sys, "argv", [*command, "--law", "100=1e-5,1e-9"])
+    make_raw.main()
+    source, again = made / "a_100.dng", tmp_path / "again.dng"
+    photo = read_mosaic_photo(source)
+    again.write_bytes(dng_of(source, photo.content, photo.mosaic))
+    assert np.array_equal(read_mosaic_photo(again).mosaic.values, photo.mosaic.values)

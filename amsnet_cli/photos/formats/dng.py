@@ -93,7 +93,7 @@ def _new_file(
     scale = min(1, PREVIEW_SIDE / max(preview.shape[:2]))
     size = max(1, round(preview.shape[0] * scale)), max(1, round(preview.shape[1] * scale))
     preview_tags, picture = _preview(preview, size, order, as_jpeg=True)
-    pixels = CodedMosaic(mosaic.frame, order)
+    pixels = CodedMosaic(mosaic.frame, order, period=mosaic.colours.shape[1])
     pixels_at = 8 + len(picture) + len(picture) % 2
     preview_tags |= {254: longs(1), 273: longs(8)}
     tree: Directory = {

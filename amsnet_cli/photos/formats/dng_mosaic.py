@@ -1,6 +1,7 @@
 """Code the mosaic of a DNG file: tiles of lossless JPEG, or one plain strip.
 
-Tiles need imagecodecs, and a mosaic as wide as a tile: LibRaw misreads wider tiles.
+Tiles need imagecodecs, and a mosaic as wide as a tile: LibRaw misreads wider tiles, and those of
+some files of X-Trans.
 """
 
 from __future__ import annotations
@@ -32,15 +33,16 @@ class CodedMosaic:
         data: all tiles, or the strip; put at an even place.
     """
 
-    def __init__(self, frame: NDArray[np.uint16], order: str) -> None:
+    def __init__(self, frame: NDArray[np.uint16], order: str, *, period: int) -> None:
         """Code a mosaic.
 
         Args:
             frame: (H, W).
             order: byte order of the file, "<" or ">".
+            period: columns after which the colours repeat.
         """
         self.rows, self.order = len(frame), order
-        codec = _imagecodecs() if frame.shape[1] >= TILE else None
+        codec = _imagecodecs() if frame.shape[1] >= TILE and period <= 2 else None
         self.tiled = codec is not None
         if codec is None:
             self.data = frame.astype(order + "u2").tobytes()

@@ -55,7 +55,7 @@ def replace_pictures(
     previews = [place for place, directory in found.items() if _is_preview(directory, order)]
     gone = [extent for p in (tags.place, *previews) for extent in _extents(found[p], order)]
     file = _File(content, gone)
-    pixels = CodedMosaic(mosaic.frame, order)
+    pixels = CodedMosaic(mosaic.frame, order, period=mosaic.colours.shape[1])
     changes: dict[int, Changes] = {place: {} for place in found}
     changes[tags.place] = dict.fromkeys(_CODING) | pixels.tags(file.place(pixels.data))
     if dng_tags.WHITE_LEVEL not in found[tags.place]:  # it goes by the bits a sample
