@@ -3,9 +3,9 @@ r"""Take the photographs of surfaces out of the game UFO: Alien Invasion, as cle
     apt-get download ufoai-textures && dpkg-deb -x ufoai-textures_*.deb ufoai
     python -m training.textures ufoai/usr/share/games/ufoai/base/*.pk3 CLEAN_PHOTOS
 
-Free wallpapers hold much sky and blur. These hold brick, bark, grass, gravel and plaster, which is
-what noise is hardest to tell from. `textures.txt` lists the files: photographs with little noise of
-their own, one of each surface. JPEGs are reduced in size, to hide the traces of their compression;
+Free wallpapers hold much sky and blur. These hold brick, wood, grass, gravel and plaster, which is
+what noise is hardest to tell from. `textures.txt` lists the files: photographs, chosen by eye, few
+of the same surface. JPEGs are reduced in size, to hide the traces of their compression;
 the smallest are mirrored, so that a patch fits in. Debian's package names author and licence of
 each file, and CREDITS.md all of them together.
 """
