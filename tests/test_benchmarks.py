@@ -99,6 +99,22 @@ def test_each_stage_of_the_post_processing_has_a_column(one_picture_set, capsys,
     assert all(0.001 < abs(float(cell.split("/")[0])) < 1 for cell in row[4:])
 
 
+def test_white_noise_has_a_row_for_each_strength(one_picture_set, capsys, monkeypatch):
+    titles, *rows = lines_of(
+        capsys, monkeypatch, one_picture_set / "set" / "clean", "--no-bm3d", of="white_noise"
+    )
+    assert [row[:2] for row in rows] == [["clean (1)", str(s)] for s in (5, 15, 25, 50)]
+    scores = [dict(zip(titles, row, strict=True)) for row in rows]
+    for score in scores:
+        measured, told, in_papers = (
+            float(score[f"photo, {how}"]) for how in ("measured", "told", "told, as in papers")
+        )
+        assert measured > float(score["noisy"]) + 1
+        assert measured == pytest.approx(told, abs=1.5)
+        assert in_papers == pytest.approx(told, abs=1.5)
+    assert len({score["photo, told"] for score in scores}) == 4
+
+
 def test_an_option_has_a_column_for_each_value(one_picture_set, capsys, monkeypatch):
     titles, row = lines_of(
         capsys, monkeypatch, one_picture_set, "--sets", "set", "--option", "strength", "0", "1",

@@ -22,7 +22,7 @@ from amsnet_cli.core.networks.conditioned import INPUTS
 from amsnet_cli.core.photo_noise import PhotoNoise
 from amsnet_cli.model import ModelConfig, build_network, load_model
 from amsnet_cli.weights.store import find_weights
-from training import conditioned, pretrain
+from training import conditioned, conditioned_patches, pretrain
 from training.patches import DistilledPatches, ReplayBuffer, self_ensemble
 
 SMALL = json.dumps({"widths": [8, 16], "blocks": [1, 1]})
@@ -153,6 +153,30 @@ class TestConditioned:
         stage("network", "--steps", 2, work="stopped")
         steps = torch.load(work.with_name("stopped") / "network.pt", weights_only=True)["steps"]
         assert steps == 3
+
+    def test_white_noise_is_drawn_anew_and_told_as_it_is(self, stage, monkeypatch):
+        stage("pairs")
+        stage("estimator", "--steps", 1)
+        work = stage("estimates")
+        monkeypatch.setattr(conditioned_patches, "WHITE_SHARE", 1.0)
+        monkeypatch.setattr(conditioned_patches, "MISJUDGED_SHARE", 0.0)
+        monkeypatch.setattr(conditioned_patches, "WHITE_SIGMAS", (3.0, 9.0))
+        batches = conditioned_patches.Batches(work, 0)
+        simulated = slice(0, conditioned_patches.BATCH - conditioned_patches.REAL)
+        seen = set()
+        for step in range(3):
+            noisy, target, _, told = batches.draw(step)
+            middle = (target > 0.15) & (target < 0.85)  # nothing is clipped there
+            for noise, inside, sigma in zip(
+                (255 * (noisy - target))[simulated], middle[simulated],
+                told.log_sigma[simulated, 0, 0].exp(), strict=True,
+            ):  # fmt: skip
+                assert noise[inside].std() == pytest.approx(float(sigma), rel=0.1)
+                seen.add(float(noise.sum()))
+        assert len(seen) == 3 * simulated.stop
+        blind = conditioned_patches.Batches(work, 0, blind=True).draw(0)
+        assert all(map(torch.equal, blind[:3], batches.draw(0)[:3]))
+        assert torch.equal(blind[3].log_sigma.unique().exp().round(), torch.tensor([10.0]))
 
     def test_it_begins_with_what_a_network_knows_that_is_not_told(self):
         start = build_network(ModelConfig(network=LIGHT)).eval()

@@ -12,7 +12,8 @@ clean photos, and of real noisy ones, whose target is the mean of the teachers' 
 called again, it resumes where it stopped, and with `--decay` the learning rate falls to zero over
 the last share of the call. `--start MODEL` begins with the U-Net of a model, told or not; residual
 blocks that it lacks (`--blocks 2 3 4`) start as the identity. Beside its state lies
-`photo.safetensors`, for `training.export`. Runs on CUDA where there is a GPU.
+`photo.safetensors`, for `training.export`. With `--blind` the network is told the same of every
+patch; denoise with `--noise 10` then. Runs on CUDA where there is a GPU.
 """
 
 from __future__ import annotations
@@ -217,7 +218,7 @@ def train_network(args: argparse.Namespace) -> None:
         losses.append(torch.stack([in_units[:-REAL].mean(), in_units[-REAL:].mean()]).detach())
         return (in_units * (unit / BALANCE_AT) ** BALANCE).mean()
 
-    batches, saved = Batches(args.work, args.seed), time.monotonic()
+    batches, saved = Batches(args.work, args.seed, blind=args.blind), time.monotonic()
     losses: list[Tensor] = []
     for step, progress in budget(args.minutes, args.steps, trainer.steps):
         trainer.step(partial(loss_of, batch=batches.draw(step)), progress)
@@ -275,6 +276,11 @@ def main() -> None:
     )
     parser.add_argument("--pairs", type=int, default=8000)
     parser.add_argument("--start", help="model whose U-Net the network begins with")
+    parser.add_argument(
+        "--blind",
+        action="store_true",
+        help="tell the network the same noise of every patch, to measure what telling is worth",
+    )
     parser.add_argument("--blocks", type=int, nargs=3, help="residual blocks at each level")
     parser.add_argument("--minutes", type=float, default=math.inf, help="end this call after")
     parser.add_argument("--steps", type=int, default=1_000_000, help="of this call at most")

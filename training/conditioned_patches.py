@@ -25,12 +25,18 @@ CLEAN_SHARE = {"estimator": 0.15, "network": 0.1}
 """Share of patches without noise but that of rounding."""
 BATCH, REAL = 8, 2
 """Patches of a step, and how many of them are real."""
+WHITE_SHARE, WHITE_SIGMAS = 0.15, (0.5, 60.0)
+"""Share of simulated patches that get fresh white noise instead of their own, and its standard
+deviations on a scale of 255: noise that is seen again and again is learned by heart."""
 MASK_RATIOS = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 0.5)
 TRUE_SHARE = 0.35
 """Share of simulated patches whose true noise is told."""
 MISJUDGED_SHARE, MISJUDGED, MISJUDGED_MOST = 0.4, 0.15, 3.0
 """Share of simulated patches whose noise is told wrong; its log's error is Student's t with three
 degrees of freedom on this scale, as few estimates are far off; the largest factor."""
+BLIND = 10.0
+"""What a blind network is told of every patch: white noise of this standard deviation, on a scale
+of 255."""
 FLOOR = 0.02
 """Least standard deviation that is told, on a scale of 255."""
 
@@ -53,10 +59,16 @@ class Pairs:
 
 
 class Batches:
-    """Draws patches with the noise that the network is told."""
+    """Draws patches with the noise that the network is told.
 
-    def __init__(self, work: Path, seed: int) -> None:
-        self.pairs = Pairs(work)
+    Args:
+        work: folder of the pairs and of the estimates.
+        seed: of all random numbers.
+        blind: tell the same noise of every patch; all else stays the same.
+    """
+
+    def __init__(self, work: Path, seed: int, *, blind: bool = False) -> None:
+        self.pairs, self.blind = Pairs(work), blind
         notes = torch.load(work / "estimates.pt", weights_only=True)
         self.noise = {name: PhotoNoise(**noise) for name, noise in notes["noise"].items()}
         self.real, self.seed = notes["real"], seed
@@ -72,21 +84,28 @@ class Batches:
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         mask = random_mask(ratios, (BATCH, PATCH, PATCH), generator)
         noisy, target = (torch.stack([d[i] for d in drawn]) for i in (0, 1))
-        return noisy, target, mask, PhotoNoise.stack([d[2] for d in drawn])
+        told = [PhotoNoise.white(BLIND) if self.blind else noise for _, _, noise in drawn]
+        return noisy, target, mask, PhotoNoise.stack(told)
 
     def _simulated(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, PhotoNoise]:
         index, prefix = int(rng.integers(len(self.pairs))), ""
+        if rng.random() < WHITE_SHARE:
+            return self._white(index, rng)
         if rng.random() < CLEAN_SHARE["network"]:
             index, prefix = index // CLEAN_EVERY * CLEAN_EVERY, "clean "
         told = self._noise(
             prefix + ("true" if rng.random() < TRUE_SHARE else "estimate"),
             index // CLEAN_EVERY if prefix else index,
         )
-        if rng.random() < MISJUDGED_SHARE:
-            factor = math.exp(MISJUDGED * rng.standard_t(3))
-            told = told.scaled(min(max(factor, 1 / MISJUDGED_MOST), MISJUDGED_MOST))
         pair = self.pairs.pair(index, noiseless=bool(prefix))
-        return (*augmented(pair, PATCH, rng), told)
+        return (*augmented(pair, PATCH, rng), misjudged(told, rng))
+
+    def _white(self, index: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, PhotoNoise]:
+        _, clean = augmented(self.pairs.pair(index, noiseless=True), PATCH, rng)
+        sigma = math.exp(rng.uniform(*np.log(WHITE_SIGMAS)))
+        noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
+        noisy = (255 * clean + sigma * noise).round().clamp(0, 255) / 255
+        return noisy, clean, misjudged(PhotoNoise.white(sigma), rng)
 
     def _real(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, PhotoNoise]:
         index = int(rng.choice(len(self.real), p=self.weights))
@@ -99,6 +118,14 @@ class Batches:
         return PhotoNoise(
             log_sigma=noise.log_sigma[index : index + 1], spectrum=noise.spectrum[index : index + 1]
         )
+
+
+def misjudged(noise: PhotoNoise, rng: np.random.Generator) -> PhotoNoise:
+    """Tell some noise wrong by a factor, as estimates are."""
+    if rng.random() >= MISJUDGED_SHARE:
+        return noise
+    factor = math.exp(MISJUDGED * rng.standard_t(3))
+    return noise.scaled(min(max(factor, 1 / MISJUDGED_MOST), MISJUDGED_MOST))
 
 
 def augmented(
