@@ -11,6 +11,7 @@ set.
 from __future__ import annotations
 
 import argparse
+import io
 import platform
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from amsnet_cli import __version__, denoise, fit, load_model, read_photo
 from amsnet_cli.device import computes_bfloat16_fast
@@ -153,6 +155,10 @@ def main() -> None:
     parser.add_argument(
         "--clean", type=Path, help="folder of clean pictures, to measure how much they change"
     )
+    parser.add_argument(
+        "--jpeg", type=int, nargs="+", default=[], metavar="QUALITY",
+        help="also measure what these JPEGs of the clean pictures gain",
+    )  # fmt: skip
     args = parser.parse_args()
 
     print(
@@ -189,15 +195,27 @@ def main() -> None:
         table(f"{name}, {len(pairs)} pictures", rows)
     if args.clean:
         photos = (read_photo(p) for p in find_photos(args.clean)[:: args.every])
-        pairs = [(p.pixels, p.pixels) for p in photos if p.pixels.shape[2] == 3]
+        clean = [p.pixels for p in photos if p.pixels.shape[2] == 3]
         for label, method in methods.items():
-            changes = [psnr(method(x), x) for x, _ in pairs]
-            drift = max(abs(float(method(x).mean() - x.mean())) for x, _ in pairs[:10])
+            changes = [psnr(method(x), x) for x in clean]
+            drift = max(abs(float(method(x).mean() - x.mean())) for x in clean[:10])
             print(
-                f"\n{args.clean.name}, {len(pairs)} clean pictures, {label}: changed by "
+                f"\n{args.clean.name}, {len(clean)} clean pictures, {label}: changed by "
                 f"{np.mean(changes):.1f} dB, at most {min(changes):.1f} dB; mean brightness by at "
                 f"most {drift:.2f} of 255"
             )
+        for quality in args.jpeg:
+            pairs = [(as_jpeg(x, quality), x) for x in clean]
+            rows = {"file": score(lambda x: x, pairs)}
+            rows |= {label: score(method, pairs) for label, method in methods.items()}
+            table(f"{args.clean.name}, {len(clean)} clean pictures as JPEG {quality}", rows)
+
+
+def as_jpeg(picture: Picture, quality: int) -> Picture:
+    """Compress and decode; 4:2:0."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file))
 
 
 if __name__ == "__main__":
