@@ -48,6 +48,7 @@ def settings_of(steps: int) -> MaskedSettings:
     return settings
 
 
+@pytest.mark.slow
 def test_a_single_pass_gives_the_mean_over_all_masks(teacher, photos, noisy_crop):
     shares: list[float] = []
     student = distil(

@@ -143,6 +143,7 @@ class TestGrowth:
         both = amsnet("fit", shots, "--continue-from", "photo", "-w", "photo")
         assert both.exit_code == 2 and "exclude each other" in both.stderr
 
+    @pytest.mark.slow
     def test_an_interrupted_model_stays_as_it_was(self, tmp_path, shots, start):
         path = tmp_path / "m.safetensors"
         options = {"steps": 4, "batch": 2, "patch_size": 32, "learning_rate": 1e-3}

@@ -46,6 +46,7 @@ def test_learns_to_denoise_from_noise_alone(tmp_path, noisy_crop, clean_crop):
     assert psnr(after, clean_crop) > psnr(noisy_crop, clean_crop) + 4
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_interrupted_or_not(tmp_path, folder):
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     events = []
@@ -69,6 +70,7 @@ def test_same_seed_same_bytes_interrupted_or_not(tmp_path, folder):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_stopped_as_it_distils_the_model_is_saved_and_resumes(tmp_path, folder):
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     fit(folder, whole, SHORT)

@@ -47,6 +47,7 @@ def between(found: list[dict[str, float]], quantity: str) -> tuple[float, float]
     return float(low), float(high)
 
 
+@pytest.mark.slow
 def test_the_noise_of_real_cameras_lies_within_what_is_simulated(simulated):
     for i, quantity in enumerate(QUANTITIES):
         low, high = between(simulated, quantity)
