@@ -130,14 +130,17 @@ def test_clean_kodak_pictures_hardly_change(photo_weights):
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("quality", [92, 96])
-def test_fine_texture_of_clean_kodak_pictures_outlives_jpeg(photo_weights, tmp_path, quality):
-    """Where too long a fit takes it for noise, single pictures lose 2 dB."""
-    folder = SHARED / "clean" / "kodak24"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not here")
-    for path in find_photos(folder)[::3]:
-        clean = read_photo(path).pixels
-        Image.fromarray(clean).save(tmp_path / "a.jpg", quality=quality)
-        photo = read_photo(tmp_path / "a.jpg")
-        denoised = denoise(photo, photo_weights).photo.pixels
-        assert psnr(denoised, clean) > psnr(photo.pixels, clean) - 0.25, path.name
+def test_fine_texture_of_clean_pictures_outlives_jpeg(photo_weights, tmp_path, quality):
+    """Where it is taken for noise, single pictures lose 2 to 3 dB."""
+    gains = {}
+    for folder in (SHARED / "clean" / "kodak24", SHARED / "clean" / "mcmaster18"):
+        if not folder.is_dir():
+            pytest.skip(f"{folder} is not here")
+        for path in find_photos(folder)[::3]:
+            clean = read_photo(path).pixels
+            Image.fromarray(clean).save(tmp_path / "a.jpg", quality=quality)
+            photo = read_photo(tmp_path / "a.jpg")
+            denoised = denoise(photo, photo_weights).photo.pixels
+            gains[path.name] = psnr(denoised, clean) - psnr(photo.pixels, clean)
+    assert min(gains.values()) > -0.8, gains
+    assert np.mean([*gains.values()]) > -0.15, gains

@@ -25,8 +25,9 @@ class NoiseEstimatorConfig:
         coarse: filters of 5 x 5 means of 2 x 2 pixels.
         width: features of a cell.
         blocks: residual blocks that compare neighbouring cells.
-        neighbour_share: how much a cell counts for the next of the `photo_noise.LEVELS`, relative
-            to its own. It decides only where a brightness is rare.
+        neighbour_share: how much a cell counts for other `photo_noise.LEVELS`, relative to its own
+            and before the distance counts. A brightness at which all is texture takes its noise
+            from the others.
         neighbour_reach: levels over which that share falls to 1/e.
     """
 
@@ -34,8 +35,8 @@ class NoiseEstimatorConfig:
     coarse: int = 16
     width: int = 64
     blocks: int = 3
-    neighbour_share: float = 0.05
-    neighbour_reach: float = 2.0
+    neighbour_share: float = 1.0
+    neighbour_reach: float = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
