@@ -160,6 +160,8 @@ def main() -> None:
         help="also measure what these JPEGs of the clean pictures gain",
     )  # fmt: skip
     args = parser.parse_args()
+    if args.jpeg and not args.clean:
+        parser.error("--jpeg needs --clean")
 
     print(
         f"amsnet {__version__}, torch {torch.__version__}, OpenCV {cv2.__version__}, "

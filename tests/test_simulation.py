@@ -12,7 +12,7 @@ from amsnet_cli.core.photo_noise import PhotoNoise, spectrum_of
 
 pytest.importorskip("cv2", reason="comes with the extra [training]")
 
-from training.camera import MARGIN, simulate, with_coding_alone, with_white_noise
+from training.camera import MARGIN, simulate, with_white_noise
 from training.patterns import with_pattern
 from training.statistics import of_simulation
 
@@ -106,20 +106,6 @@ def test_white_noise_is_white_and_lies_on_the_patch_itself():
     assert near[errors > 4].float().mean() > 0.7, "some are sharpened"
     black, _ = with_white_noise(torch.zeros(9, 3, 64, 64), torch.Generator().manual_seed(0))
     assert black.isfinite().all()
-
-
-def test_what_is_only_coded_differs_by_no_more_than_coding_does():
-    clean = clean_patches(40)
-    noisy, target = with_coding_alone(clean, torch.Generator().manual_seed(0))
-    assert noisy.shape == target.shape == (40, 3, 64, 64)
-    assert torch.allclose(noisy * 255, (noisy * 255).round(), atol=1e-3)
-    errors = (noisy - target).square().mean((1, 2, 3)).sqrt() * 255
-    assert 0.4 < errors.min() < 1.5 and 3 < errors.max() < 12
-    flat = torch.full_like(clean, 0.5)
-    coded, _ = with_coding_alone(flat, torch.Generator().manual_seed(0))
-    rough = (coded - 0.5).flatten(1).std(1) * 255
-    assert (rough < 0.01).float().mean() > 0.5, "most have no noise at all"
-    assert 0.5 < rough.max() < 4
 
 
 def test_patterns_change_part_of_a_photo():

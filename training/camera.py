@@ -104,27 +104,6 @@ def with_white_noise(clean: Tensor, generator: torch.Generator) -> tuple[Tensor,
     return (noisy * 255).round() / 255, clean
 
 
-def with_coding_alone(clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Compress as JPEG without noise, or with very little.
-
-    Fine texture that has been through JPEG looks like noise, and is not.
-
-    Args:
-        clean: as for `simulate`.
-        generator: as for `simulate`.
-
-    Returns:
-        As `simulate`; the target lacks only the chroma that JPEG drops.
-    """
-    draw = RandomParameters(generator, clean.shape[0], clean.device)
-    clean = torch.where(draw.chance(0.3), gaussian_blur(clean, draw.uniform(0.3, 1.0)), clean)
-    clean = sharpen(clean, draw.uniform(0.2, 1.0) * draw.chance(0.3))
-    clean = clean[..., MARGIN:-MARGIN, MARGIN:-MARGIN].clamp(0, 1)
-    sigma = draw.log_uniform(0.2 / 255, 3 / 255) * draw.chance(0.4)
-    noisy = (clean + sigma * draw.normal_like(clean)).clamp(0, 1)
-    return quantise(noisy, clean, torch.ones(len(clean), dtype=torch.bool), draw)
-
-
 def _film_grain(clean: Tensor, draw: RandomParameters) -> Tensor:
     """Film grain of standard deviation about 1: soft, mostly strongest in mid-tones."""
     colour, grey = draw.normal_like(clean), draw.normal_like(clean[:, :1])

@@ -5,10 +5,9 @@ r"""Train `photo`, the network that is told the noise, and its noise estimator.
     python -m training.conditioned estimates --work DIR --noisy NOISY_DIR --teachers fine photo
     python -m training.conditioned network --work DIR --minutes 150 --decay 0.5
 
-Each stage keeps its result in DIR for the next. `pairs` simulates cameras, white noise, and JPEG
-without noise. `estimator` learns to tell the noise of a patch. `estimates` notes what it says of
-every pair, of clean photos, and of real noisy ones, whose target is the mean of the teachers'
-self-ensembles.
+Each stage keeps its result in DIR for the next. `pairs` simulates cameras and white noise.
+`estimator` learns to tell the noise of a patch. `estimates` notes what it says of every pair, of
+clean photos, and of real noisy ones, whose target is the mean of the teachers' self-ensembles.
 `network` trains on all of them, told the true noise or, more often, the estimate with its mistakes;
 called again, it resumes where it stopped, and with `--decay` the learning rate falls to zero over
 the last share of the call. `--start MODEL` begins with the U-Net of a model, told or not; residual
@@ -65,19 +64,8 @@ from training.patches import (
     self_ensemble,
 )
 
-KINDS = (
-    "camera",
-    "camera",
-    "coded",
-    "camera",
-    "white",
-    "camera",
-    "camera",
-    "camera",
-    "camera",
-    "white",
-)
-"""Simulation of each batch of pairs, in turn."""
+WHITE_EVERY = 5
+"""Every fifth batch of pairs has white noise, the others that of a camera."""
 ESTIMATOR_PATCH = 192
 UNIT_FLOOR, ERROR_FLOOR = 0.3 / 255, 0.1 / 255
 """Errors are measured in the noise's standard deviation plus the first; below the second they are
@@ -103,7 +91,8 @@ def simulate_pairs(args: argparse.Namespace) -> None:
         for part, dtype in zip(parts, (np.uint8, np.uint16), strict=True)
     )
     for i in range(len(batches)):
-        x, y, _ = add_noise(batches[i], simulation=SIMULATIONS[KINDS[i % len(KINDS)]])
+        kind = "white" if i % WHITE_EVERY == WHITE_EVERY - 1 else "camera"
+        x, y, _ = add_noise(batches[i], simulation=SIMULATIONS[kind])
         noisy[4 * i : 4 * i + 4] = (x * 255).round().byte().numpy()
         clean[4 * i : 4 * i + 4] = (y.clamp(0, 1) * 65535).round().numpy().astype(np.uint16)
         if i % 100 == 0:

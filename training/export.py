@@ -25,6 +25,7 @@ from torch import Tensor
 import amsnet_cli
 from amsnet_cli.model import Model, ModelConfig, build_network, load_model, save_model
 from amsnet_cli.weights.manifest import sha256_of
+from amsnet_cli.weights.store import find_weights
 
 PACKAGE = Path(amsnet_cli.__file__).parent
 
@@ -32,7 +33,7 @@ PACKAGE = Path(amsnet_cli.__file__).parent
 def main() -> None:
     """Parse, average, save, update the manifest."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", type=Path, nargs="+", help="model files")
+    parser.add_argument("models", nargs="+", help="model files, or names of weights")
     parser.add_argument("--weights", type=float, nargs="+", help="of the average; default: equal")
     parser.add_argument("--name", default="photo", help="bundled entry to replace")
     parser.add_argument("--ensemble", type=int, help="orientations to average")
@@ -41,7 +42,7 @@ def main() -> None:
     weights = args.weights or [1 / len(args.models)] * len(args.models)
     if len(weights) != len(args.models):
         parser.error("--weights needs one number per file")
-    model = average_models(args.models, weights)
+    model = average_models([find_weights(name) for name in args.models], weights)
     config = model.config
     if args.ensemble:
         inference = dataclasses.replace(config.inference, ensemble=args.ensemble)

@@ -20,7 +20,7 @@ from amsnet_cli.core.multi_mask import self_ensemble as averaged
 from amsnet_cli.core.networks import MaskedNetwork
 from amsnet_cli.model import load_model
 from amsnet_cli.weights.store import find_weights
-from training.camera import MARGIN, simulate, with_coding_alone, with_white_noise
+from training.camera import MARGIN, simulate, with_white_noise
 from training.patterns import with_pattern
 
 MASK_RATIOS = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 0.5)
@@ -45,9 +45,7 @@ simulation."""
 Batch = tuple[Tensor, Tensor, Tensor]
 """Noisy and target (B, 3, P, P) float32 in [0, 1], and mask (B, 1, P, P) bool."""
 Simulation = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
-SIMULATIONS: dict[str, Simulation] = {
-    "camera": simulate, "white": with_white_noise, "coded": with_coding_alone,
-}  # fmt: skip
+SIMULATIONS: dict[str, Simulation] = {"camera": simulate, "white": with_white_noise}
 
 
 class CleanPatches(Dataset[CleanBatch]):

@@ -4,9 +4,9 @@ r"""Reduce the photographs of two wallpaper packages, as clean photos.
     for file in *.deb; do dpkg-deb -x $file unpacked; done
     python -m training.wallpapers unpacked/usr/share/backgrounds CLEAN_PHOTOS
 
-`wallpapers.txt` lists them, chosen by eye from what is no drawing, and by how much each is reduced:
-at least twice, to hide the traces of compression, and more where grain is left. CREDITS.md names
-authors and licences. JPEG XL needs the extra `codecs`.
+`wallpapers.txt` lists the photographs and by how much each is reduced: at least twice, to hide the
+traces of compression, and more where grain is left. Drawings and grainy photos were left out by
+eye. CREDITS.md names authors and licences. JPEG XL needs the extra `codecs`.
 """
 
 from __future__ import annotations

@@ -25,10 +25,10 @@ class NoiseEstimatorConfig:
         coarse: filters of 5 x 5 means of 2 x 2 pixels.
         width: features of a cell.
         blocks: residual blocks that compare neighbouring cells.
-        neighbour_share: how much a cell counts for other `photo_noise.LEVELS`, relative to its own
-            and before the distance counts. A brightness at which all is texture takes its noise
-            from the others.
-        neighbour_reach: levels over which that share falls to 1/e.
+        neighbour_share: how much a cell counts for brightnesses other than its own, before the
+            distance between them is counted. Where all pixels of a brightness are texture, its
+            noise comes from the others.
+        neighbour_reach: distance, in `photo_noise.LEVELS`, over which that share falls to 1/e.
     """
 
     fine: int = 24
